@@ -1,0 +1,90 @@
+"""The commands by name. Clients are imported when a command runs, so that --help is quick."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from connector.config import Settings
+
+app = typer.Typer(
+    name="imednet-connector",
+    help="iMednet API -> Kafka -> Neo4j: nothing lost, nothing stale.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[
+    Path | None, typer.Option("--config", help="TOML file; the environment goes before it.")
+]
+
+
+@app.command()
+def source(config: Config = None) -> None:
+    """Publish the studies' changes to Kafka until stopped."""
+    from connector.cli import source as command
+
+    command.run(Settings.load(config))
+
+
+@app.command()
+def sink(config: Config = None) -> None:
+    """Apply the events of a consumer group to the graph until stopped."""
+    from connector.cli import sink as command
+
+    command.run(Settings.load(config))
+
+
+@app.command()
+def setup(
+    config: Config = None,
+    check: Annotated[bool, typer.Option("--check", help="Change nothing.")] = False,
+) -> None:
+    """Make topics, constraints and indexes, or say what differs."""
+    from connector.cli import setup as command
+
+    command.run(Settings.load(config), check=check)
+
+
+@app.command()
+def simulate(
+    port: Annotated[int, typer.Option(help="0: any free port.")] = 8080,
+    subjects: Annotated[int, typer.Option(min=1, help="Subjects of the study.")] = 2000,
+    records: Annotated[int, typer.Option(min=1, help="Records of the study, about.")] = 50_000,
+    seed: Annotated[int, typer.Option(help="Same seed, same data.")] = 1,
+    study: Annotated[str, typer.Option(help="Study keys, comma-separated.")] = "DEMO",
+    edits: Annotated[float, typer.Option(min=0, help="Live changes a second.")] = 0.0,
+    fault: Annotated[
+        list[str] | None, typer.Option(help="NAME=SHARE of answers, such as server_error=0.1.")
+    ] = None,
+) -> None:
+    """Serve a simulated iMednet API on 127.0.0.1."""
+    from connector.cli import demo as command
+
+    command.simulate(port, seed, (study, subjects, records), edits, fault or [])
+
+
+@app.command()
+def servers(
+    data: Annotated[Path | None, typer.Option(help="Folder to keep data in.")] = None,
+) -> None:
+    """Start a real Kafka and a real Neo4j on free local ports, without Docker, until stopped."""
+    from connector.cli import demo as command
+
+    command.servers(data)
+
+
+@app.command()
+def demo(
+    subjects: Annotated[int, typer.Option(min=10, help="Subjects of the study.")] = 2000,
+    records: Annotated[int, typer.Option(min=100, help="Records of the study, about.")] = 50_000,
+    seconds: Annotated[float, typer.Option(min=1, help="How long to keep editing.")] = 20.0,
+    output: Annotated[Path, typer.Option(help="Folder for picture and logs.")] = Path(
+        "demo-output"
+    ),
+) -> None:
+    """The whole way in one command: API simulator, Kafka, source, two sinks, Neo4j, comparison."""
+    from connector.cli import demo as command
+
+    command.demo(subjects, records, seconds, output)

@@ -1,0 +1,80 @@
+"""What long-running commands share: signals, and progress lines."""
+
+import dataclasses
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+
+log = structlog.stdlib.get_logger("connector.progress")
+
+_ENDED_BY_SIGNAL = 130
+
+
+class SystemClock:
+    """`connector.interfaces.Clock` of this machine."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch, UTC."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        return time.monotonic()
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM or SIGINT sets; a second one ends the process at once."""
+    stop = threading.Event()
+
+    def handle(signum: int, _: object) -> None:
+        if stop.is_set():
+            os._exit(_ENDED_BY_SIGNAL)
+        log.info("stopping", signal=signal.Signals(signum).name)
+        stop.set()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+    return stop
+
+
+def peak_memory_mb() -> float:
+    """The most memory that this process has had resident, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)
+
+
+@contextmanager
+def progress_lines(
+    interval_seconds: float, read: Callable[[], dict[str, Any]]
+) -> Iterator[None]:
+    """Log what ``read`` returns every so often while it changes, and once at the end."""
+    done = threading.Event()
+
+    def report() -> None:
+        before: dict[str, Any] = {}
+        while not done.wait(interval_seconds):
+            if (now := read()) != before:
+                log.info("progress", **now)
+                before = now
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        log.info("progress", **read(), peak_memory_mb=peak_memory_mb())
+
+
+def counts(progress: Any) -> dict[str, Any]:
+    """A progress dataclass as log fields."""
+    return dataclasses.asdict(progress)

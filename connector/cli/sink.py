@@ -1,0 +1,44 @@
+"""``imednet-connector sink``: one member of the consumer group."""
+
+from connector import logs
+from connector.cli.running import SystemClock, counts, progress_lines, stop_on_signals
+from connector.config import Settings
+from connector.kafka.consumer import KafkaEventConsumer
+from connector.kafka.dead_letters import KafkaDeadLetterQueue
+from connector.kafka.topics import Topics
+from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.writer import Neo4jGraphWriter
+from connector.retry import Backoff
+from connector.sink.sink_task import SinkPorts, SinkTask
+
+
+def run(settings: Settings) -> None:
+    """Apply events until stopped.
+
+    Raises:
+        FatalError: a server cannot be reached or refuses, topics or constraints are missing.
+    """
+    logs.configure(settings.log)
+    for topic in (settings.kafka.events_topic, settings.kafka.dead_letter_topic):
+        Topics(settings.kafka).partitions(topic)
+    with Neo4jDatabase(settings.neo4j) as database:
+        database.require_constraints()
+        stop = stop_on_signals()
+        consumer = KafkaEventConsumer(settings.kafka, settings.sink)
+        ports = SinkPorts(
+            consumer=consumer,
+            writer=Neo4jGraphWriter(database, {"group": settings.sink.group_id}),
+            dead_letters=KafkaDeadLetterQueue(settings.kafka, settings.sink.group_id),
+            clock=SystemClock(),
+        )
+        task = SinkTask(
+            ports,
+            batch_events_max=settings.sink.batch_events_max,
+            backoff=Backoff(settings.sink.retry_wait_seconds_max),
+        )
+        interval = settings.log.progress_interval_seconds
+        try:
+            with progress_lines(interval, lambda: counts(task.progress)):
+                task.run(stop)
+        finally:
+            consumer.close()

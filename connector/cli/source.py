@@ -1,0 +1,88 @@
+"""``imednet-connector source``: one task a study, each in a thread of its own."""
+
+import re
+import threading
+
+import structlog
+
+from connector import logs
+from connector.cli.running import SystemClock, counts, progress_lines, stop_on_signals
+from connector.config import Settings
+from connector.errors import ConnectorError, FatalError
+from connector.imednet.reader import ImednetReader
+from connector.kafka.event_log import KafkaEventLog
+from connector.kafka.topics import Topics
+from connector.retry import Backoff
+from connector.source.known_store import SqliteKnownStore
+from connector.source.source_task import SourcePorts, SourceTask
+from connector.source.window import Pace
+
+log = structlog.stdlib.get_logger("connector.source")
+
+
+def run(settings: Settings) -> None:
+    """Publish until stopped.
+
+    Raises:
+        FatalError: what one of the studies stopped for, after all have stopped.
+    """
+    logs.configure(settings.log)
+    studies = settings.source.studies
+    if not studies:
+        raise FatalError("SOURCE_STUDIES is empty: give the keys of the studies to read")
+    for topic in (settings.kafka.events_topic, settings.kafka.cursors_topic):
+        Topics(settings.kafka).partitions(topic)
+    stop = stop_on_signals()
+    reader = ImednetReader(settings.imednet)
+    tasks = [_task(settings, study, reader) for study in studies]
+    failures: list[ConnectorError] = []
+    threads = [
+        threading.Thread(target=_work, args=(task, stop, failures), name=study)
+        for study, task in zip(studies, tasks, strict=True)
+    ]
+    with progress_lines(settings.log.progress_interval_seconds, lambda: _sum(tasks)):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    reader.close()
+    if failures:
+        raise failures[0]
+
+
+def _task(settings: Settings, study: str, reader: ImednetReader) -> SourceTask:
+    source = settings.source
+    file = re.sub(r"[^A-Za-z0-9_-]", lambda match: f"%{ord(match[0]):02X}", study) + ".sqlite"
+    ports = SourcePorts(
+        reader=reader,
+        event_log=KafkaEventLog(settings.kafka, study),
+        known=SqliteKnownStore(source.state_dir / file),
+        clock=SystemClock(),
+    )
+    pace = Pace(
+        poll_interval=source.poll_interval_seconds,
+        list_interval=source.list_interval_seconds,
+        sweep_interval=source.sweep_interval_seconds,
+        overlap=source.overlap_seconds,
+        page_size=source.page_size,
+    )
+    backoff = Backoff(source.retry_wait_seconds_max)
+    return SourceTask(
+        study, ports, pace, max_delete_ratio=source.max_delete_ratio, backoff=backoff
+    )
+
+
+def _work(task: SourceTask, stop: threading.Event, failures: list[ConnectorError]) -> None:
+    """A failing study ends alone; the others go on."""
+    try:
+        task.run(stop)
+    except ConnectorError as error:
+        log.error("study stopped", reason=str(error))  # noqa: TRY400 - no traceback: no values
+        failures.append(error)
+
+
+def _sum(tasks: list[SourceTask]) -> dict[str, int]:
+    """Counters over all studies; ``passes`` of the one that is behind."""
+    each = [counts(task.progress) for task in tasks]
+    total = {name: sum(one[name] for one in each) for name in each[0]}
+    return total | {"passes": min(one["passes"] for one in each)}

@@ -1,0 +1,80 @@
+"""The cursor: the source's durable place in the API, committed with the events it stands for."""
+
+import uuid
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from connector.errors import FatalError
+from connector.events import EntityId
+
+CURSOR_VERSION = 1
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore"
+    )
+
+
+class Place(_Value):
+    """Where one track (a way of reading one kind) stands, within a pass and between passes."""
+
+    after: EntityId | None = None
+    """Keyset: the last id of this pass that was read."""
+    page: int = 0
+    """Lists: the next page of this pass."""
+    total: int | None = None
+    """Lists: the number of rows that the previous page of this pass reported."""
+    started_ms: int | None = None
+    """Server clock at the first page of this pass; None between passes."""
+    watermark_ms: int | None = None
+    """Windows: changes before this server time have been read."""
+    passes: int = 0
+    """Completed passes."""
+    finished_ms: int | None = None
+    """This machine's clock when the last pass ended: for scheduling only."""
+
+    @property
+    def in_pass(self) -> bool:
+        """Whether a pass has begun and not ended."""
+        return self.started_ms is not None
+
+
+class Cursor(_Value):
+    """One study's place. ``lineage`` and ``sequence`` name one state of the topic."""
+
+    schema_version: int = CURSOR_VERSION
+    study_key: str
+    lineage: str = Field(default_factory=lambda: uuid.uuid4().hex)
+    sequence: int = 0
+    places: dict[str, Place] = Field(default_factory=dict)
+
+    def place(self, track: str) -> Place:
+        """The place of this track; the beginning where it has not been read."""
+        return self.places.get(track, Place())
+
+    def moved(self, track: str, place: Place) -> "Cursor":
+        """The next cursor: this track is there now."""
+        return self.model_copy(
+            update={"sequence": self.sequence + 1, "places": {**self.places, track: place}}
+        )
+
+    def to_bytes(self) -> bytes:
+        """Its JSON."""
+        return self.model_dump_json(by_alias=True).encode()
+
+    @classmethod
+    def from_bytes(cls, value: bytes) -> "Cursor":
+        """The cursor that a message holds.
+
+        Raises:
+            FatalError: it is not one of this version: going on would mean starting over.
+        """
+        try:
+            cursor = cls.model_validate_json(value)
+        except ValidationError:
+            raise FatalError("the cursors topic holds a value that is not a cursor") from None
+        if cursor.schema_version != CURSOR_VERSION:
+            raise FatalError("the cursor was written by a newer version of this program")
+        return cursor

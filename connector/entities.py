@@ -1,0 +1,162 @@
+"""The kinds of things a study consists of: one row each, from the API to the graph.
+
+A new kind is one new row in ``ENTITIES``. The source reads it, the sink writes it, and constraints,
+documentation and diagram follow. Fields and documented filter attributes are those of the API's
+reference; the order of the rows is parents first.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Reading(Enum):
+    """How the API lets a kind be read."""
+
+    WINDOWED = "windowed"
+    """Id and ``dateModified`` are documented filter attributes: keyset pages and windows."""
+    LISTED = "listed"
+    """They are not: the whole list in id order, compared with what is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The entity that a field of another one refers to; without a field, the event's study."""
+
+    entity: str
+    field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A relationship owned by the referring entity: it goes to the first target that is given.
+
+    ``outgoing`` is seen from the owner: ``(owner)-[:AT_SITE]->(target)`` is outgoing,
+    ``(target)-[:HAS_RECORD]->(owner)`` is not.
+    """
+
+    relationship: str
+    targets: tuple[Target, ...]
+    outgoing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """One kind: how the API names it, how it is read, and what it is in the graph."""
+
+    name: str
+    label: str
+    resource: str
+    """Path below the study; empty for the list of studies itself."""
+    id_field: str
+    reading: Reading
+    fields: tuple[str, ...]
+    """Documented fields. Variables of a form that have such a name are stored with a prefix."""
+    references: tuple[Reference, ...] = ()
+    indexed: tuple[str, ...] = ()
+    """Further properties that people look entities up by."""
+
+    @property
+    def key_properties(self) -> tuple[str, ...]:
+        """The node key in the graph: ``study_key`` and, but for studies, the numeric id."""
+        own = snake_case(self.id_field)
+        return (own,) if own == "study_key" else ("study_key", own)
+
+    @property
+    def id_is_number(self) -> bool:
+        """Whether ids are positive integers (else non-empty strings)."""
+        return self.name != "study"
+
+
+def snake_case(name: str) -> str:
+    """``recordId`` -> ``record_id``: the SDK's Python name of an API field."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _fields(names: str) -> tuple[str, ...]:
+    return tuple(names.split())
+
+
+_STUDY = Target("study")
+
+ENTITIES: dict[str, Entity] = {
+    entity.name: entity
+    for entity in (
+        Entity(
+            name="study",
+            label="Study",
+            resource="",
+            id_field="studyKey",
+            reading=Reading.LISTED,
+            fields=_fields(
+                "sponsorKey studyKey studyId studyName studyDescription studyType dateCreated"
+                " dateModified"
+            ),
+        ),
+        Entity(
+            name="site",
+            label="Site",
+            resource="sites",
+            id_field="siteId",
+            reading=Reading.WINDOWED,
+            fields=_fields(
+                "studyKey siteId siteName siteEnrollmentStatus dateCreated dateModified"
+            ),
+            references=(Reference("HAS_SITE", (_STUDY,)),),
+        ),
+        Entity(
+            name="subject",
+            label="Subject",
+            resource="subjects",
+            id_field="subjectId",
+            reading=Reading.LISTED,
+            fields=_fields(
+                "studyKey subjectId subjectOid subjectKey subjectStatus siteId siteName deleted"
+                " enrollmentStartDate dateCreated dateModified keywords"
+            ),
+            references=(
+                Reference("HAS_SUBJECT", (_STUDY,)),
+                Reference("AT_SITE", (Target("site", "siteId"),), outgoing=True),
+            ),
+            indexed=("subject_key",),
+        ),
+        Entity(
+            name="visit",
+            label="Visit",
+            resource="visits",
+            id_field="visitId",
+            reading=Reading.LISTED,
+            fields=_fields(
+                "visitId studyKey intervalId intervalName subjectId subjectKey startDate endDate"
+                " dueDate visitDate visitDateForm visitDateQuestion deleted dateCreated"
+                " dateModified"
+            ),
+            references=(Reference("HAS_VISIT", (Target("subject", "subjectId"), _STUDY)),),
+        ),
+        Entity(
+            name="record",
+            label="Record",
+            resource="records",
+            id_field="recordId",
+            reading=Reading.WINDOWED,
+            fields=_fields(
+                "studyKey intervalId formId formKey siteId recordId recordOid recordType"
+                " recordStatus deleted dateCreated dateModified subjectId subjectOid subjectKey"
+                " visitId parentRecordId keywords recordData"
+            ),
+            references=(
+                Reference(
+                    "HAS_RECORD",
+                    (
+                        Target("visit", "visitId"),
+                        Target("subject", "subjectId"),
+                        Target("site", "siteId"),
+                        _STUDY,
+                    ),
+                ),
+                Reference("CHILD_OF", (Target("record", "parentRecordId"),), outgoing=True),
+            ),
+            indexed=("form_key", "subject_key"),
+        ),
+    )
+}

@@ -1,0 +1,37 @@
+"""Errors, named by what the caller must do.
+
+Adapters translate their client's errors once, at the edge, with ``raise ... from``. Messages never
+hold record content, keys or passwords: they may be logged and printed as they are.
+"""
+
+
+class ConnectorError(Exception):
+    """Base of all errors that this program raises on purpose."""
+
+
+class RetryableError(ConnectorError):
+    """The same call may succeed later: wait and repeat it, for as long as it takes."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class BatchTooLargeError(ConnectorError):
+    """The batch exceeds what the database takes at once: repeat it in halves."""
+
+
+class InvalidEventError(ConnectorError):
+    """This event can never be applied: dead-letter it and go on.
+
+    Raised for a batch, it says that at least one event of the batch is invalid.
+    ``reason`` is one word for headers and metrics.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class FatalError(ConnectorError):
+    """Repeating cannot help: stop. The message says what is wrong and what to do about it."""

@@ -1,0 +1,148 @@
+"""The event contract, version 1: what every message of the events topic says.
+
+Topic, key, headers and partition are part of it; ``schemas/record_event.v1.json`` is generated
+from `RecordEvent`.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
+from pydantic.alias_generators import to_camel
+
+from connector.entities import ENTITIES
+from connector.errors import InvalidEventError
+
+SCHEMA_VERSION = 1
+VERSION_MAX = 2**63 - 1
+DAY_MS = 86_400_000
+
+EntityId = int | str
+
+
+class Identity(NamedTuple):
+    """What an event is about: one entity of one study. Sorts parents' keys stably for locking."""
+
+    study_key: str
+    entity: str
+    id: EntityId
+
+    def to_key(self) -> bytes:
+        """The message key ``studyKey/entity/id``, UTF-8; ``/`` and ``%`` within parts escaped."""
+        return "/".join((_escape(self.study_key), self.entity, _escape(str(self.id)))).encode()
+
+    @classmethod
+    def from_key(cls, key: bytes | None) -> "Identity":
+        """The identity that a message key names.
+
+        Raises:
+            InvalidEventError: no key, not UTF-8, not three parts, an unknown entity, or no id.
+        """
+        try:
+            study, entity, raw_id = (key or b"").decode().split("/")
+        except ValueError:
+            raise InvalidEventError("key is not studyKey/entity/id", reason="key") from None
+        if entity not in ENTITIES:
+            raise InvalidEventError("key names an unknown entity", reason="entity")
+        entity_id = _parse_id(entity, _unescape(raw_id))
+        if not study or entity_id is None:
+            raise InvalidEventError("key without study or id", reason="key")
+        return cls(_unescape(study), entity, entity_id)
+
+
+def _escape(part: str) -> str:
+    return part.replace("%", "%25").replace("/", "%2F")
+
+
+def _unescape(part: str) -> str:
+    return part.replace("%2F", "/").replace("%25", "%")
+
+
+def _parse_id(entity: str, text: str) -> EntityId | None:
+    if not ENTITIES[entity].id_is_number:
+        return text or None
+    if not (text.isascii() and text.isdigit()) or text.startswith("0"):
+        return None
+    number = int(text) if len(text) < 20 else 0  # noqa: PLR2004 - no int64 has 20 digits
+    return number if 0 < number <= VERSION_MAX else None
+
+
+def valid_id(entity: str, value: object) -> EntityId | None:
+    """``value`` if it identifies an entity of this kind in the API's JSON, else None.
+
+    Null and 0 mean "none" in the API and never identify anything.
+    """
+    if ENTITIES[entity].id_is_number:
+        is_int = isinstance(value, int) and not isinstance(value, bool)
+        return value if is_int and 0 < value <= VERSION_MAX else None  # type: ignore[operator, return-value]
+    return value if isinstance(value, str) and value else None
+
+
+class Known(NamedTuple):
+    """What the topic says of an entity: its newest version and content (None: deleted)."""
+
+    version: int
+    content_hash: str | None
+    subject_id: int | None
+
+
+class Op(StrEnum):
+    """What happened to the entity."""
+
+    UPSERT = "upsert"
+    DELETE = "delete"
+
+
+class Origin(StrEnum):
+    """Which reading of the API showed it."""
+
+    SNAPSHOT = "snapshot"
+    POLL = "poll"
+    SWEEP = "sweep"
+
+
+class RecordEvent(BaseModel):
+    """One state of one entity. A reader of version 1 tolerates unknown fields."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        extra="ignore",
+        title="RecordEvent",
+        hide_input_in_errors=True,
+    )
+
+    schema_version: Annotated[int, Field(strict=True, ge=1)] = SCHEMA_VERSION
+    entity: Annotated[StrictStr, Field(description="Kind of entity, such as record or subject.")]
+    op: Op
+    origin: Origin
+    study_key: Annotated[StrictStr, Field(min_length=1)]
+    id: Annotated[StrictInt | StrictStr, Field(description="The API's id of the entity.")]
+    version: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=0,
+            le=VERSION_MAX,
+            description="Order of this entity's states: hybrid clock, starts from server ms.",
+        ),
+    ]
+    content_hash: Annotated[
+        StrictStr | None, Field(description="128-bit hash of the canonical JSON of data.")
+    ]
+    observed_at: Annotated[StrictStr, Field(description="Server clock at the read, UTC.")]
+    data: Annotated[
+        dict[str, Any] | None, Field(description="The API's object verbatim; null for a delete.")
+    ]
+
+    @property
+    def identity(self) -> Identity:
+        """The entity this state belongs to."""
+        return Identity(self.study_key, self.entity, self.id)
+
+    @model_validator(mode="after")
+    def _data_fits_op(self) -> "RecordEvent":
+        if (self.op is Op.DELETE) != (self.data is None):
+            raise ValueError("an upsert has data, a delete has none")
+        return self

@@ -1,0 +1,149 @@
+"""The graph model: what an event means for the graph. Pure; no Cypher, no driver.
+
+A relationship belongs to the entity whose field it comes from: it is made, moved and removed with
+that entity's events only. So the graph is a function of each entity's newest event, whatever the
+order in which events of different entities arrive.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from connector.entities import ENTITIES, Entity, Reference, snake_case
+from connector.errors import InvalidEventError
+from connector.events import VERSION_MAX, EntityId, Identity, RecordEvent
+
+VARIABLES_FIELD = "recordData"
+VARIABLE_PREFIX = "var_"
+_TAKEN_PREFIXES = ("_", "x_", VARIABLE_PREFIX)
+"""Reserved by the connector, by the graph's users, and by the prefix itself (so that no two
+variables can get one name)."""
+
+PropertyValue = str | int | float | bool | list[str] | list[int] | list[float] | list[bool]
+_SCALARS = (str, bool, int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The wanted state of one reference: where it goes, or that it goes nowhere."""
+
+    reference: Reference
+    target: Identity | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChange:
+    """One entity's newest state as the graph holds it. ``properties`` is None for a delete."""
+
+    identity: Identity
+    version: int
+    properties: dict[str, PropertyValue] | None
+    links: tuple[Link, ...]
+
+
+def node_change(event: RecordEvent) -> NodeChange:
+    """The node and relationships that this event asks for.
+
+    Raises:
+        InvalidEventError: the graph cannot hold a value, a name or a reference of it.
+    """
+    entity = ENTITIES[event.entity]
+    if event.data is None:
+        links = tuple(Link(reference, None) for reference in entity.references)
+        return NodeChange(event.identity, event.version, None, links)
+    properties = _properties(entity, event.data)
+    properties.update(key_map(event.identity))
+    properties["_version"] = event.version
+    if event.content_hash:
+        properties["_hash"] = event.content_hash
+    links = tuple(
+        Link(reference, _target(event.study_key, reference, event.data))
+        for reference in entity.references
+    )
+    return NodeChange(event.identity, event.version, properties, links)
+
+
+def key_map(identity: Identity) -> dict[str, PropertyValue]:
+    """The key properties of the node that this identity names."""
+    values: tuple[EntityId, ...] = (identity.study_key, identity.id)
+    return dict(zip(ENTITIES[identity.entity].key_properties, values, strict=False))
+
+
+def _target(study_key: str, reference: Reference, data: dict[str, Any]) -> Identity | None:
+    for target in reference.targets:
+        if target.field is None:
+            return Identity(study_key, target.entity, study_key)
+        value = data.get(target.field)
+        if value is None or (value == 0 and type(value) is int):  # both mean: none
+            continue
+        if type(value) is not int or not 0 < value <= VERSION_MAX:
+            raise InvalidEventError(f"{target.field} is not an id", reason="reference")
+        return Identity(study_key, target.entity, value)
+    return None
+
+
+def _properties(entity: Entity, data: dict[str, Any]) -> dict[str, PropertyValue]:
+    own = {snake_case(field): value for field, value in data.items() if field != VARIABLES_FIELD}
+    taken = own.keys() | {snake_case(field) for field in entity.fields}
+    variables = data.get(VARIABLES_FIELD)
+    if variables is None:
+        variables = {}
+    if not isinstance(variables, dict):
+        raise InvalidEventError("recordData is not an object", reason="record_data")
+    named = {variable_property(name, taken): value for name, value in variables.items()}
+    return {
+        _checked_name(name): _storable(value)
+        for name, value in (named | _unreserved(own)).items()
+        if value is not None
+    }
+
+
+def _unreserved(own: dict[str, Any]) -> dict[str, Any]:
+    """An unknown API field that has a reserved name gets the prefix like a variable."""
+    return {
+        (VARIABLE_PREFIX + name if name.startswith(_TAKEN_PREFIXES) else name): value
+        for name, value in own.items()
+    }
+
+
+def variable_property(name: str, taken: set[str]) -> str:
+    """The property that holds a form's variable: its own name, prefixed where that is taken."""
+    if name in taken or name.startswith(_TAKEN_PREFIXES):
+        return VARIABLE_PREFIX + name
+    return name
+
+
+def _checked_name(name: str) -> str:
+    # Neo4j refuses both as a property key (TokenNameError) and would refuse the whole batch.
+    if not name or "\0" in name:
+        raise InvalidEventError("a property name is empty or holds NUL", reason="property_name")
+    return name
+
+
+def _storable(value: Any) -> PropertyValue:
+    """``value`` where Neo4j can store it, else its JSON text (maps, mixed or nested lists)."""
+    if isinstance(value, list):
+        kinds = {type(item) for item in value}
+        if len(kinds) <= 1 and kinds <= set(_SCALARS):
+            return [_checked_scalar(item) for item in value]
+        return _json_text(value)
+    if isinstance(value, dict):
+        return _json_text(value)
+    return _checked_scalar(value)
+
+
+def _checked_scalar(value: Any) -> Any:
+    if type(value) is int and not -VERSION_MAX - 1 <= value <= VERSION_MAX:
+        raise InvalidEventError("an integer is beyond 64 bits", reason="integer")
+    if type(value) is float and not math.isfinite(value):
+        raise InvalidEventError("a number is not finite", reason="number")
+    return value
+
+
+def _json_text(value: Any) -> str:
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:
+        raise InvalidEventError("a nested value has no exact JSON form", reason="nested") from None

@@ -1,0 +1,262 @@
+"""The ports: what the two tasks need of the world, and what each call promises.
+
+The tasks import these only. `connector.imednet`, `connector.kafka` and `connector.neo4j` implement
+them on the real clients, ``tests/fakes`` in memory; one contract suite runs on both.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from connector.events import EntityId, Identity, Known, RecordEvent
+from connector.graph import NodeChange
+from connector.serde import Headers
+from connector.cursor import Cursor
+
+
+class Clock(Protocol):
+    """Time of this machine. Only waiting and sanity checks use it; versions use the server's."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch, UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+
+
+# ---------------------------------------------------------------------------------------- source
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """One page of one resource: path below the study, filter, sort, and place."""
+
+    study_key: str
+    resource: str
+    filter: str | None
+    sort: str
+    size: int
+    page: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the API answered: its clock (ms, UTC), how many rows the filter matches, the rows."""
+
+    server_ms: int
+    total_elements: int
+    rows: list[Any]
+
+
+class ApiReader(Protocol):
+    """The iMednet API."""
+
+    def read(self, request: PageRequest) -> Page:
+        """One page as raw JSON. Blocks up to the request timeout.
+
+        Raises:
+            RetryableError: network, timeout, 429, 5xx, or a 200 that is not the documented shape.
+            FatalError: wrong key, unknown study, refused filter.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidRow:
+    """An API row from which no event can be made."""
+
+    study_key: str
+    entity: str
+    raw: bytes
+    reason: str
+
+
+class EventLog(Protocol):
+    """The events topic and the cursor, as one transactional log of one study."""
+
+    def open(self) -> Cursor | None:
+        """Fence other sources of the study; the last committed cursor, None at the first start.
+
+        Must be called before `publish` and again after `publish` raised RetryableError: what was
+        committed is read back, never guessed. Blocks.
+
+        Raises:
+            RetryableError: the brokers do not answer.
+            FatalError: a topic is missing, or access is refused.
+        """
+
+    def publish(
+        self, events: Sequence[tuple[RecordEvent, int | None]], invalid: Sequence[InvalidRow],
+        cursor: Cursor,
+    ) -> None:
+        """Events (each with its subject's id), dead letters and cursor in one transaction.
+
+        On return all of it is committed; on an error either all or nothing is. Blocks.
+
+        Raises:
+            RetryableError: the outcome is unknown or nothing was written: `open` again.
+            FatalError: another source of this study has taken over.
+        """
+
+    def replay(self) -> Iterator[tuple[Identity, Known]]:
+        """Every committed state of the study in the topic, oldest first. Blocks."""
+
+
+class KnownStore(Protocol):
+    """Local cache of what the topic holds of one study; rebuilt from it when it does not match."""
+
+    def matches(self, cursor: Cursor) -> bool:
+        """Whether the cache is what the topic held when this cursor was committed."""
+
+    def rebuild(self, states: Iterable[tuple[Identity, Known]], cursor: Cursor) -> None:
+        """Forget everything, take these states, and match this cursor."""
+
+    def lookup(self, entity: str, ids: Sequence[EntityId]) -> dict[EntityId, Known]:
+        """The known ones of these ids."""
+
+    def update(self) -> AbstractContextManager["KnownUpdate"]:
+        """A transaction: kept when the block ends, forgotten when it raises."""
+
+
+class KnownUpdate(Protocol):
+    """Changes to the cache within one transaction."""
+
+    def put(self, entity: str, states: Mapping[EntityId, Known]) -> None:
+        """These states are now in the topic."""
+
+    def seen(self, entity: str, ids: Sequence[EntityId], full_pass: int) -> None:
+        """The API listed these ids during this pass over the whole kind."""
+
+    def vanished(self, entity: str, full_pass: int) -> "Vanished":
+        """Ends a full pass: the live ids that neither this nor the previous pass listed."""
+
+    def is_new_invalid(self, row: InvalidRow) -> bool:
+        """Whether this row was not dead-lettered before; remembers it."""
+
+    def match(self, cursor: Cursor) -> None:
+        """The cache is what the topic holds once this cursor is committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vanished:
+    """The end of a full pass: how many live ids are known and were listed; who is gone twice."""
+
+    known: int
+    listed: int
+    gone: dict[EntityId, Known]
+
+
+# ------------------------------------------------------------------------------------------ sink
+
+
+class TopicPartition(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+class Position(NamedTuple):
+    """The next offset to read, and the leader epoch it was read under (for validation)."""
+
+    offset: int
+    leader_epoch: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A consumed message; bytes as they are in the topic."""
+
+    partition: TopicPartition
+    offset: int
+    leader_epoch: int | None
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """What one poll brought: messages, and partitions that were read to their end.
+
+    An end's offset lies past control records, which no message tells of: committing it makes
+    Kafka's own tools show a lag of 0.
+    """
+
+    messages: list[Message]
+    ends: dict[TopicPartition, Position]
+
+
+class EventConsumer(Protocol):
+    """A member of the consumer group. Not thread-safe."""
+
+    def poll(self, max_messages: int, timeout_seconds: float) -> Polled:
+        """What has arrived, of owned partitions only; waits at most this long for the first.
+
+        Raises:
+            RetryableError: the brokers answered with an error that passes.
+            FatalError: a gap (the committed offset is not in the topic any more), no topic, no
+                access, or the client cannot go on.
+        """
+
+    def owns(self, partition: TopicPartition) -> bool:
+        """Whether the partition is assigned to this member now."""
+
+    def wait_paused(self, seconds: float) -> None:
+        """Stay in the group without consuming for at most this long.
+
+        Raises:
+            FatalError: as `poll`.
+        """
+
+    def commit(self, positions: Mapping[TopicPartition, Position]) -> None:
+        """Commit, synchronously. A refusal by a rebalance is no error: the messages come again.
+
+        Raises:
+            RetryableError: the coordinator does not answer; what was applied may come again.
+        """
+
+    def close(self) -> None:
+        """Leave the group. Bounded; never raises."""
+
+
+class GraphWriter(Protocol):
+    """The graph. Both calls block up to the transaction timeout.
+
+    Raises:
+        RetryableError: outage, lock, deadlock, an unknown commit outcome.
+        BatchTooLargeError: memory or timeout of this one transaction.
+        InvalidEventError: the database refuses the data of at least one change.
+        FatalError: wrong password, no such database, missing constraints.
+    """
+
+    def newer(self, versions: Mapping[Identity, int]) -> set[Identity]:
+        """Those that must be written: the graph has no version of them or a smaller one."""
+
+    def write(self, changes: Sequence[NodeChange]) -> None:
+        """Apply in one transaction, acknowledged on return.
+
+        A change whose version is not larger than the node's is without effect, however many
+        writers there are.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that cannot be applied, and why. ``reason`` is one word; no content in either."""
+
+    message: Message
+    reason: str
+    explanation: str
+
+
+class DeadLetterQueue(Protocol):
+    """Where messages go that can never be applied."""
+
+    def publish(self, letters: Sequence[DeadLetter]) -> None:
+        """Original key, value and headers plus reason headers; acknowledged on return. Blocks.
+
+        Raises:
+            RetryableError: not acknowledged; some may be in the queue already.
+        """

@@ -1,0 +1,178 @@
+"""A member of the consumer group: `connector.interfaces.EventConsumer` on confluent_kafka."""
+
+import logging
+import threading
+from collections.abc import Mapping
+
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_INVALID, Consumer, KafkaError, KafkaException
+from confluent_kafka import Message as RawMessage
+from confluent_kafka import TopicPartition as RawTopicPartition
+
+from connector.config import KafkaSettings, SinkSettings
+from connector.errors import FatalError, RetryableError
+from connector.interfaces import Message, Polled, Position, TopicPartition
+from connector.kafka.failures import error_of, translate
+from connector.kafka.settings import group_consumer
+
+log = structlog.stdlib.get_logger("connector.kafka.consumer")
+
+_PASSING = {  # librdkafka recovers from these by itself; poll goes on
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._RESOLVE,
+    KafkaError._TIMED_OUT,
+    KafkaError._MAX_POLL_EXCEEDED,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_COORDINATOR,
+}
+_NOT_COMMITTED = {  # a rebalance is under way: whoever owns the partition reads it again
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError._ASSIGNMENT_LOST,
+    KafkaError._NO_OFFSET,
+    KafkaError.STALE_MEMBER_EPOCH,
+}
+_GAP = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
+
+
+class KafkaEventConsumer:
+    """See `connector.interfaces.EventConsumer` for the contract of each call."""
+
+    def __init__(self, kafka: KafkaSettings, sink: SinkSettings) -> None:
+        self._request_timeout = kafka.request_timeout_seconds
+        self._close_timeout = sink.close_timeout_seconds
+        self._owned: set[TopicPartition] = set()
+        self._paused = False
+        self._consumer = Consumer(
+            group_consumer(kafka, sink), logger=logging.getLogger("confluent_kafka")
+        )
+        self._consumer.subscribe(
+            [kafka.events_topic],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_revoke,
+        )
+
+    def poll(self, max_messages: int, timeout_seconds: float) -> Polled:
+        """Wait for the first message only, then take what is already here."""
+        raw = self._consumer.consume(1, timeout_seconds)
+        if raw and max_messages > 1:
+            raw += self._consumer.consume(max_messages - 1, 0)
+        messages: list[Message] = []
+        ends: dict[TopicPartition, Position] = {}
+        for item in raw:
+            if item.error() is None:
+                messages.append(_message(item))
+            elif item.error().code() == KafkaError._PARTITION_EOF:
+                ends[_partition(item)] = Position(item.offset(), None)
+            else:
+                _raise_unless_passing(item)
+        # A callback may have taken a partition away after its messages were fetched.
+        return Polled(
+            [message for message in messages if message.partition in self._owned],
+            {partition: at for partition, at in ends.items() if partition in self._owned},
+        )
+
+    def owns(self, partition: TopicPartition) -> bool:
+        """Whether the partition is assigned to this member now."""
+        return partition in self._owned
+
+    def wait_paused(self, seconds: float) -> None:
+        """Poll without consuming, so that the group does not take the member for dead."""
+        self._paused = True
+        self._consumer.pause(_raw_partitions(self._owned))
+        try:
+            for item in self._consumer.consume(1, seconds):
+                if item.error() is None:  # cannot be: every partition is paused
+                    raise FatalError("a paused partition delivered a message")
+                if item.error().code() != KafkaError._PARTITION_EOF:
+                    _raise_unless_passing(item)
+        except RetryableError:
+            pass  # waiting is what the caller does already
+        finally:
+            self._paused = False
+            self._consumer.resume(_raw_partitions(self._owned))
+
+    def commit(self, positions: Mapping[TopicPartition, Position]) -> None:
+        """Commit synchronously, with the leader epoch, what is still owned."""
+        offsets = [
+            RawTopicPartition(partition.topic, partition.partition, at.offset,
+                              leader_epoch=-1 if at.leader_epoch is None else at.leader_epoch)
+            for partition, at in positions.items()
+            if partition in self._owned
+        ]
+        if not offsets:
+            return
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as exception:
+            error = error_of(exception)
+            if error.code() not in _NOT_COMMITTED:
+                raise translate(error, "committing offsets") from exception
+            log.info("offsets not committed during a rebalance", error=error.name())
+
+    def close(self) -> None:
+        """Leave the group, in a thread of its own: the client's close can hang."""
+        closing = threading.Thread(target=self._consumer.close, daemon=True)
+        closing.start()
+        closing.join(self._close_timeout)
+        if closing.is_alive():
+            log.warning("the group was not left in time", seconds=self._close_timeout)
+
+    def _on_assign(self, consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
+        """Begin where the group committed; at the beginning where it never has."""
+        committed = consumer.committed(partitions, timeout=self._request_timeout)
+        for partition in committed:
+            if partition.error is not None:
+                raise translate(partition.error, "reading committed offsets")
+            if partition.offset == OFFSET_INVALID:
+                partition.offset = OFFSET_BEGINNING
+        consumer.incremental_assign(committed)
+        if self._paused:
+            consumer.pause(partitions)
+        self._owned.update(_partition(partition) for partition in partitions)
+        log.info("partitions assigned", partitions=[p.partition for p in partitions])
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
+        """Called within `poll`, so nothing is in flight: what was applied was committed."""
+        consumer.incremental_unassign(partitions)
+        self._owned.difference_update(_partition(partition) for partition in partitions)
+        log.info("partitions revoked", partitions=[p.partition for p in partitions])
+
+
+def _partition(of: RawMessage | RawTopicPartition) -> TopicPartition:
+    if isinstance(of, RawTopicPartition):
+        return TopicPartition(of.topic, of.partition)
+    return TopicPartition(of.topic() or "", of.partition() or 0)
+
+
+def _raw_partitions(partitions: set[TopicPartition]) -> list[RawTopicPartition]:
+    return [RawTopicPartition(each.topic, each.partition) for each in partitions]
+
+
+def _message(raw: RawMessage) -> Message:
+    _, timestamp_ms = raw.timestamp()
+    return Message(
+        partition=_partition(raw),
+        offset=raw.offset() or 0,
+        leader_epoch=raw.leader_epoch(),
+        timestamp_ms=timestamp_ms,
+        key=raw.key(),
+        value=raw.value(),
+        headers=raw.headers() or [],
+    )
+
+
+def _raise_unless_passing(item: RawMessage) -> None:
+    error = item.error()
+    if error is None or error.code() in _PASSING:
+        return
+    if error.code() in _GAP:
+        raise FatalError(
+            f"the group's offset {item.offset()} of {item.topic()}[{item.partition()}] is not in"
+            " the topic any more: events may be missing. Compare with the API, then reset the"
+            " group's offset to go on"
+        )
+    raise translate(error, "consuming")

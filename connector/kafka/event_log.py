@@ -1,0 +1,184 @@
+"""The events topic as a transactional log: `connector.interfaces.EventLog` on confluent_kafka."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Producer,
+)
+from confluent_kafka import Message as RawMessage
+from confluent_kafka import TopicPartition as RawTopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from connector.config import KafkaSettings
+from connector.cursor import Cursor
+from connector.errors import InvalidEventError, RetryableError
+from connector.events import Identity, Known, RecordEvent
+from connector.interfaces import InvalidRow
+from connector.kafka.dead_letters import invalid_row_headers
+from connector.kafka.failures import error_of, translate
+from connector.kafka.partitioner import partition_of
+from connector.kafka.settings import connection, log_reader, transactional_producer
+from connector.kafka.topics import Topics
+from connector.serde import Headers, encode, known_state
+
+# Another study's source may have died inside a transaction; the broker ends it after
+# transaction.timeout.ms (60 s), and until then committed messages behind it cannot be read.
+_STUCK_SECONDS_MAX = 90.0
+_PRODUCE_ROOM_SECONDS = 30.0
+
+
+class KafkaEventLog:
+    """See `connector.interfaces.EventLog` for the contract of each call."""
+
+    def __init__(self, settings: KafkaSettings, study_key: str) -> None:
+        self._settings = settings
+        self._study_key = study_key
+        self._producer: Producer | None = None
+        self._partitions = 0
+
+    def open(self) -> Cursor | None:
+        """Fence first, read then: what a dead source left open is aborted by it."""
+        self._partitions = Topics(self._settings).partitions(self._settings.events_topic)
+        config = transactional_producer(self._settings, self._study_key)
+        self._producer = Producer(config, logger=_logger())
+        try:
+            self._producer.init_transactions(self._settings.request_timeout_seconds)
+        except KafkaException as exception:
+            raise translate(error_of(exception), "opening the event log") from exception
+        cursor = None
+        for message in read_to_end(self._settings, self._settings.cursors_topic):
+            if message.key() == self._study_key.encode() and message.value() is not None:
+                cursor = Cursor.from_bytes(message.value() or b"")
+        return cursor
+
+    def publish(
+        self, events: Sequence[tuple[RecordEvent, int | None]], invalid: Sequence[InvalidRow],
+        cursor: Cursor,
+    ) -> None:
+        """One transaction over the three topics."""
+        if self._producer is None:
+            raise RetryableError("the event log is not open")
+        producer = self._producer
+        try:
+            producer.begin_transaction()
+            for event, subject_id in events:
+                self._produce_event(producer, event, subject_id)
+            for row in invalid:
+                _produce(producer, self._settings.dead_letter_topic, row.entity.encode(), row.raw,
+                         invalid_row_headers(row))
+            _produce(producer, self._settings.cursors_topic, self._study_key.encode(),
+                     cursor.to_bytes(), [])
+            producer.commit_transaction(self._settings.request_timeout_seconds)
+        except KafkaException as exception:
+            # Whether it was committed is found out by `open`, which ends the transaction either
+            # way before it reads: no abort is needed here.
+            self._producer = None
+            raise translate(error_of(exception), "publishing a transaction") from exception
+
+    def replay(self) -> Iterator[tuple[Identity, Known]]:
+        """Messages that are not events of the study are passed over: the sink reports them."""
+        for message in read_to_end(self._settings, self._settings.events_topic):
+            try:
+                identity = Identity.from_key(message.key())
+                if identity.study_key == self._study_key:
+                    yield identity, known_state(
+                        message.value(), message.headers() or [], message.timestamp()[1]
+                    )
+            except InvalidEventError:
+                continue
+
+    def _produce_event(
+        self, producer: Producer, event: RecordEvent, subject_id: int | None
+    ) -> None:
+        key, value, headers = encode(event)
+        partition = partition_of(event.identity, subject_id, self._partitions)
+        try:
+            _produce(producer, self._settings.events_topic, key, value, headers, partition)
+        except KafkaException as exception:
+            if error_of(exception).code() != KafkaError.MSG_SIZE_TOO_LARGE:
+                raise
+            # Not cut, not lost: by reference, with the size, for a person to see.
+            headers = [
+                *_oversize_headers(event, self._settings.events_topic),
+                ("imednet.value.bytes", str(len(value)).encode()),
+            ]
+            _produce(producer, self._settings.dead_letter_topic, key, None, headers)
+
+
+def _oversize_headers(event: RecordEvent, topic: str) -> Headers:
+    row = InvalidRow(event.study_key, event.entity, b"", "too_large")
+    return [*invalid_row_headers(row), ("__connect.errors.topic", topic.encode())]
+
+
+def _produce(  # noqa: PLR0913 - one message's parts
+    producer: Producer, topic: str, key: bytes, value: bytes | None, headers: Headers,
+    partition: int = -1,
+) -> None:
+    """Queue one message; waits for room when the producer's queue is full."""
+    deadline = time.monotonic() + _PRODUCE_ROOM_SECONDS
+    while True:
+        try:
+            producer.produce(topic, value=value, key=key, headers=headers, partition=partition)
+        except BufferError:
+            if time.monotonic() > deadline:
+                raise RetryableError("the producer's queue stays full") from None
+            producer.poll(0.1)
+        else:
+            producer.poll(0)
+            return
+
+
+def read_to_end(settings: KafkaSettings, topic: str) -> Iterator[RawMessage]:
+    """Every committed message that the topic holds now, each partition in order.
+
+    Open transactions hold back what lies behind them, so the end is the high watermark as of now,
+    not the last stable offset: ending there could miss a committed cursor.
+
+    Raises:
+        RetryableError: the brokers do not answer, or a transaction stays open.
+    """
+    ends = _high_watermarks(settings, topic)
+    unread = {partition for partition, end in ends.items() if end > 0}
+    consumer = Consumer(log_reader(settings), logger=_logger())
+    try:
+        consumer.assign([RawTopicPartition(topic, each, OFFSET_BEGINNING) for each in unread])
+        deadline = time.monotonic() + _STUCK_SECONDS_MAX
+        while unread:
+            for message in consumer.consume(1000, 0.5):
+                error = message.error()
+                if error is None:
+                    deadline = time.monotonic() + _STUCK_SECONDS_MAX
+                    yield message
+                elif error.code() != KafkaError._PARTITION_EOF:
+                    raise translate(error, f"reading {topic}")
+                if (message.offset() or 0) + (error is None) >= ends[message.partition() or 0]:
+                    unread.discard(message.partition() or 0)
+            if time.monotonic() > deadline:
+                raise RetryableError(f"reading {topic}: a transaction stays open")
+    finally:
+        consumer.close()
+
+
+def _high_watermarks(settings: KafkaSettings, topic: str) -> dict[int, int]:
+    count = Topics(settings).partitions(topic)
+    admin = AdminClient(connection(settings, "log-reader"), logger=_logger())
+    request = {RawTopicPartition(topic, each): OffsetSpec.latest() for each in range(count)}
+    futures = admin.list_offsets(
+        request, isolation_level=IsolationLevel.READ_UNCOMMITTED,
+        request_timeout=settings.request_timeout_seconds,
+    )
+    try:
+        return {each.partition: future.result().offset for each, future in futures.items()}
+    except KafkaException as exception:
+        raise translate(error_of(exception), f"reading the end of {topic}") from exception
+
+
+def _logger() -> logging.Logger:
+    return logging.getLogger("confluent_kafka")

@@ -1,0 +1,39 @@
+"""confluent_kafka's errors, translated once into what the caller must do."""
+
+from confluent_kafka import KafkaError, KafkaException
+
+from connector.errors import ConnectorError, FatalError, RetryableError
+
+FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
+_WHAT_TO_DO = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "allow this user to use the topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "allow this user to use the consumer group",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "allow this user to use the cluster",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "allow this user the transactional id",
+    KafkaError.SASL_AUTHENTICATION_FAILED: "check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
+    KafkaError._AUTHENTICATION: "check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
+    KafkaError._SSL: "check KAFKA_SECURITY_PROTOCOL and KAFKA_SSL_CA_LOCATION",
+    KafkaError.UNKNOWN_TOPIC_OR_PART: "run `imednet-connector setup`",
+    KafkaError._UNKNOWN_TOPIC: "run `imednet-connector setup`",
+    KafkaError._UNKNOWN_PARTITION: "run `imednet-connector setup`",
+    KafkaError.UNSUPPORTED_VERSION: "use Kafka 2.5 or newer",
+}
+
+
+def translate(error: KafkaError, doing: str) -> ConnectorError:
+    """The error to raise ``from`` this one. Its text names error code and act, no content."""
+    text = f"{doing}: {error.name()}"
+    if error.code() in FENCED:
+        return FatalError(f"{text}: another source of this study has taken over; run one only")
+    if advice := _WHAT_TO_DO.get(error.code()):
+        return FatalError(f"{text}: {advice}")
+    if error.fatal():
+        return FatalError(f"{text}: the Kafka client cannot go on; start again")
+    return RetryableError(text)
+
+
+def error_of(exception: KafkaException) -> KafkaError:
+    """The KafkaError inside."""
+    error = exception.args[0]
+    assert isinstance(error, KafkaError)  # noqa: S101 - the client's contract
+    return error

@@ -1,0 +1,78 @@
+"""From our settings to librdkafka's, each option that the promise rests on said explicitly."""
+
+from typing import Any
+
+from connector.config import KafkaSettings, SinkSettings
+
+ConfigValue = str | int | float | bool
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def connection(settings: KafkaSettings, role: str) -> dict[str, Any]:
+    """What every client needs to reach the cluster."""
+    config: dict[str, ConfigValue | None] = {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "client.id": f"imednet-connector-{role}",
+        "security.protocol": settings.security_protocol,
+        "sasl.mechanism": settings.sasl_mechanism,
+        "sasl.username": settings.sasl_username,
+        "sasl.password": (
+            settings.sasl_password.get_secret_value() if settings.sasl_password else None
+        ),
+        "ssl.ca.location": settings.ssl_ca_location,
+        "socket.timeout.ms": _milliseconds(settings.request_timeout_seconds),
+    }
+    return {name: value for name, value in config.items() if value is not None}
+
+
+def transactional_producer(settings: KafkaSettings, study_key: str) -> dict[str, Any]:
+    """One transactional id per study: a second source of the study fences the first."""
+    return connection(settings, "source") | {
+        "transactional.id": f"imednet-source-{study_key}",
+        "enable.idempotence": True,
+        "transaction.timeout.ms": 60_000,
+        "compression.type": "lz4",
+        "linger.ms": 5,
+    }
+
+
+def dead_letter_producer(settings: KafkaSettings) -> dict[str, Any]:
+    """A letter is acknowledged by all replicas or reported as not delivered."""
+    return connection(settings, "dead-letters") | {
+        "enable.idempotence": True,
+        "acks": "all",
+        "delivery.timeout.ms": _milliseconds(settings.request_timeout_seconds),
+    }
+
+
+def group_consumer(settings: KafkaSettings, sink: SinkSettings) -> dict[str, Any]:
+    """Offsets move by explicit commits only, and a gap is an error rather than a jump."""
+    return connection(settings, "sink") | {
+        "group.id": sink.group_id,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        # A first start begins at the beginning by an explicit assignment (consumer.py).
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "enable.partition.eof": True,
+        "max.poll.interval.ms": _milliseconds(sink.max_poll_interval_seconds),
+        "session.timeout.ms": _milliseconds(sink.session_timeout_seconds),
+        # librdkafka's default is 64 MB a consumer, and its own copy of each message beside it.
+        "queued.max.messages.kbytes": 16_384,
+        "fetch.queue.backoff.ms": 10,
+    }
+
+
+def log_reader(settings: KafkaSettings) -> dict[str, Any]:
+    """Reads committed messages from given offsets; belongs to no group and commits nothing."""
+    return connection(settings, "log-reader") | {
+        "group.id": "imednet-connector-reads-without-a-group",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+    }

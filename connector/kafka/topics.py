@@ -1,0 +1,121 @@
+"""The three topics: what they must be like, making them, and saying what differs."""
+
+import logging
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from connector.config import KafkaSettings
+from connector.errors import FatalError
+from connector.kafka.failures import error_of, translate
+from connector.kafka.settings import connection
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """What a topic must be like. ``partitions`` is the number for a new one."""
+
+    name: str
+    partitions: int
+    config: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """What setup found or did: ``made``, or the settings that differ from the wanted ones."""
+
+    name: str
+    made: bool
+    missing: bool
+    differences: tuple[str, ...]
+
+
+def specs(settings: KafkaSettings) -> list[TopicSpec]:
+    """Events and cursors are compacted (a graph can be rebuilt at any time); dead letters stay."""
+    return [
+        TopicSpec(
+            settings.events_topic, settings.topic_partitions, {"cleanup.policy": "compact"}
+        ),
+        TopicSpec(settings.cursors_topic, 1, {"cleanup.policy": "compact"}),
+        TopicSpec(
+            settings.dead_letter_topic, 1, {"cleanup.policy": "delete", "retention.ms": "-1"}
+        ),
+    ]
+
+
+class Topics:
+    """Topic administration."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._admin = AdminClient(connection(settings, "setup"), logger=_silent())
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions the topic has.
+
+        Raises:
+            FatalError: the brokers cannot be reached, or there is no such topic.
+        """
+        found = self._existing()
+        if topic not in found:
+            raise FatalError(f"topic {topic} does not exist: run `imednet-connector setup`")
+        return found[topic]
+
+    def ensure(self, *, make: bool) -> list[TopicState]:
+        """Make what is missing (unless only checking) and say how the topics differ.
+
+        Raises:
+            FatalError: the brokers cannot be reached or refuse.
+        """
+        found = self._existing()
+        wanted = specs(self._settings)
+        missing = [spec for spec in wanted if spec.name not in found]
+        if make and missing:
+            self._create(missing)
+        states = []
+        for spec in wanted:
+            exists = spec.name in found
+            differences = self._differences(spec) if exists else ()
+            states.append(TopicState(spec.name, make and not exists, not exists, differences))
+        return states
+
+    def _existing(self) -> dict[str, int]:
+        try:
+            metadata = self._admin.list_topics(timeout=self._settings.connect_timeout_seconds)
+        except KafkaException as exception:
+            raise FatalError(
+                f"no Kafka broker answers at {self._settings.bootstrap_servers}"
+                f" ({error_of(exception).name()}): check KAFKA_BOOTSTRAP_SERVERS"
+            ) from exception
+        return {name: len(topic.partitions) for name, topic in (metadata.topics or {}).items()}
+
+    def _create(self, wanted: list[TopicSpec]) -> None:
+        new = [
+            NewTopic(spec.name, spec.partitions, self._settings.replication_factor,
+                     config=spec.config)
+            for spec in wanted
+        ]
+        timeout = self._settings.request_timeout_seconds
+        for future in self._admin.create_topics(new, operation_timeout=timeout).values():
+            try:
+                future.result(timeout)
+            except KafkaException as exception:
+                raise translate(error_of(exception), "making topics") from exception
+
+    def _differences(self, spec: TopicSpec) -> tuple[str, ...]:
+        resource = ConfigResource(ResourceType.TOPIC, spec.name)
+        timeout = self._settings.request_timeout_seconds
+        try:
+            actual = self._admin.describe_configs([resource])[resource].result(timeout)
+        except KafkaException as exception:
+            raise translate(error_of(exception), "reading topic settings") from exception
+        return tuple(
+            f"{name} is {actual[name].value}, should be {value}"
+            for name, value in spec.config.items()
+            if actual[name].value != value
+        )
+
+
+def _silent() -> logging.Logger:
+    return logging.getLogger("confluent_kafka")

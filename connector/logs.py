@@ -1,0 +1,43 @@
+"""Logging: one event a line on stderr, JSON or console. Never record content, keys or passwords."""
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+
+from connector.config import LogSettings
+
+
+def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
+    """Send structlog's and the libraries' logs to one stream (stderr) in one format."""
+    stream = stream or sys.stderr
+    as_json = settings.format == "json" or (settings.format == "auto" and not stream.isatty())
+    renderer: structlog.types.Processor = (
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    )
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)  # libraries: httpx logs whole URLs at INFO
+    logging.getLogger("connector").setLevel(settings.level.upper())
+    # The SDK logs each failed request with its URL; the task that retries says what is needed.
+    logging.getLogger("imednet").setLevel(logging.CRITICAL)
+    logging.getLogger("neo4j").setLevel(logging.ERROR)

@@ -1,0 +1,146 @@
+"""The connection to the database: one driver, every call bounded, errors translated."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+import neo4j
+from neo4j.exceptions import DriverError, Neo4jError
+
+from connector.config import Neo4jSettings
+from connector.errors import FatalError, RetryableError
+from connector.neo4j.cypher import SchemaItem, Statement, schema
+from connector.neo4j.failures import translate
+
+# What a driver call may raise: its own errors, sockets', and a value that has no wire form.
+_FAILURES = (Neo4jError, DriverError, OSError, OverflowError, UnicodeEncodeError, TypeError,
+             ValueError)
+
+
+class Neo4jDatabase:
+    """One database on one server. Thread-safe, as the driver is; a context manager."""
+
+    def __init__(self, settings: Neo4jSettings) -> None:
+        """Connect and check the password.
+
+        Raises:
+            FatalError: unreachable, wrong password, no such database; says what to do.
+        """
+        if settings.password is None:
+            raise FatalError("NEO4J_PASSWORD is not set")
+        self._settings = settings
+        with translated("connecting to Neo4j"):
+            self._driver = neo4j.GraphDatabase.driver(
+                settings.uri,
+                auth=(settings.username, settings.password.get_secret_value()),
+                connection_timeout=settings.connect_timeout_seconds,
+                connection_acquisition_timeout=settings.connect_timeout_seconds,
+                connection_write_timeout=settings.transaction_timeout_seconds,
+                liveness_check_timeout=30.0,
+                max_connection_lifetime=3600,
+                notifications_min_severity="OFF",
+                user_agent=f"imednet-connector/{version('imednet-connector')}",
+            )
+        try:
+            self.read("RETURN 1")  # proves address, password and database at once
+        except RetryableError as error:
+            self.close()
+            raise FatalError(
+                f"no Neo4j answers at {settings.uri}: check NEO4J_URI and that the server runs"
+            ) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Neo4jDatabase":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. Bounded by the driver; never raises."""
+        self._driver.close()
+
+    def read(self, cypher: str, **parameters: Any) -> list[list[Any]]:
+        """The rows of a read-only query, as lists of values.
+
+        Raises:
+            ConnectorError: as `connector.interfaces.GraphWriter` says.
+        """
+        with translated("reading the graph"), self._session(neo4j.READ_ACCESS) as session:
+            query = neo4j.Query(cypher, timeout=self._settings.transaction_timeout_seconds)  # type: ignore[arg-type]
+            return session.run(query, parameters).values()
+
+    def write(self, statements: Sequence[Statement], metadata: dict[str, Any]) -> None:
+        """All statements in one transaction; on return the server has acknowledged its commit.
+
+        ``metadata`` shows up in SHOW TRANSACTIONS.
+
+        Raises:
+            ConnectorError: as `connector.interfaces.GraphWriter` says.
+        """
+        with translated("writing the graph"), self._session(neo4j.WRITE_ACCESS) as session:
+            # Not execute_write: it would hide its own retries from the task, which must go on
+            # polling meanwhile. Each result is consumed, or a failure could go unnoticed.
+            with session.begin_transaction(
+                metadata={"app": "imednet-connector", **metadata},
+                timeout=self._settings.transaction_timeout_seconds,
+            ) as transaction:
+                for statement in statements:
+                    transaction.run(statement.cypher, rows=statement.rows).consume()  # type: ignore[arg-type]
+                transaction.commit()
+
+    def missing_schema(self) -> list[SchemaItem]:
+        """The constraints and indexes of the connector that the database lacks (or not online)."""
+        # By what they say, not by name: the user's own equal constraint is as good.
+        constraints = self.read(
+            "SHOW CONSTRAINTS YIELD type, labelsOrTypes, properties"
+            " WHERE type IN ['UNIQUENESS', 'NODE_PROPERTY_UNIQUENESS', 'NODE_KEY']"
+            " RETURN labelsOrTypes, properties"
+        )
+        indexes = self.read(
+            "SHOW INDEXES YIELD type, state, labelsOrTypes, properties"
+            " WHERE type = 'RANGE' AND state = 'ONLINE' RETURN labelsOrTypes, properties"
+        )
+        return [
+            item
+            for item in schema()
+            if [[item.label], list(item.properties)]
+            not in (constraints if item.is_constraint else indexes)
+        ]
+
+    def make_schema(self, items: Sequence[SchemaItem]) -> None:
+        """Make these and wait until they are online."""
+        with translated("making constraints"), self._session(neo4j.WRITE_ACCESS) as session:
+            for item in items:
+                session.run(item.cypher).consume()  # type: ignore[arg-type]
+            session.run("CALL db.awaitIndexes(300)").consume()
+
+    def require_constraints(self) -> None:
+        """Refuse to go on without the constraints: MERGE alone makes duplicates.
+
+        Raises:
+            FatalError: names the statements that are missing.
+        """
+        missing = [item.cypher for item in self.missing_schema() if item.is_constraint]
+        if missing:
+            raise FatalError(
+                "the graph lacks constraints; run `imednet-connector setup`, or:\n  "
+                + ";\n  ".join(missing) + ";"
+            )
+
+    def _session(self, access: str) -> neo4j.Session:
+        return self._driver.session(
+            database=self._settings.database, default_access_mode=access
+        )
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Raise the driver's errors as ours."""
+    try:
+        yield
+    except _FAILURES as error:
+        raise translate(error, doing) from error

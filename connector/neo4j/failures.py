@@ -1,0 +1,91 @@
+"""The driver's errors, translated once into what the caller must do: four classes, one table.
+
+Facts: docs of the driver's ``is_retryable`` and our own runs; what the driver does not retry but
+passes all the same (an unknown commit outcome, a terminated transaction) is repeated by the sink,
+whose writes are idempotent.
+"""
+
+from neo4j.exceptions import (
+    AuthError,
+    ClientError,
+    ConfigurationError,
+    DriverError,
+    Neo4jError,
+    ServiceUnavailable,
+    TransientError,
+)
+
+from connector.errors import (
+    BatchTooLargeError,
+    ConnectorError,
+    FatalError,
+    InvalidEventError,
+    RetryableError,
+)
+
+_TOO_LARGE = (
+    "Neo.TransientError.General.MemoryPoolOutOfMemoryError",
+    "Neo.TransientError.General.OutOfMemoryError",
+    "Neo.TransientError.General.StackOverFlowError",
+    "Neo.ClientError.Transaction.TransactionTimedOut",
+)
+_TRANSIENT = (
+    "Neo.TransientError.",
+    "Neo.DatabaseError.",
+    "Neo.ClientError.Transaction.Terminated",
+    "Neo.ClientError.Transaction.LockClientStopped",
+    "Neo.ClientError.Transaction.TransactionTerminated",
+    "Neo.ClientError.Security.AuthorizationExpired",
+    "Neo.ClientError.Cluster.",
+    "Neo.ClientError.General.ForbiddenOnReadOnlyDatabase",
+)
+_DATA = (
+    "Neo.ClientError.Schema.ConstraintValidationFailed",
+    "Neo.ClientError.Schema.TokenNameError",
+    "Neo.ClientError.Statement.TypeError",
+    "Neo.ClientError.Statement.ArgumentError",
+    "Neo.ClientError.Statement.ParameterMissing",
+    "Neo.ClientError.Statement.PropertyNotFound",
+    "Neo.ClientError.General.IndexNotApplicable",
+)
+_WHAT_TO_DO = {
+    "Neo.ClientError.Security.Unauthorized": "check NEO4J_USERNAME and NEO4J_PASSWORD",
+    "Neo.ClientError.Security.Forbidden": "grant this user reading and writing of the database",
+    "Neo.ClientError.Security.CredentialsExpired": "the password must be changed first",
+    "Neo.ClientError.Security.AuthenticationRateLimit": (
+        "too many wrong passwords: check NEO4J_PASSWORD, wait a few seconds"
+    ),
+    "Neo.ClientError.Database.DatabaseNotFound": "check NEO4J_DATABASE",
+}
+
+
+def translate(error: Exception, doing: str) -> ConnectorError:
+    """The error to raise ``from`` this one. Server messages may quote data: only codes leave."""
+    if isinstance(error, Neo4jError):
+        return _server_error(error, f"{doing}: {error.code}")
+    if isinstance(error, OverflowError | UnicodeEncodeError | TypeError | ValueError):
+        # The driver could not put a value on the wire; nothing was sent.
+        return InvalidEventError(f"{doing}: {type(error).__name__} in the driver", reason="value")
+    if isinstance(error, ConfigurationError):
+        return FatalError(f"{doing}: the driver refuses its settings: check NEO4J_URI")
+    if isinstance(error, DriverError | OSError):
+        return RetryableError(f"{doing}: {type(error).__name__}")
+    raise error
+
+
+def _server_error(error: Neo4jError, text: str) -> ConnectorError:
+    code = error.code or ""
+    if advice := _WHAT_TO_DO.get(code):
+        return FatalError(f"{text}: {advice}")
+    if code.startswith(_TOO_LARGE):
+        return BatchTooLargeError(text)
+    if code.startswith(_TRANSIENT) or isinstance(error, TransientError):
+        return RetryableError(text)
+    if code.startswith(_DATA):
+        return InvalidEventError(text, reason=code.rsplit(".", 1)[-1])
+    if isinstance(error, AuthError | ClientError):
+        return FatalError(f"{text}: the database refuses the statement")
+    return RetryableError(text)
+
+
+UNREACHABLE = (ServiceUnavailable, OSError)

@@ -1,0 +1,157 @@
+"""Bytes to RecordEvent and back, with the headers of the contract."""
+
+import hashlib
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from connector.entities import ENTITIES
+from connector.errors import InvalidEventError
+from connector.events import (
+    DAY_MS,
+    SCHEMA_VERSION,
+    VERSION_MAX,
+    Identity,
+    Known,
+    Op,
+    Origin,
+    RecordEvent,
+    valid_id,
+)
+
+VERSION_HEADER = "version"
+
+Headers = list[tuple[str, bytes | None]]
+
+
+def content_hash(data: dict[str, Any]) -> str:
+    """128-bit hash of the canonical (sorted, compact) JSON of ``data``, as 32 hex digits.
+
+    Raises:
+        InvalidEventError: the value has no exact JSON form (an integer beyond 64 bits).
+    """
+    try:
+        canonical = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        raise InvalidEventError("content has no exact JSON form", reason="content") from None
+    return hashlib.blake2b(canonical, digest_size=16).hexdigest()
+
+
+def encode(event: RecordEvent) -> tuple[bytes, bytes, Headers]:
+    """Key, value and CloudEvents headers (binary mode) of a message."""
+    key = event.identity.to_key()
+    # Not model_dump_json: it would walk `data` in Python types; orjson writes it verbatim.
+    value = orjson.dumps(
+        {
+            "schemaVersion": event.schema_version,
+            "entity": event.entity,
+            "op": event.op.value,
+            "origin": event.origin.value,
+            "studyKey": event.study_key,
+            "id": event.id,
+            "version": event.version,
+            "contentHash": event.content_hash,
+            "observedAt": event.observed_at,
+            "data": event.data,
+        }
+    )
+    version = str(event.version).encode()
+    headers: Headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", key + b"@" + version),
+        ("ce_source", f"/api/v1/edc/studies/{event.study_key}".encode()),
+        ("ce_type", f"imednet.{event.entity}.{event.op.value}".encode()),
+        ("ce_time", event.observed_at.encode()),
+        ("content-type", b"application/json"),
+        (VERSION_HEADER, version),
+    ]
+    return key, value, headers
+
+
+def header_version(headers: Headers) -> int | None:
+    """The version that the headers give, None where there is none.
+
+    Raises:
+        InvalidEventError: the header stands twice or is not a version.
+    """
+    found = [value for name, value in headers if name == VERSION_HEADER]
+    if not found:
+        return None
+    text = found[0] or b""
+    if len(found) > 1 or not text.isdigit() or len(text) > 19 or int(text) > VERSION_MAX:  # noqa: PLR2004
+        raise InvalidEventError("header 'version' is not one int64", reason="version")
+    return int(text)
+
+
+def decode(key: bytes | None, value: bytes | None, headers: Headers, *, timestamp_ms: int,
+           now_ms: int) -> RecordEvent:
+    """The event that a message holds; a null value is a delete (tombstone).
+
+    Raises:
+        InvalidEventError: the message is not an event of version 1 that could be applied.
+    """
+    identity = Identity.from_key(key)
+    version = header_version(headers)
+    if value is None:
+        event = _tombstone(identity, timestamp_ms if version is None else version)
+    else:
+        event = _parse(value)
+        _check_consistent(event, identity, version)
+    if event.version > now_ms + DAY_MS:
+        raise InvalidEventError("version is more than a day in the future", reason="version")
+    return event
+
+
+def _tombstone(identity: Identity, version: int) -> RecordEvent:
+    return RecordEvent(
+        entity=identity.entity,
+        op=Op.DELETE,
+        origin=Origin.SWEEP,
+        study_key=identity.study_key,
+        id=identity.id,
+        version=version,
+        content_hash=None,
+        observed_at="",
+        data=None,
+    )
+
+
+def _parse(value: bytes) -> RecordEvent:
+    try:
+        event = RecordEvent.model_validate_json(value)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "value"
+        # Only place and kind of the fault: its text may quote the content.
+        raise InvalidEventError(
+            f"not an event: {first['type']} at {where[:60]}", reason="value"
+        ) from None
+    if event.schema_version != SCHEMA_VERSION:
+        raise InvalidEventError("schemaVersion is newer than this reader", reason="schema_version")
+    return event
+
+
+def _check_consistent(event: RecordEvent, identity: Identity, version: int | None) -> None:
+    if event.identity != identity or type(event.id) is not type(identity.id):
+        raise InvalidEventError("value and key name different entities", reason="key")
+    if version is not None and version != event.version:
+        raise InvalidEventError("value and header give different versions", reason="version")
+    if event.data is not None:
+        own = event.data.get(ENTITIES[event.entity].id_field)
+        if valid_id(event.entity, own) != event.id:
+            raise InvalidEventError("data is another entity's than the event", reason="id")
+
+
+def known_state(value: bytes | None, headers: Headers, timestamp_ms: int) -> Known:
+    """What a message of the events topic says of its entity, for the source.
+
+    Raises:
+        InvalidEventError: it is not an event.
+    """
+    version = header_version(headers)
+    if value is None:
+        return Known(timestamp_ms if version is None else version, None, None)
+    event = _parse(value)
+    subject = event.data.get("subjectId") if event.data else None
+    return Known(event.version, event.content_hash, subject if type(subject) is int else None)

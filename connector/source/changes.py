@@ -1,0 +1,156 @@
+"""Change detection: which rows are new states, and which versions they get. Pure."""
+
+import json
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from connector.entities import Entity
+from connector.errors import InvalidEventError
+from connector.events import EntityId, Known, Op, Origin, RecordEvent, valid_id
+from connector.interfaces import InvalidRow, Vanished
+from connector.serde import content_hash
+
+DELETES_ALWAYS_ALLOWED = 10
+"""A sweep may delete this many whatever share of the study they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """The circumstances of one page: which study, when by the server's clock, on which way."""
+
+    study_key: str
+    server_ms: int
+    origin: Origin
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one page brings: events with their subject, the new known states, invalid rows."""
+
+    events: list[tuple[RecordEvent, int | None]] = field(default_factory=list)
+    known: dict[EntityId, Known] = field(default_factory=dict)
+    invalid: list[InvalidRow] = field(default_factory=list)
+
+
+def detect(
+    entity: Entity, rows: list[Any], known: Mapping[EntityId, Known], sighting: Sighting
+) -> Changes:
+    """The rows whose content differs from what is known, as events.
+
+    ``version`` is a hybrid clock: the server's time, but always above the entity's previous
+    version, so that states of one second, and clocks that go back, stay in order.
+    """
+    changes = Changes()
+    for row in rows:
+        try:
+            entity_id = _checked_id(entity, row, sighting.study_key)
+            digest = content_hash(row)
+        except InvalidEventError as error:
+            changes.invalid.append(_invalid(entity, row, sighting, error.reason))
+            continue
+        before = changes.known.get(entity_id) or known.get(entity_id)
+        if before is not None and before.content_hash == digest:
+            continue
+        state = Known(next_version(sighting.server_ms, before), digest, subject_of(entity, row))
+        changes.known[entity_id] = state
+        changes.events.append(
+            (_event(entity, entity_id, state, row, sighting), state.subject_id)
+        )
+    return changes
+
+
+def deletions(entity: Entity, gone: Mapping[EntityId, Known], sighting: Sighting) -> Changes:
+    """Delete events for rows that have vanished from the API."""
+    changes = Changes()
+    for entity_id, before in gone.items():
+        state = Known(next_version(sighting.server_ms, before), None, before.subject_id)
+        changes.known[entity_id] = state
+        changes.events.append(
+            (_event(entity, entity_id, state, None, sighting), state.subject_id)
+        )
+    return changes
+
+
+def may_delete(vanished: Vanished, ratio_max: float) -> bool:
+    """Whether so many vanished rows are credible.
+
+    An API that suddenly lists nothing, or far less than before, is out of order, not out of data.
+    """
+    if vanished.listed == 0:
+        return False
+    return len(vanished.gone) <= max(DELETES_ALWAYS_ALLOWED, ratio_max * vanished.known)
+
+
+def next_version(server_ms: int, before: Known | None) -> int:
+    """The hybrid clock's next tick for an entity."""
+    return server_ms if before is None else max(server_ms, before.version + 1)
+
+
+def subject_of(entity: Entity, row: Mapping[str, Any]) -> int | None:
+    """The subject whose subgraph the row belongs to, which decides the partition."""
+    subject = valid_id("subject", row.get("subjectId"))
+    return subject if entity.name != "study" and isinstance(subject, int) else None
+
+
+def _checked_id(entity: Entity, row: Any, study_key: str) -> EntityId:
+    if not isinstance(row, dict):
+        raise InvalidEventError("row is not an object", reason="row")
+    entity_id = valid_id(entity.name, row.get(entity.id_field))
+    if entity_id is None:
+        raise InvalidEventError("row has no id", reason="id")
+    if row.get("studyKey", study_key) != study_key:
+        raise InvalidEventError("row is of another study", reason="study")
+    if "dateModified" in entity.fields and parse_api_date(row.get("dateModified")) is None:
+        raise InvalidEventError("dateModified is missing or not a date", reason="date_modified")
+    return entity_id
+
+
+def parse_api_date(value: object) -> datetime | None:
+    """A date of the API (``2024-11-04 16:03:19``, UTC, or ISO 8601), None where it is none."""
+    if not isinstance(value, str):
+        return None
+    try:
+        parsed = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _event(
+    entity: Entity, entity_id: EntityId, state: Known, data: dict[str, Any] | None,
+    sighting: Sighting,
+) -> RecordEvent:
+    # Everything was checked where it came from; validating each event again would cost a third.
+    return RecordEvent.model_construct(
+        entity=entity.name,
+        op=Op.DELETE if data is None else Op.UPSERT,
+        origin=sighting.origin,
+        study_key=sighting.study_key,
+        id=entity_id,
+        version=state.version,
+        content_hash=state.content_hash,
+        observed_at=utc_text(sighting.server_ms),
+        data=data,
+    )
+
+
+def utc_text(ms: int) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    at = datetime.fromtimestamp(ms / 1000, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _invalid(entity: Entity, row: Any, sighting: Sighting, reason: str) -> InvalidRow:
+    return InvalidRow(sighting.study_key, entity.name, _raw_json(row), reason)
+
+
+def _raw_json(row: Any) -> bytes:
+    try:
+        return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # integers beyond 64 bits: one of the reasons to be here
+        return json.dumps(row, sort_keys=True).encode()

@@ -1,0 +1,166 @@
+"""The known states of one study in a local SQLite file: a cache, never the truth."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from connector.cursor import Cursor
+from connector.errors import FatalError
+from connector.events import EntityId, Identity, Known
+from connector.interfaces import InvalidRow, Vanished
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS known (
+  entity TEXT NOT NULL, id NOT NULL, version INTEGER NOT NULL, hash BLOB, subject_id INTEGER,
+  seen_pass INTEGER NOT NULL DEFAULT 0, missed INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (entity, id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS invalid_row (hash BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+_LAYOUT = 1
+_PUT = """
+INSERT INTO known (entity, id, version, hash, subject_id) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET version = excluded.version, hash = excluded.hash,
+  subject_id = excluded.subject_id, missed = 0 WHERE excluded.version >= version
+"""
+_SIGHTINGS_TO_DELETE = 2
+_IDS_PER_QUERY = 500
+
+
+class SqliteKnownStore:
+    """`connector.interfaces.KnownStore` in one file per study; used by one thread."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Open or make the file; ``:memory:`` for none.
+
+        Raises:
+            FatalError: the folder cannot be written.
+        """
+        if isinstance(path, Path):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise FatalError(f"cannot make {path.parent}: {error.strerror}: set"
+                                 " SOURCE_STATE_DIR to a folder that can be written") from None
+        try:
+            self._db = self._opened(path)
+        except sqlite3.DatabaseError:
+            # A cache that cannot be read is no cache: the topic has it all.
+            if isinstance(path, Path):
+                path.unlink(missing_ok=True)
+            self._db = self._opened(path)
+
+    def _opened(self, path: Path | str) -> sqlite3.Connection:
+        # Losing the last transactions at a power cut is harmless: `matches` then says so.
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = OFF")
+        if db.execute("PRAGMA user_version").fetchone()[0] not in (0, _LAYOUT):
+            raise sqlite3.DatabaseError("another layout")
+        db.executescript(_SCHEMA)
+        db.execute(f"PRAGMA user_version = {_LAYOUT}")
+        return db
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def matches(self, cursor: Cursor) -> bool:
+        """See `connector.interfaces.KnownStore`."""
+        found = self._db.execute("SELECT value FROM state WHERE name = 'cursor'").fetchone()
+        return found is not None and found[0] == _name(cursor)
+
+    def rebuild(self, states: Iterable[tuple[Identity, Known]], cursor: Cursor) -> None:
+        """See `connector.interfaces.KnownStore`."""
+        with self.update() as update:
+            for table in ("known", "invalid_row", "state"):
+                self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names from this line
+            rows = ((who.entity, who.id, *_columns(state)) for who, state in states)
+            self._db.executemany(_PUT, rows)
+            update.match(cursor)
+
+    def lookup(self, entity: str, ids: Sequence[EntityId]) -> dict[EntityId, Known]:
+        """See `connector.interfaces.KnownStore`."""
+        found: dict[EntityId, Known] = {}
+        for start in range(0, len(ids), _IDS_PER_QUERY):
+            part = ids[start : start + _IDS_PER_QUERY]
+            marks = ",".join("?" * len(part))
+            query = (
+                "SELECT id, version, hash, subject_id FROM known"  # noqa: S608 - marks only
+                f" WHERE entity = ? AND id IN ({marks})"
+            )
+            for row in self._db.execute(query, (entity, *part)):
+                found[row[0]] = _known(row[1:])
+        return found
+
+    @contextmanager
+    def update(self) -> Iterator["_Update"]:
+        """See `connector.interfaces.KnownStore`."""
+        self._db.execute("BEGIN")
+        try:
+            yield _Update(self._db)
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+
+class _Update:
+    """`connector.interfaces.KnownUpdate` on an open SQLite transaction."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def put(self, entity: str, states: Mapping[EntityId, Known]) -> None:
+        rows = ((entity, entity_id, *_columns(state)) for entity_id, state in states.items())
+        self._db.executemany(_PUT, rows)
+
+    def seen(self, entity: str, ids: Sequence[EntityId], full_pass: int) -> None:
+        self._db.executemany(
+            "UPDATE known SET seen_pass = ?, missed = 0 WHERE entity = ? AND id = ?",
+            ((full_pass, entity, entity_id) for entity_id in ids),
+        )
+
+    def vanished(self, entity: str, full_pass: int) -> Vanished:
+        live = "FROM known WHERE entity = ? AND hash IS NOT NULL"
+        self._db.execute(
+            "UPDATE known SET missed = missed + 1"
+            " WHERE entity = ? AND hash IS NOT NULL AND seen_pass <> ?",
+            (entity, full_pass),
+        )
+        (known,) = self._db.execute(f"SELECT count(*) {live}", (entity,)).fetchone()
+        (listed,) = self._db.execute(
+            f"SELECT count(*) {live} AND seen_pass = ?", (entity, full_pass)
+        ).fetchone()
+        gone = self._db.execute(
+            f"SELECT id, version, hash, subject_id {live} AND missed >= ?",
+            (entity, _SIGHTINGS_TO_DELETE),
+        )
+        return Vanished(known, listed, {row[0]: _known(row[1:]) for row in gone})
+
+    def is_new_invalid(self, row: InvalidRow) -> bool:
+        digest = hashlib.blake2b(row.entity.encode() + b"\0" + row.raw, digest_size=16).digest()
+        before = self._db.total_changes
+        self._db.execute("INSERT OR IGNORE INTO invalid_row VALUES (?)", (digest,))
+        return self._db.total_changes > before
+
+    def match(self, cursor: Cursor) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO state VALUES ('cursor', ?)", (_name(cursor),)
+        )
+
+
+def _name(cursor: Cursor) -> str:
+    return f"{cursor.lineage}/{cursor.sequence}"
+
+
+def _columns(state: Known) -> tuple[int, bytes | None, int | None]:
+    digest = None if state.content_hash is None else bytes.fromhex(state.content_hash)
+    return state.version, digest, state.subject_id
+
+
+def _known(row: tuple[int, bytes | None, int | None]) -> Known:
+    version, digest, subject_id = row
+    return Known(version, None if digest is None else digest.hex(), subject_id)
