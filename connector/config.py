@@ -226,8 +226,10 @@ class Settings(BaseSettings):
 
 def sections() -> list[type[Section]]:
     """The sections in the order of the documentation."""
-    return [get_args(f.annotation)[0] if get_args(f.annotation) else f.annotation  # type: ignore[misc]
-            for f in Settings.model_fields.values()]
+    return [
+        get_args(f.annotation)[0] if get_args(f.annotation) else f.annotation  # type: ignore[misc]
+        for f in Settings.model_fields.values()
+    ]
 
 
 def environment_name(section: type[Section], field: str) -> str:

@@ -131,7 +131,8 @@ def _storable(value: Any) -> PropertyValue:
         return _json_text(value)
     if isinstance(value, dict):
         return _json_text(value)
-    return _checked_scalar(value)
+    scalar: PropertyValue = _checked_scalar(value)
+    return scalar
 
 
 def _checked_scalar(value: Any) -> Any:

@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from connector.cursor import Cursor
 from connector.events import EntityId, Identity, Known, RecordEvent
 from connector.graph import NodeChange
 from connector.serde import Headers
-from connector.cursor import Cursor
 
 
 class Clock(Protocol):
@@ -86,7 +86,9 @@ class EventLog(Protocol):
         """
 
     def publish(
-        self, events: Sequence[tuple[RecordEvent, int | None]], invalid: Sequence[InvalidRow],
+        self,
+        events: Sequence[tuple[RecordEvent, int | None]],
+        invalid: Sequence[InvalidRow],
         cursor: Cursor,
     ) -> None:
         """Events (each with its subject's id), dead letters and cursor in one transaction.

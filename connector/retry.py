@@ -10,7 +10,9 @@ class Backoff:
     """
 
     def __init__(
-        self, longest_seconds: float, first_seconds: float = 0.2,
+        self,
+        longest_seconds: float,
+        first_seconds: float = 0.2,
         rng: random.Random | None = None,
     ) -> None:
         self._longest = longest_seconds

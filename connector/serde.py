@@ -22,7 +22,7 @@ from connector.events import (
 
 VERSION_HEADER = "version"
 
-Headers = list[tuple[str, bytes | None]]
+Headers = list[tuple[str, str | bytes | None]]
 
 
 def content_hash(data: dict[str, Any]) -> str:
@@ -78,14 +78,21 @@ def header_version(headers: Headers) -> int | None:
     found = [value for name, value in headers if name == VERSION_HEADER]
     if not found:
         return None
-    text = found[0] or b""
-    if len(found) > 1 or not text.isdigit() or len(text) > 19 or int(text) > VERSION_MAX:  # noqa: PLR2004
+    text = found[0]
+    if (
+        not isinstance(text, bytes)
+        or len(found) > 1
+        or not text.isdigit()
+        or len(text) > 19
+        or int(text) > VERSION_MAX
+    ):
         raise InvalidEventError("header 'version' is not one int64", reason="version")
     return int(text)
 
 
-def decode(key: bytes | None, value: bytes | None, headers: Headers, *, timestamp_ms: int,
-           now_ms: int) -> RecordEvent:
+def decode(
+    key: bytes | None, value: bytes | None, headers: Headers, *, timestamp_ms: int, now_ms: int
+) -> RecordEvent:
     """The event that a message holds; a null value is a delete (tombstone).
 
     Raises:

@@ -52,9 +52,7 @@ def peak_memory_mb() -> float:
 
 
 @contextmanager
-def progress_lines(
-    interval_seconds: float, read: Callable[[], dict[str, Any]]
-) -> Iterator[None]:
+def progress_lines(interval_seconds: float, read: Callable[[], dict[str, Any]]) -> Iterator[None]:
     """Log what ``read`` returns every so often while it changes, and once at the end."""
     done = threading.Event()
 

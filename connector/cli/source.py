@@ -67,9 +67,7 @@ def _task(settings: Settings, study: str, reader: ImednetReader) -> SourceTask:
         page_size=source.page_size,
     )
     backoff = Backoff(source.retry_wait_seconds_max)
-    return SourceTask(
-        study, ports, pace, max_delete_ratio=source.max_delete_ratio, backoff=backoff
-    )
+    return SourceTask(study, ports, pace, max_delete_ratio=source.max_delete_ratio, backoff=backoff)
 
 
 def _work(task: SourceTask, stop: threading.Event, failures: list[ConnectorError]) -> None:

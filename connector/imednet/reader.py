@@ -13,9 +13,9 @@ from imednet.core import Client
 from imednet.errors import ApiError, ImednetError
 
 from connector.config import ImednetSettings
+from connector.dates import parse_api_date
 from connector.errors import ConnectorError, FatalError, RetryableError
 from connector.interfaces import Page, PageRequest
-from connector.source.changes import parse_api_date
 
 _STUDIES = "/api/v1/edc/studies"
 _TOO_MANY_REQUESTS = 429
@@ -56,7 +56,9 @@ class ImednetReader:
         if request.resource:
             path = f"{_STUDIES}/{quote(request.study_key, safe='')}/{request.resource}"
         parameters: dict[str, Any] = {
-            "page": request.page, "size": request.size, "sort": request.sort
+            "page": request.page,
+            "size": request.size,
+            "sort": request.sort,
         }
         if request.filter:
             parameters["filter"] = request.filter

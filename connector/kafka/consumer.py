@@ -14,6 +14,7 @@ from connector.errors import FatalError, RetryableError
 from connector.interfaces import Message, Polled, Position, TopicPartition
 from connector.kafka.failures import error_of, translate
 from connector.kafka.settings import group_consumer
+from connector.serde import Headers
 
 log = structlog.stdlib.get_logger("connector.kafka.consumer")
 
@@ -63,12 +64,13 @@ class KafkaEventConsumer:
         messages: list[Message] = []
         ends: dict[TopicPartition, Position] = {}
         for item in raw:
-            if item.error() is None:
+            error = item.error()
+            if error is None:
                 messages.append(_message(item))
-            elif item.error().code() == KafkaError._PARTITION_EOF:
-                ends[_partition(item)] = Position(item.offset(), None)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ends[_partition(item)] = Position(item.offset() or 0, None)
             else:
-                _raise_unless_passing(item)
+                _raise_unless_passing(item, error)
         # A callback may have taken a partition away after its messages were fetched.
         return Polled(
             [message for message in messages if message.partition in self._owned],
@@ -85,10 +87,11 @@ class KafkaEventConsumer:
         self._consumer.pause(_raw_partitions(self._owned))
         try:
             for item in self._consumer.consume(1, seconds):
-                if item.error() is None:  # cannot be: every partition is paused
+                error = item.error()
+                if error is None:  # cannot be: every partition is paused
                     raise FatalError("a paused partition delivered a message")
-                if item.error().code() != KafkaError._PARTITION_EOF:
-                    _raise_unless_passing(item)
+                if error.code() != KafkaError._PARTITION_EOF:
+                    _raise_unless_passing(item, error)
         except RetryableError:
             pass  # waiting is what the caller does already
         finally:
@@ -98,8 +101,12 @@ class KafkaEventConsumer:
     def commit(self, positions: Mapping[TopicPartition, Position]) -> None:
         """Commit synchronously, with the leader epoch, what is still owned."""
         offsets = [
-            RawTopicPartition(partition.topic, partition.partition, at.offset,
-                              leader_epoch=-1 if at.leader_epoch is None else at.leader_epoch)
+            RawTopicPartition(
+                partition.topic,
+                partition.partition,
+                at.offset,
+                leader_epoch=-1 if at.leader_epoch is None else at.leader_epoch,
+            )
             for partition, at in positions.items()
             if partition in self._owned
         ]
@@ -152,6 +159,12 @@ def _raw_partitions(partitions: set[TopicPartition]) -> list[RawTopicPartition]:
     return [RawTopicPartition(each.topic, each.partition) for each in partitions]
 
 
+def list_headers(raw: RawMessage) -> Headers:
+    """The message's headers as pairs (the client's type also allows what it never returns)."""
+    headers = raw.headers() or []
+    return headers if isinstance(headers, list) else list(headers.items())
+
+
 def _message(raw: RawMessage) -> Message:
     _, timestamp_ms = raw.timestamp()
     return Message(
@@ -161,13 +174,12 @@ def _message(raw: RawMessage) -> Message:
         timestamp_ms=timestamp_ms,
         key=raw.key(),
         value=raw.value(),
-        headers=raw.headers() or [],
+        headers=list_headers(raw),
     )
 
 
-def _raise_unless_passing(item: RawMessage) -> None:
-    error = item.error()
-    if error is None or error.code() in _PASSING:
+def _raise_unless_passing(item: RawMessage, error: KafkaError) -> None:
+    if error.code() in _PASSING:
         return
     if error.code() in _GAP:
         raise FatalError(

@@ -1,9 +1,10 @@
 """The dead letter queue: original bytes, and Kafka Connect's header names for the why."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Message as RawMessage
 
 from connector.config import KafkaSettings
 from connector.errors import RetryableError
@@ -16,29 +17,39 @@ from connector.serde import Headers
 def letter_headers(letter: DeadLetter, connector_name: str) -> Headers:
     """The message's own headers, then where it was and why it is here. No record content."""
     message = letter.message
-    return [*message.headers, *_headers({
-        "topic": message.partition.topic,
-        "partition": str(message.partition.partition),
-        "offset": str(message.offset),
-        "connector.name": connector_name,
-        "stage": "SINK",
-        "exception.class.name": letter.reason,
-        "exception.message": letter.explanation,
-    })]
+    return [
+        *message.headers,
+        *_headers(
+            {
+                "topic": message.partition.topic,
+                "partition": str(message.partition.partition),
+                "offset": str(message.offset),
+                "connector.name": connector_name,
+                "stage": "SINK",
+                "exception.class.name": letter.reason,
+                "exception.message": letter.explanation,
+            }
+        ),
+    ]
 
 
 def invalid_row_headers(row: InvalidRow) -> Headers:
     """Why the source could not make an event of an API row."""
-    return _headers({
-        "connector.name": "imednet-source",
-        "stage": "SOURCE",
-        "exception.class.name": row.reason,
-        "exception.message": f"API row of {row.entity} in study {row.study_key}",
-    })
+    return _headers(
+        {
+            "connector.name": "imednet-source",
+            "stage": "SOURCE",
+            "exception.class.name": row.reason,
+            "exception.message": f"API row of {row.entity} in study {row.study_key}",
+        }
+    )
 
 
 def _headers(values: dict[str, str]) -> Headers:
     return [(f"__connect.errors.{name}", value.encode()) for name, value in values.items()]
+
+
+OnDelivery = Callable[[KafkaError | None, RawMessage], None]
 
 
 class KafkaDeadLetterQueue:
@@ -56,7 +67,7 @@ class KafkaDeadLetterQueue:
         """See `connector.interfaces.DeadLetterQueue`."""
         failures: list[KafkaError] = []
 
-        def delivered(error: KafkaError | None, _: object) -> None:
+        def delivered(error: KafkaError | None, _: RawMessage) -> None:
             if error is not None:
                 failures.append(error)
 
@@ -67,11 +78,14 @@ class KafkaDeadLetterQueue:
         if failures:
             raise translate(failures[0], "writing dead letters")
 
-    def _produce(self, letter: DeadLetter, delivered: object) -> None:
+    def _produce(self, letter: DeadLetter, delivered: OnDelivery) -> None:
         headers = letter_headers(letter, self._connector_name)
         try:
             self._producer.produce(
-                self._topic, key=letter.message.key, value=letter.message.value, headers=headers,
+                self._topic,
+                key=letter.message.key,
+                value=letter.message.value,
+                headers=headers,
                 on_delivery=delivered,
             )
         except KafkaException as exception:
@@ -81,8 +95,10 @@ class KafkaDeadLetterQueue:
             # Too large with the headers on top: kept by reference, the origin still has it.
             size = str(len(letter.message.value or b"")).encode()
             self._producer.produce(
-                self._topic, key=letter.message.key,
-                headers=[*headers, ("imednet.value.bytes", size)], on_delivery=delivered,
+                self._topic,
+                key=letter.message.key,
+                headers=[*headers, ("imednet.value.bytes", size)],
+                on_delivery=delivered,
             )
         except BufferError:
             raise RetryableError("the dead letter producer's queue is full") from None

@@ -21,10 +21,11 @@ from connector.cursor import Cursor
 from connector.errors import InvalidEventError, RetryableError
 from connector.events import Identity, Known, RecordEvent
 from connector.interfaces import InvalidRow
+from connector.kafka.consumer import list_headers
 from connector.kafka.dead_letters import invalid_row_headers
 from connector.kafka.failures import error_of, translate
 from connector.kafka.partitioner import partition_of
-from connector.kafka.settings import connection, log_reader, transactional_producer
+from connector.kafka.settings import admin, log_reader, transactional_producer
 from connector.kafka.topics import Topics
 from connector.serde import Headers, encode, known_state
 
@@ -59,7 +60,9 @@ class KafkaEventLog:
         return cursor
 
     def publish(
-        self, events: Sequence[tuple[RecordEvent, int | None]], invalid: Sequence[InvalidRow],
+        self,
+        events: Sequence[tuple[RecordEvent, int | None]],
+        invalid: Sequence[InvalidRow],
         cursor: Cursor,
     ) -> None:
         """One transaction over the three topics."""
@@ -71,10 +74,20 @@ class KafkaEventLog:
             for event, subject_id in events:
                 self._produce_event(producer, event, subject_id)
             for row in invalid:
-                _produce(producer, self._settings.dead_letter_topic, row.entity.encode(), row.raw,
-                         invalid_row_headers(row))
-            _produce(producer, self._settings.cursors_topic, self._study_key.encode(),
-                     cursor.to_bytes(), [])
+                _produce(
+                    producer,
+                    self._settings.dead_letter_topic,
+                    row.entity.encode(),
+                    row.raw,
+                    invalid_row_headers(row),
+                )
+            _produce(
+                producer,
+                self._settings.cursors_topic,
+                self._study_key.encode(),
+                cursor.to_bytes(),
+                [],
+            )
             producer.commit_transaction(self._settings.request_timeout_seconds)
         except KafkaException as exception:
             # Whether it was committed is found out by `open`, which ends the transaction either
@@ -88,8 +101,9 @@ class KafkaEventLog:
             try:
                 identity = Identity.from_key(message.key())
                 if identity.study_key == self._study_key:
-                    yield identity, known_state(
-                        message.value(), message.headers() or [], message.timestamp()[1]
+                    yield (
+                        identity,
+                        known_state(message.value(), list_headers(message), message.timestamp()[1]),
                     )
             except InvalidEventError:
                 continue
@@ -117,8 +131,12 @@ def _oversize_headers(event: RecordEvent, topic: str) -> Headers:
     return [*invalid_row_headers(row), ("__connect.errors.topic", topic.encode())]
 
 
-def _produce(  # noqa: PLR0913 - one message's parts
-    producer: Producer, topic: str, key: bytes, value: bytes | None, headers: Headers,
+def _produce(
+    producer: Producer,
+    topic: str,
+    key: bytes,
+    value: bytes | None,
+    headers: Headers,
     partition: int = -1,
 ) -> None:
     """Queue one message; waits for room when the producer's queue is full."""
@@ -168,10 +186,14 @@ def read_to_end(settings: KafkaSettings, topic: str) -> Iterator[RawMessage]:
 
 def _high_watermarks(settings: KafkaSettings, topic: str) -> dict[int, int]:
     count = Topics(settings).partitions(topic)
-    admin = AdminClient(connection(settings, "log-reader"), logger=_logger())
-    request = {RawTopicPartition(topic, each): OffsetSpec.latest() for each in range(count)}
-    futures = admin.list_offsets(
-        request, isolation_level=IsolationLevel.READ_UNCOMMITTED,
+    client = AdminClient(admin(settings))
+    request = {
+        RawTopicPartition(topic, each): OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        for each in range(count)
+    }
+    futures = client.list_offsets(
+        request,
+        isolation_level=IsolationLevel.READ_UNCOMMITTED,
         request_timeout=settings.request_timeout_seconds,
     )
     try:

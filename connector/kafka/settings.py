@@ -28,6 +28,16 @@ def connection(settings: KafkaSettings, role: str) -> dict[str, Any]:
     return {name: value for name, value in config.items() if value is not None}
 
 
+def admin(settings: KafkaSettings) -> dict[str, Any]:
+    """For short-lived administration: silent, since every failure is raised with its code."""
+    return connection(settings, "admin") | {"log_level": 0}
+
+
+def group_observer(settings: KafkaSettings, group_id: str) -> dict[str, Any]:
+    """Asks for a group's offsets without being a member."""
+    return admin(settings) | {"group.id": group_id, "enable.auto.commit": False}
+
+
 def transactional_producer(settings: KafkaSettings, study_key: str) -> dict[str, Any]:
     """One transactional id per study: a second source of the study fences the first."""
     return connection(settings, "source") | {

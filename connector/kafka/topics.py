@@ -1,6 +1,5 @@
 """The three topics: what they must be like, making them, and saying what differs."""
 
-import logging
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaException
@@ -9,7 +8,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 from connector.config import KafkaSettings
 from connector.errors import FatalError
 from connector.kafka.failures import error_of, translate
-from connector.kafka.settings import connection
+from connector.kafka.settings import admin
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +33,7 @@ class TopicState:
 def specs(settings: KafkaSettings) -> list[TopicSpec]:
     """Events and cursors are compacted (a graph can be rebuilt at any time); dead letters stay."""
     return [
-        TopicSpec(
-            settings.events_topic, settings.topic_partitions, {"cleanup.policy": "compact"}
-        ),
+        TopicSpec(settings.events_topic, settings.topic_partitions, {"cleanup.policy": "compact"}),
         TopicSpec(settings.cursors_topic, 1, {"cleanup.policy": "compact"}),
         TopicSpec(
             settings.dead_letter_topic, 1, {"cleanup.policy": "delete", "retention.ms": "-1"}
@@ -49,7 +46,15 @@ class Topics:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._admin = AdminClient(connection(settings, "setup"), logger=_silent())
+        self._admin = AdminClient(admin(settings))
+
+    def check(self) -> None:
+        """Prove that a broker answers.
+
+        Raises:
+            FatalError: none does.
+        """
+        self._existing()
 
     def partitions(self, topic: str) -> int:
         """How many partitions the topic has.
@@ -92,8 +97,9 @@ class Topics:
 
     def _create(self, wanted: list[TopicSpec]) -> None:
         new = [
-            NewTopic(spec.name, spec.partitions, self._settings.replication_factor,
-                     config=spec.config)
+            NewTopic(
+                spec.name, spec.partitions, self._settings.replication_factor, config=spec.config
+            )
             for spec in wanted
         ]
         timeout = self._settings.request_timeout_seconds
@@ -115,7 +121,3 @@ class Topics:
             for name, value in spec.config.items()
             if actual[name].value != value
         )
-
-
-def _silent() -> logging.Logger:
-    return logging.getLogger("confluent_kafka")

@@ -57,9 +57,7 @@ def schema() -> list[SchemaItem]:
         items.append(SchemaItem(key, entity.label, entity.key_properties, is_constraint=True))
         for name in entity.indexed:
             index = f"imednet_{entity.name}_{name}"
-            items.append(
-                SchemaItem(index, entity.label, ("study_key", name), is_constraint=False)
-            )
+            items.append(SchemaItem(index, entity.label, ("study_key", name), is_constraint=False))
     return items
 
 
@@ -107,6 +105,8 @@ def statements(changes: Sequence[NodeChange]) -> list[Statement]:
     entities = list(ENTITIES.values())
     for (rank, index, target), rows in sorted(links.items()):
         entity = entities[rank]
+        # A new relationship locks its target: two transactions take shared targets in one order.
+        rows.sort(key=lambda row: str(row.get("target")))
         made.append(Statement(_link(entity.name, entity.references[index], target), rows))
     return made
 
@@ -186,7 +186,8 @@ def _path(other: str, reference: Reference) -> str:
 
 def _link_row(change: NodeChange, target: Identity | None) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "key": list(key_map(change.identity).values()), "version": change.version
+        "key": list(key_map(change.identity).values()),
+        "version": change.version,
     }
     if target is not None:
         row["target"] = list(key_map(target).values())

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Self
 
 import neo4j
 from neo4j.exceptions import DriverError, Neo4jError
@@ -14,8 +14,15 @@ from connector.neo4j.cypher import SchemaItem, Statement, schema
 from connector.neo4j.failures import translate
 
 # What a driver call may raise: its own errors, sockets', and a value that has no wire form.
-_FAILURES = (Neo4jError, DriverError, OSError, OverflowError, UnicodeEncodeError, TypeError,
-             ValueError)
+_FAILURES = (
+    Neo4jError,
+    DriverError,
+    OSError,
+    OverflowError,
+    UnicodeEncodeError,
+    TypeError,
+    ValueError,
+)
 
 
 class Neo4jDatabase:
@@ -53,7 +60,7 @@ class Neo4jDatabase:
             self.close()
             raise
 
-    def __enter__(self) -> "Neo4jDatabase":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -70,7 +77,7 @@ class Neo4jDatabase:
             ConnectorError: as `connector.interfaces.GraphWriter` says.
         """
         with translated("reading the graph"), self._session(neo4j.READ_ACCESS) as session:
-            query = neo4j.Query(cypher, timeout=self._settings.transaction_timeout_seconds)  # type: ignore[arg-type]
+            query = neo4j.Query(cypher, timeout=self._settings.transaction_timeout_seconds)
             return session.run(query, parameters).values()
 
     def write(self, statements: Sequence[Statement], metadata: dict[str, Any]) -> None:
@@ -81,16 +88,19 @@ class Neo4jDatabase:
         Raises:
             ConnectorError: as `connector.interfaces.GraphWriter` says.
         """
-        with translated("writing the graph"), self._session(neo4j.WRITE_ACCESS) as session:
-            # Not execute_write: it would hide its own retries from the task, which must go on
-            # polling meanwhile. Each result is consumed, or a failure could go unnoticed.
-            with session.begin_transaction(
+        # Not execute_write: it would hide its own retries from the task, which must go on
+        # polling meanwhile. Each result is consumed, or a failure could go unnoticed.
+        with (
+            translated("writing the graph"),
+            self._session(neo4j.WRITE_ACCESS) as session,
+            session.begin_transaction(
                 metadata={"app": "imednet-connector", **metadata},
                 timeout=self._settings.transaction_timeout_seconds,
-            ) as transaction:
-                for statement in statements:
-                    transaction.run(statement.cypher, rows=statement.rows).consume()  # type: ignore[arg-type]
-                transaction.commit()
+            ) as transaction,
+        ):
+            for statement in statements:
+                transaction.run(statement.cypher, rows=statement.rows).consume()
+            transaction.commit()
 
     def missing_schema(self) -> list[SchemaItem]:
         """The constraints and indexes of the connector that the database lacks (or not online)."""
@@ -115,7 +125,7 @@ class Neo4jDatabase:
         """Make these and wait until they are online."""
         with translated("making constraints"), self._session(neo4j.WRITE_ACCESS) as session:
             for item in items:
-                session.run(item.cypher).consume()  # type: ignore[arg-type]
+                session.run(item.cypher).consume()
             session.run("CALL db.awaitIndexes(300)").consume()
 
     def require_constraints(self) -> None:
@@ -128,13 +138,12 @@ class Neo4jDatabase:
         if missing:
             raise FatalError(
                 "the graph lacks constraints; run `imednet-connector setup`, or:\n  "
-                + ";\n  ".join(missing) + ";"
+                + ";\n  ".join(missing)
+                + ";"
             )
 
     def _session(self, access: str) -> neo4j.Session:
-        return self._driver.session(
-            database=self._settings.database, default_access_mode=access
-        )
+        return self._driver.session(database=self._settings.database, default_access_mode=access)
 
 
 @contextmanager
@@ -144,3 +153,26 @@ def translated(doing: str) -> Iterator[None]:
         yield
     except _FAILURES as error:
         raise translate(error, doing) from error
+
+
+def set_first_password(settings: Neo4jSettings) -> None:
+    """Replace the password that a new server starts with.
+
+    Raises:
+        FatalError: unreachable, or the server has a password already.
+    """
+    password = settings.password.get_secret_value() if settings.password else ""
+    driver = neo4j.GraphDatabase.driver(
+        settings.uri,
+        auth=(settings.username, "neo4j"),
+        connection_acquisition_timeout=settings.connect_timeout_seconds,
+    )
+    with driver:
+        try:
+            driver.execute_query(
+                "ALTER CURRENT USER SET PASSWORD FROM 'neo4j' TO $password",
+                password=password,
+                database_="system",
+            )
+        except (Neo4jError, DriverError, OSError) as error:
+            raise FatalError(f"setting the first password: {type(error).__name__}") from error

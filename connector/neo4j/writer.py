@@ -22,7 +22,7 @@ class Neo4jGraphWriter:
         by_entity: dict[str, list[Identity]] = defaultdict(list)
         for identity in versions:
             by_entity[identity.entity].append(identity)
-        wanted = set()
+        wanted: set[Identity] = set()
         for entity, identities in by_entity.items():
             rows = cypher.probe_rows(versions, identities)
             found = self._database.read(cypher.probe(entity), rows=rows)

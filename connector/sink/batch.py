@@ -52,8 +52,11 @@ def decode_all(messages: Iterable[Message], now_ms: int) -> Decoded:
     for message in messages:
         try:
             event = decode(
-                message.key, message.value, message.headers,
-                timestamp_ms=message.timestamp_ms, now_ms=now_ms,
+                message.key,
+                message.value,
+                message.headers,
+                timestamp_ms=message.timestamp_ms,
+                now_ms=now_ms,
             )
             candidate = Candidate(message, event, node_change(event))
         except InvalidEventError as error:

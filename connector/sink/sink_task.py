@@ -104,8 +104,12 @@ class SinkTask:
         if letters:
             self._ports.dead_letters.publish(letters)
             for letter in letters:
-                log.warning("dead letter", reason=letter.reason, offset=letter.message.offset,
-                            partition=letter.message.partition.partition)
+                log.warning(
+                    "dead letter",
+                    reason=letter.reason,
+                    offset=letter.message.offset,
+                    partition=letter.message.partition.partition,
+                )
         written = len(candidates) - (len(letters) - len(decoded.letters))
         self.progress.written += written
         self.progress.dead_letters += len(letters)
@@ -119,8 +123,9 @@ class SinkTask:
             if len(candidates) > 1:
                 return [letter for half in halves(candidates) for letter in self._write(half)]
             if isinstance(error, BatchTooLargeError):
-                raise RetryableError(f"a single event is too much for the database: {error}") \
-                    from error
+                raise RetryableError(
+                    f"a single event is too much for the database: {error}"
+                ) from error
             return [DeadLetter(candidates[0].message, error.reason, str(error))]
         return []
 
@@ -134,8 +139,9 @@ class SinkTask:
     def _pause(self, error: RetryableError, stop: threading.Event) -> None:
         self.progress.retries += 1
         wait_seconds = self._backoff.next_wait(error.retry_after_seconds)
-        log.warning("waiting before the next try", reason=str(error),
-                    wait_seconds=round(wait_seconds, 1))
+        log.warning(
+            "waiting before the next try", reason=str(error), wait_seconds=round(wait_seconds, 1)
+        )
         end = self._ports.clock.monotonic() + wait_seconds
         while not stop.is_set() and (left := end - self._ports.clock.monotonic()) > 0:
             self._ports.consumer.wait_paused(min(left, _POLL_SECONDS))

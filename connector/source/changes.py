@@ -1,14 +1,13 @@
 """Change detection: which rows are new states, and which versions they get. Pure."""
 
 import json
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from connector.dates import parse_api_date, utc_text
 from connector.entities import Entity
 from connector.errors import InvalidEventError
 from connector.events import EntityId, Known, Op, Origin, RecordEvent, valid_id
@@ -58,9 +57,7 @@ def detect(
             continue
         state = Known(next_version(sighting.server_ms, before), digest, subject_of(entity, row))
         changes.known[entity_id] = state
-        changes.events.append(
-            (_event(entity, entity_id, state, row, sighting), state.subject_id)
-        )
+        changes.events.append((_event(entity, entity_id, state, row, sighting), state.subject_id))
     return changes
 
 
@@ -70,9 +67,7 @@ def deletions(entity: Entity, gone: Mapping[EntityId, Known], sighting: Sighting
     for entity_id, before in gone.items():
         state = Known(next_version(sighting.server_ms, before), None, before.subject_id)
         changes.known[entity_id] = state
-        changes.events.append(
-            (_event(entity, entity_id, state, None, sighting), state.subject_id)
-        )
+        changes.events.append((_event(entity, entity_id, state, None, sighting), state.subject_id))
     return changes
 
 
@@ -110,19 +105,11 @@ def _checked_id(entity: Entity, row: Any, study_key: str) -> EntityId:
     return entity_id
 
 
-def parse_api_date(value: object) -> datetime | None:
-    """A date of the API (``2024-11-04 16:03:19``, UTC, or ISO 8601), None where it is none."""
-    if not isinstance(value, str):
-        return None
-    try:
-        parsed = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-
-
 def _event(
-    entity: Entity, entity_id: EntityId, state: Known, data: dict[str, Any] | None,
+    entity: Entity,
+    entity_id: EntityId,
+    state: Known,
+    data: dict[str, Any] | None,
     sighting: Sighting,
 ) -> RecordEvent:
     # Everything was checked where it came from; validating each event again would cost a third.
@@ -137,12 +124,6 @@ def _event(
         observed_at=utc_text(sighting.server_ms),
         data=data,
     )
-
-
-def utc_text(ms: int) -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    at = datetime.fromtimestamp(ms / 1000, UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _invalid(entity: Entity, row: Any, sighting: Sighting, reason: str) -> InvalidRow:

@@ -42,8 +42,10 @@ class SqliteKnownStore:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise FatalError(f"cannot make {path.parent}: {error.strerror}: set"
-                                 " SOURCE_STATE_DIR to a folder that can be written") from None
+                raise FatalError(
+                    f"cannot make {path.parent}: {error.strerror}: set"
+                    " SOURCE_STATE_DIR to a folder that can be written"
+                ) from None
         try:
             self._db = self._opened(path)
         except sqlite3.DatabaseError:
@@ -147,9 +149,7 @@ class _Update:
         return self._db.total_changes > before
 
     def match(self, cursor: Cursor) -> None:
-        self._db.execute(
-            "INSERT OR REPLACE INTO state VALUES ('cursor', ?)", (_name(cursor),)
-        )
+        self._db.execute("INSERT OR REPLACE INTO state VALUES ('cursor', ?)", (_name(cursor),))
 
 
 def _name(cursor: Cursor) -> str:

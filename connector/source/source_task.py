@@ -46,7 +46,12 @@ class SourceTask:
     """Publishes one study's changes until it is told to stop."""
 
     def __init__(
-        self, study_key: str, ports: SourcePorts, pace: Pace, *, max_delete_ratio: float,
+        self,
+        study_key: str,
+        ports: SourcePorts,
+        pace: Pace,
+        *,
+        max_delete_ratio: float,
         backoff: Backoff,
     ) -> None:
         self._study_key = study_key
@@ -73,8 +78,11 @@ class SourceTask:
             except RetryableError as error:
                 self.progress.retries += 1
                 wait_seconds = self._backoff.next_wait(error.retry_after_seconds)
-                self._log.warning("step failed, will be repeated", reason=str(error),
-                                  wait_seconds=round(wait_seconds, 1))
+                self._log.warning(
+                    "step failed, will be repeated",
+                    reason=str(error),
+                    wait_seconds=round(wait_seconds, 1),
+                )
             stop.wait(wait_seconds)
 
     def step(self) -> float:
@@ -140,7 +148,9 @@ class SourceTask:
             self._log.error(
                 "sweep deletes nothing: too many rows have vanished; check the API, then raise"
                 " SOURCE_MAX_DELETE_RATIO if they are really gone",
-                entity=track.entity.name, known=vanished.known, listed=vanished.listed,
+                entity=track.entity.name,
+                known=vanished.known,
+                listed=vanished.listed,
             )
             return Changes()
         found = changes.deletions(track.entity, vanished.gone, sighting)

@@ -11,10 +11,11 @@ again.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum
+from itertools import pairwise
 
 from connector.cursor import Cursor, Place
+from connector.dates import filter_text
 from connector.entities import ENTITIES, Entity, Reading
 from connector.errors import FatalError, RetryableError
 from connector.events import EntityId, Origin, valid_id
@@ -106,7 +107,7 @@ def next_request(track: Track, cursor: Cursor, pace: Pace) -> PageRequest:
     place = cursor.place(track.name)
     terms = []
     if track.mode is Mode.WINDOW:
-        terms.append(f"dateModified>={_filter_date(_window_start_ms(track, cursor))}")
+        terms.append(f"dateModified>={filter_text(_window_start_ms(track, cursor))}")
     if track.is_keyset and place.after is not None:
         terms.append(f"{track.entity.id_field}>{place.after}")
     if track.entity.name == "study":
@@ -130,10 +131,6 @@ def _window_start_ms(track: Track, cursor: Cursor) -> int:
     return watermark
 
 
-def _filter_date(ms: int) -> str:
-    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def check_page(track: Track, request: PageRequest, place: Place, page: Page) -> None:
     """Accept only a page that is what was asked for; any other moves nothing.
 
@@ -144,7 +141,7 @@ def check_page(track: Track, request: PageRequest, place: Place, page: Page) -> 
     ids = valid_ids(track.entity, page)
     after = place.after if track.is_keyset else None
     expected = [after, *ids] if after is not None else ids
-    if any(not low < high for low, high in zip(expected, expected[1:], strict=False)):  # type: ignore[operator]
+    if any(not low < high for low, high in pairwise(expected)):  # type: ignore[operator]
         raise RetryableError(f"{track.name}: page is not in id order after its predecessor")
     if len(page.rows) > request.size:
         raise RetryableError(f"{track.name}: page has more rows than were asked for")
@@ -172,8 +169,9 @@ def advance(track: Track, place: Place, page: Page, pace: Pace, now_ms: int) -> 
     """The place after this page; between passes when the page was the last of its pass."""
     if place.total is not None and page.total_elements < place.total:
         # Rows were deleted between two numbered pages: later ones shifted left past the reader.
-        return Place(watermark_ms=place.watermark_ms, passes=place.passes,
-                     finished_ms=place.finished_ms)
+        return Place(
+            watermark_ms=place.watermark_ms, passes=place.passes, finished_ms=place.finished_ms
+        )
     started = page.server_ms if place.started_ms is None else place.started_ms
     if is_last(track, place, page, pace):
         return Place(
@@ -182,9 +180,11 @@ def advance(track: Track, place: Place, page: Page, pace: Pace, now_ms: int) -> 
             finished_ms=now_ms,
         )
     ids = valid_ids(track.entity, page)
-    keyset = {"after": ids[-1]} if track.is_keyset else {
-        "page": place.page + 1, "total": page.total_elements
-    }
+    keyset = (
+        {"after": ids[-1]}
+        if track.is_keyset
+        else {"page": place.page + 1, "total": page.total_elements}
+    )
     return place.model_copy(update={"started_ms": started, **keyset})
 
 

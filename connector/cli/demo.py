@@ -1,0 +1,74 @@
+"""``simulate``, ``servers`` and ``demo``: what stands in for things that a user has."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from connector.cli.running import stop_on_signals
+from connector.config import LogSettings
+from connector.errors import FatalError
+from connector.logs import configure
+
+_EXTRA = "this command needs the demo extra: pip install 'imednet-connector[demo]'"
+
+
+def simulate(
+    port: int, seed: int, size: tuple[str, int, int], edits: float, fault: list[str]
+) -> None:
+    """Serve until stopped.
+
+    Raises:
+        FatalError: the port is in use, or a fault is not known.
+    """
+    try:
+        from connector.demo.simulator.api import API_KEY, SECURITY_KEY, Simulation
+        from connector.demo.simulator.faults import Faults
+        from connector.demo.simulator.server import listen, serve
+        from connector.demo.simulator.study import build_study
+    except ImportError:
+        raise FatalError(_EXTRA) from None
+    studies, subjects, records = size
+    faults = Faults.parse(fault)
+    try:
+        listener = listen(port)
+    except OSError as error:
+        raise FatalError(f"port {port}: {error.strerror}; give another by --port") from None
+    made = {key: build_study(key, subjects, records, seed) for key in studies.split(",")}
+    print(f"export IMEDNET_BASE_URL=http://127.0.0.1:{listener.getsockname()[1]}")
+    print(f"export IMEDNET_API_KEY={API_KEY} IMEDNET_SECURITY_KEY={SECURITY_KEY}")
+    print(f"export SOURCE_STUDIES={studies}", flush=True)
+    serve(Simulation(made, faults, edits), listener)
+
+
+def servers(data: Path | None) -> None:
+    """Run until stopped; prints the environment that the other commands need.
+
+    Raises:
+        FatalError: Java or Maven is missing, or a server failed.
+    """
+    from connector.demo.servers.local import local_servers, remove_data, run_until
+
+    configure(LogSettings())
+    folder = data or Path(tempfile.mkdtemp(prefix="imednet-connector-"))
+    stop = stop_on_signals()
+    with local_servers(folder, os.environ) as running:
+        for name, value in running.environment.items():
+            print(f"export {name}={value}")
+        print(f"# logs and data: {folder}; Ctrl-C ends both servers", flush=True)
+        run_until(stop, running)
+    if data is None:
+        remove_data(folder)
+
+
+def demo(subjects: int, records: int, seconds: float, output: Path) -> None:
+    """Run the demo; exit code 1 when the graph differs from the API."""
+    try:
+        from connector.demo.run import Plan, run
+    except ImportError:
+        raise FatalError(_EXTRA) from None
+    configure(LogSettings(level="warning"))
+    if not run(Plan(subjects, records, seconds, output), Console(highlight=False)):
+        raise typer.Exit(1)

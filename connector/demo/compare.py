@@ -1,0 +1,93 @@
+"""Is the graph what the API shows now? Entity by entity, property by property."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from connector.config import ImednetSettings, Neo4jSettings
+from connector.demo.expected_graph import add_row
+from connector.entities import ENTITIES, Entity
+from connector.graph_state import GraphState, differences
+from connector.imednet.reader import ImednetReader
+from connector.interfaces import PageRequest
+from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.reader import read_graph
+
+_PAGE_SIZE = 500
+_EXAMPLES_MAX = 10
+_OWN = ("_version", "_hash")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What was compared, and what differs (the first few, ids only)."""
+
+    expected: Counter[str]
+    found: Counter[str]
+    properties: int
+    deleted: int
+    different: int
+    examples: list[str]
+
+
+def compare(imednet: ImednetSettings, neo4j: Neo4jSettings, study_key: str) -> Comparison:
+    """Read both sides, which must be at rest, and compare.
+
+    Hard-deleted entities are in the graph as marks and not in the API: they are counted and must
+    be without data.
+    """
+    expected = _api_state(imednet, study_key)
+    with Neo4jDatabase(neo4j) as database:
+        found = read_graph(database, study_key).settled()
+    deleted = {
+        key for key in found.nodes.keys() - expected.nodes.keys() if _is_mark(found.nodes[key])
+    }
+    live = GraphState(
+        {
+            key: {name: value for name, value in properties.items() if name not in _OWN}
+            for key, properties in found.nodes.items()
+            if key not in deleted
+        },
+        found.relationships,
+    )
+    lines = list(differences(expected, live))
+    return Comparison(
+        expected=expected.counts(),
+        found=live.counts(),
+        properties=sum(map(len, expected.nodes.values())),
+        deleted=len(deleted),
+        different=len(lines),
+        examples=lines[:_EXAMPLES_MAX],
+    )
+
+
+def _is_mark(properties: dict[str, object]) -> bool:
+    data = {name for name in properties if not name.endswith(("_key", "_id"))}
+    return data == {"_version", "deleted"}
+
+
+def _api_state(settings: ImednetSettings, study_key: str) -> GraphState:
+    state = GraphState()
+    reader = ImednetReader(settings)
+    try:
+        for entity in ENTITIES.values():
+            _add_all(state, reader, entity, study_key)
+    finally:
+        reader.close()
+    return state
+
+
+def _add_all(state: GraphState, reader: ImednetReader, entity: Entity, study_key: str) -> None:
+    number, rows = 0, 0
+    while True:
+        condition = f"studyKey=={study_key}" if entity.name == "study" else None
+        page = reader.read(
+            PageRequest(
+                study_key, entity.resource, condition, f"{entity.id_field},asc", _PAGE_SIZE, number
+            )
+        )
+        for row in page.rows:
+            add_row(state, entity.name, row)
+        rows += len(page.rows)
+        number += 1
+        if rows >= page.total_elements:
+            return

@@ -1,0 +1,88 @@
+"""What the graph must be, said a second time.
+
+An independent reading of the model, straight from API rows, so that a mistake in
+`connector.graph` or in the Cypher cannot hide: comparisons and tests use this as their oracle.
+"""
+
+import json
+from typing import Any
+
+from pydantic.alias_generators import to_snake
+
+from connector.graph_state import GraphState, NodeKey, Relationship
+
+# Fields that a record always has in the API, whether or not a given row shows them.
+_RECORD_FIELDS = {
+    "study_key", "interval_id", "form_id", "form_key", "site_id", "record_id", "record_oid",
+    "record_type", "record_status", "deleted", "date_created", "date_modified", "subject_id",
+    "subject_oid", "subject_key", "visit_id", "parent_record_id", "keywords", "record_data",
+}  # fmt: skip
+
+
+def add_row(state: GraphState, entity: str, row: dict[str, Any]) -> NodeKey:
+    """Add the node of a live API row, and the relationships that it asks for."""
+    key = _key(entity, row["studyKey"], row)
+    state.nodes[key] = _node_properties(row)
+    study = NodeKey("Study", (row["studyKey"],))
+
+    def node(label: str, field: str) -> NodeKey | None:
+        return NodeKey(label, (row["studyKey"], row[field])) if row.get(field) else None
+
+    def link(start: NodeKey | None, kind: str, end: NodeKey | None) -> None:
+        if start is not None and end is not None:
+            state.relationships.add(Relationship(start, kind, end))
+
+    subject, site = node("Subject", "subjectId"), node("Site", "siteId")
+    if entity == "site":
+        link(study, "HAS_SITE", key)
+    elif entity == "subject":
+        link(study, "HAS_SUBJECT", key)
+        link(key, "AT_SITE", site)
+    elif entity == "visit":
+        link(subject or study, "HAS_VISIT", key)
+    elif entity == "record":
+        link(node("Visit", "visitId") or subject or site or study, "HAS_RECORD", key)
+        link(key, "CHILD_OF", node("Record", "parentRecordId"))
+    return key
+
+
+def add_deleted(state: GraphState, entity: str, study_key: str, entity_id: Any) -> NodeKey:
+    """Add what stays of a deleted entity."""
+    key = _key(entity, study_key, {f"{entity}Id": entity_id})
+    names = ("study_key",) if entity == "study" else ("study_key", f"{entity}_id")
+    state.nodes[key] = dict(zip(names, key.values, strict=True)) | {"deleted": True}
+    return key
+
+
+def add_stubs(state: GraphState) -> None:
+    """Add the nodes that are referred to and have not arrived."""
+    for relationship in state.relationships:
+        for key in (relationship.start, relationship.end):
+            if key not in state.nodes:
+                names = ("study_key", f"{key.label.lower()}_id")
+                state.nodes[key] = dict(zip(names, key.values, strict=False))
+
+
+def _key(entity: str, study_key: str, row: dict[str, Any]) -> NodeKey:
+    label = entity.capitalize()
+    return NodeKey(label, (study_key,) if entity == "study" else (study_key, row[f"{entity}Id"]))
+
+
+def _node_properties(row: dict[str, Any]) -> dict[str, Any]:
+    properties = {to_snake(name): value for name, value in row.items() if name != "recordData"}
+    for name, value in (row.get("recordData") or {}).items():
+        clash = name in _RECORD_FIELDS or name in properties
+        reserved = name.startswith(("_", "x_", "var_"))
+        properties[f"var_{name}" if clash or reserved else name] = value
+    return {name: _stored(value) for name, value in properties.items() if value is not None}
+
+
+def _stored(value: Any) -> Any:
+    if isinstance(value, dict) or (isinstance(value, list) and not _is_plain(value)):
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return value
+
+
+def _is_plain(items: list[Any]) -> bool:
+    kinds = {type(item) for item in items}
+    return len(kinds) <= 1 and not kinds & {dict, list, type(None)}

@@ -1,0 +1,57 @@
+"""A sample subject's graph as one self-contained HTML page, drawn by neo4j-viz."""
+
+from pathlib import Path
+from typing import Any
+
+from connector.errors import FatalError
+from connector.neo4j.database import Neo4jDatabase
+
+_COLORS = {
+    "Study": "#4c566a", "Site": "#8f6ed5", "Subject": "#d9534f", "Visit": "#f0a63a",
+    "Record": "#3b8ea5", "Deleted": "#b0b0b0",
+}  # fmt: skip
+_SIZES = {"Study": 34, "Site": 26, "Subject": 40, "Visit": 26, "Record": 16}
+_CAPTIONS = {"Study": "study_key", "Site": "site_name", "Subject": "subject_key",
+             "Visit": "interval_name", "Record": "form_key"}  # fmt: skip
+_SUBJECT = """
+MATCH (s:Subject {study_key: $study}) WHERE (s)-[:HAS_VISIT]->()
+WITH s ORDER BY s.subject_id LIMIT 1
+MATCH path = (:Study)-[:HAS_SUBJECT]->(s)-[:HAS_VISIT|HAS_RECORD|AT_SITE*0..2]->()
+UNWIND nodes(path) AS n WITH collect(DISTINCT n) AS picked
+UNWIND picked AS a OPTIONAL MATCH (a)-[r]->(b) WHERE b IN picked
+RETURN elementId(a), labels(a), properties(a), type(r), elementId(b)
+"""
+
+
+def draw_subject(database: Neo4jDatabase, study_key: str, page: Path) -> None:
+    """Write the page: the study's first subject with its visits and records.
+
+    Raises:
+        FatalError: neo4j-viz is not installed.
+    """
+    try:
+        from neo4j_viz import Layout, Node, Relationship, VisualizationGraph
+    except ImportError:
+        raise FatalError("the picture needs neo4j-viz: install imednet-connector[demo]") from None
+    nodes: dict[str, Any] = {}
+    relationships = []
+    for start, labels, properties, kind, end in database.read(_SUBJECT, study=study_key):
+        label = next(each for each in labels if each in _SIZES)
+        nodes[start] = Node(
+            id=start,
+            caption=str(properties.get(_CAPTIONS[label], label)),
+            size=_SIZES[label],
+            color=_COLORS["Deleted" if "Deleted" in labels else label],
+            properties={name: str(value) for name, value in properties.items()},
+        )
+        if kind is not None:
+            relationships.append(Relationship(source=start, target=end, caption=kind))
+    graph = VisualizationGraph(nodes=list(nodes.values()), relationships=relationships)
+    html = graph.render(layout=Layout.FORCE_DIRECTED, width="100%", height="92vh").data
+    title = f"<title>A subject of study {study_key}</title><meta charset='utf-8'>"
+    legend = " ".join(
+        f"<span style='color:{_COLORS[label]}'>&#9679;</span> {label}" for label in _SIZES
+    )
+    heading = f"<p style='font:16px sans-serif;margin:8px'>{legend}</p>"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(f"<!doctype html><html><head>{title}</head><body>{heading}{html}</body></html>")

@@ -1,0 +1,245 @@
+"""The whole way on real servers: simulator -> source -> Kafka -> two sinks -> Neo4j -> compared."""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from connector.config import Settings
+from connector.demo.compare import Comparison, compare
+from connector.demo.picture import draw_subject
+from connector.demo.progress import LogTail, Progress
+from connector.demo.servers.local import local_servers, remove_data
+from connector.demo.servers.processes import Child, free_port
+from connector.demo.simulator.api import API_KEY, SECURITY_KEY
+from connector.errors import FatalError, RetryableError
+from connector.kafka.lag import GroupLag
+from connector.neo4j.database import Neo4jDatabase
+
+STUDY = "DEMO"
+_SINKS = 2
+_EDITS_PER_SECOND = 100.0
+_QUIET_PASSES = 4
+"""The count that was read may be one old, a pass may have begun before the last edit, and a
+vanished row is deleted at its second miss."""
+_QUIET_SECONDS_MAX = 600.0
+_PROGRAM = [sys.executable, "-m", "connector"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much the demo does."""
+
+    subjects: int
+    records: int
+    seconds: float
+    output: Path
+
+
+@dataclass(slots=True)
+class Programs:
+    """The demo's own processes."""
+
+    simulator: Child
+    source: Child
+    sinks: list[Child]
+
+    def check(self) -> None:
+        """All still run.
+
+        Raises:
+            FatalError: one has ended; with its last words.
+        """
+        for child in (self.simulator, self.source, *self.sinks):
+            child.wait_until(lambda: True, 1)
+            if child.poll() is not None:
+                child.wait_until(lambda: False, 0)
+
+
+def run(plan: Plan, console: Console) -> bool:
+    """Run it all; whether the graph equals the API. Everything started here has ended then.
+
+    Raises:
+        FatalError: a program or server failed.
+    """
+    began = time.monotonic()
+    output = plan.output.absolute()
+    logs = output / "logs"
+    for old in logs.glob("*.log"):
+        old.unlink()
+    with ExitStack() as stack:
+        console.print("starting Kafka and Neo4j (the first time, Maven brings them) ...")
+        servers = stack.enter_context(local_servers(output / "servers", os.environ))
+        stack.callback(remove_data, output / "servers")
+        console.print(f"making a study of {plan.subjects} subjects, {plan.records} records ...")
+        api = f"http://127.0.0.1:{free_port()}"
+        environment = servers.environment | _environment(api, output)
+        simulator = _start_simulator(stack, plan, api, logs)
+        _setup(environment, logs)
+        settings = _settings(environment)
+        source = _start(stack, "source", environment, logs)
+        sinks = [_start(stack, "sink", environment, logs, index) for index in range(_SINKS)]
+        programs = Programs(simulator, source, sinks)
+        with Progress(
+            LogTail(source.log), [LogTail(sink.log) for sink in sinks], console
+        ) as progress:
+            edits = _drive(plan, programs, progress, settings, api)
+        comparison = compare(settings.imednet, settings.neo4j, STUDY)
+        for child in (source, *sinks):
+            child.stop()
+        page = output / "subject.html"
+        with Neo4jDatabase(settings.neo4j) as database:
+            draw_subject(database, STUDY, page)
+        _report(console, comparison, progress, programs, edits)
+        console.print(f"picture of a subject: {page}", soft_wrap=True)
+        console.print(f"logs: {logs}", soft_wrap=True)
+    equal = comparison.different == 0
+    took = time.monotonic() - began
+    console.print(
+        f"[bold green]the graph equals the API[/] ({took:.0f} s in all)"
+        if equal
+        else f"[bold red]the graph differs from the API in {comparison.different} places[/]"
+    )
+    return equal
+
+
+def _environment(api: str, output: Path) -> dict[str, str]:
+    return {
+        "IMEDNET_BASE_URL": api,
+        "IMEDNET_API_KEY": API_KEY,
+        "IMEDNET_SECURITY_KEY": SECURITY_KEY,
+        "SOURCE_STUDIES": STUDY,
+        "SOURCE_POLL_INTERVAL_SECONDS": "0.5",
+        "SOURCE_LIST_INTERVAL_SECONDS": "2",
+        "SOURCE_SWEEP_INTERVAL_SECONDS": "2",
+        "SOURCE_OVERLAP_SECONDS": "5",
+        "SOURCE_STATE_DIR": str(output / "known"),
+        "SINK_GROUP_ID": "imednet-demo",
+        "LOG_FORMAT": "json",
+        "LOG_PROGRESS_INTERVAL_SECONDS": "0.5",
+        "NO_PROXY": "127.0.0.1",
+    }
+
+
+def _settings(environment: Mapping[str, str]) -> Settings:
+    os.environ.update(environment)
+    return Settings.load()
+
+
+def _start_simulator(stack: ExitStack, plan: Plan, api: str, logs: Path) -> Child:
+    port = api.rpartition(":")[2]
+    command = [*_PROGRAM, "simulate", f"--port={port}", f"--subjects={plan.subjects}",
+               f"--records={plan.records}", f"--study={STUDY}"]  # fmt: skip
+    child = Child("the API simulator", command, logs / "simulator.log")
+    stack.callback(child.stop)
+    child.wait_until(lambda: _answers(api), 300)
+    return child
+
+
+def _answers(api: str) -> bool:
+    try:
+        return httpx.get(f"{api}/simulator", trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _setup(environment: dict[str, str], logs: Path) -> None:
+    child = Child("setup", [*_PROGRAM, "setup"], logs / "setup.log", environment)
+    while child.poll() is None:
+        time.sleep(0.05)
+    if child.poll():
+        raise FatalError(f"setup failed: {child.log.read_text()[-600:]}")
+
+
+def _start(
+    stack: ExitStack, command: str, environment: dict[str, str], logs: Path, index: int = 0
+) -> Child:
+    log = logs / f"{command}-{index}.log"
+    child = Child(f"{command} {index}", [*_PROGRAM, command], log, environment)
+    stack.callback(child.stop)
+    return child
+
+
+def _drive(
+    plan: Plan, programs: Programs, progress: Progress, settings: Settings, api: str
+) -> dict[str, int]:
+    """Edit for a while, stop, wait until all of it has arrived; the edits by kind."""
+    _edits(api, _EDITS_PER_SECOND)
+    lag = GroupLag(settings.kafka, settings.sink.group_id)
+    end = time.monotonic() + plan.seconds
+    while time.monotonic() < end:
+        programs.check()
+        progress.update("loading, with live edits", _read(lag))
+        time.sleep(0.25)
+    edits = _edits(api, 0)
+    wanted = progress.update("edits stopped", _read(lag)).passes + _QUIET_PASSES
+    deadline = time.monotonic() + _QUIET_SECONDS_MAX
+    while True:
+        programs.check()
+        now = progress.update("waiting for quiet", _read(lag))
+        # In this order: what the last pass published must be in the lag that is read after it.
+        if now.passes >= wanted and _read(lag) == 0:
+            progress.update("quiet", 0)
+            return edits
+        if time.monotonic() > deadline:
+            raise FatalError("there is no quiet: the sinks do not catch up with the source")
+        time.sleep(0.25)
+
+
+def _read(lag: GroupLag) -> int | None:
+    """The lag, None while a new broker is still finding its coordinator."""
+    try:
+        return lag.read()
+    except RetryableError:
+        return None
+
+
+def _edits(api: str, per_second: float) -> dict[str, int]:
+    body = {"edits_per_second": per_second}
+    answer = httpx.post(f"{api}/simulator", json=body, trust_env=False).raise_for_status()
+    edits: dict[str, int] = answer.json()["edits"]
+    return edits
+
+
+def _report(
+    console: Console,
+    comparison: Comparison,
+    progress: Progress,
+    programs: Programs,
+    edits: dict[str, int],
+) -> None:
+    table = Table(title="API and graph", title_justify="left")
+    for column in ("", "API", "graph"):
+        table.add_column(column, justify="right" if column else "left")
+    for name in sorted(comparison.expected.keys() | comparison.found.keys()):
+        table.add_row(name, f"{comparison.expected[name]:,}", f"{comparison.found[name]:,}")
+    console.print(table)
+    for line in comparison.examples:
+        console.print(f"  {line}", markup=False)
+    total = progress.history[-1]
+    initial = sum(
+        count for name, count in comparison.expected.items() if name[0] != name[0].lower()
+        and not name.isupper()
+    )  # fmt: skip
+    console.print(
+        f"compared {comparison.properties:,} properties; {comparison.deleted} deleted entities"
+        f" are marks without data; {sum(edits.values()):,} live edits"
+    )
+    for name in ("published", "applied"):
+        count = min(initial, getattr(total, name))
+        seconds = progress.reached(name, count)
+        if seconds:
+            rate = count / seconds
+            console.print(
+                f"{name}: {getattr(total, name):,} events; the first {count:,} in {seconds:.1f} s:"
+                f" {rate:,.0f} events/s"
+            )
+    sinks = ", ".join(f"{sink.peak_memory_mb:.0f} MB" for sink in programs.sinks)
+    console.print(f"peak memory: source {programs.source.peak_memory_mb:.0f} MB, sinks {sinks}")

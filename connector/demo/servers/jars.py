@@ -1,0 +1,62 @@
+"""The servers' jars, brought by Maven once and kept in the user's cache."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from connector.errors import FatalError
+
+POM = Path(__file__).with_name("pom.xml")
+_DOWNLOAD_SECONDS_MAX = 900
+_TAIL = 400
+
+
+def class_path(server: str) -> str:
+    """Java class path of ``kafka`` or ``neo4j``; downloads at the first call.
+
+    Raises:
+        FatalError: Java or Maven is missing, or the download failed.
+    """
+    for program, package in (("java", "a JDK 17 or 21"), ("mvn", "Apache Maven")):
+        if shutil.which(program) is None:
+            raise FatalError(
+                f"`{program}` is not on the PATH: install {package} (Debian: apt-get install"
+                " default-jdk-headless maven), or give the servers' addresses by"
+                " KAFKA_BOOTSTRAP_SERVERS, NEO4J_URI and NEO4J_PASSWORD"
+            )
+    folder = _cache() / f"{server}-{hashlib.sha256(POM.read_bytes()).hexdigest()[:12]}"
+    if not folder.exists():
+        _download(server, folder)
+    return f"{folder}/*"
+
+
+def _cache() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "imednet-connector" / "servers"
+
+
+def _download(server: str, folder: Path) -> None:
+    """Into a folder beside it first: what is there under its name is complete."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        jars = Path(temporary) / "jars"
+        command = [
+            "mvn", "--quiet", "--batch-mode", "--file", str(POM), f"--activate-profiles={server}",
+            "dependency:copy-dependencies", f"-DoutputDirectory={jars}",
+        ]  # fmt: skip
+        try:
+            subprocess.run(
+                command, check=True, capture_output=True, text=True, timeout=_DOWNLOAD_SECONDS_MAX
+            )
+        except subprocess.CalledProcessError as error:
+            raise FatalError(f"Maven could not bring {server}: {error.stdout[-_TAIL:]}") from None
+        except subprocess.TimeoutExpired:
+            raise FatalError(f"Maven did not bring {server} in time") from None
+        try:
+            jars.rename(folder)
+        except OSError:  # another process was faster
+            if not folder.exists():
+                raise

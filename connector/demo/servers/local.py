@@ -1,0 +1,215 @@
+"""A real Kafka and a real Neo4j as plain Java processes on free ports of loopback."""
+
+import secrets
+import shutil
+import subprocess
+import threading
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from connector.config import KafkaSettings, Neo4jSettings
+from connector.demo.servers.jars import class_path
+from connector.demo.servers.processes import Child, free_port
+from connector.errors import FatalError
+from connector.kafka.topics import Topics
+from connector.neo4j.database import Neo4jDatabase, set_first_password
+
+_READY_SECONDS_MAX = 120.0
+_KAFKA_PROPERTIES = """
+process.roles=broker,controller
+node.id=1
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+controller.quorum.voters=1@127.0.0.1:{controller}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+"""
+_NEO4J_CONF = """
+server.bolt.listen_address=127.0.0.1:{port}
+server.http.enabled=false
+server.https.enabled=false
+server.memory.pagecache.size=256m
+dbms.usage_report.enabled=false
+db.tx_log.rotation.retention_policy=2 files
+"""
+_OPENED = ("java.base/java.nio", "java.base/java.io", "java.base/sun.nio.ch")
+
+
+@dataclass(slots=True)
+class LocalKafka:
+    """A single broker that is its own controller."""
+
+    folder: Path
+    port: int
+    process: Child | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client needs to find it."""
+        return {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self.port}"}
+
+    def start(self) -> None:
+        """Start, or start again on the same data; does not wait."""
+        jars = class_path("kafka")
+        properties = self.folder / "server.properties"
+        if not properties.exists():
+            self._format(jars, properties)
+        logging = Path(__file__).with_name("log4j2.properties")
+        command = ["java", "-Xmx768m", f"-Dlog4j2.configurationFile={logging}", "-cp", jars,
+                   "kafka.Kafka", str(properties)]  # fmt: skip
+        self.process = Child("Kafka", command, self.folder / "kafka.log")
+
+    def wait(self) -> None:
+        """Until the broker answers."""
+        settings = KafkaSettings(
+            bootstrap_servers=f"127.0.0.1:{self.port}", connect_timeout_seconds=2
+        )
+        if self.process:
+            self.process.wait_until(lambda: _answers(Topics(settings).check), _READY_SECONDS_MAX)
+
+    def _format(self, jars: str, properties: Path) -> None:
+        data = self.folder / "data"
+        properties.parent.mkdir(parents=True, exist_ok=True)
+        properties.write_text(
+            _KAFKA_PROPERTIES.format(port=self.port, controller=free_port(), data=data)
+        )
+        # A cluster id that begins with "-" would be taken for an option; a first byte 0 avoids it.
+        cluster_id = urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
+        command = ["java", "-cp", jars, "kafka.tools.StorageTool", "format", "-t", cluster_id,
+                   "-c", str(properties)]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise FatalError(f"Kafka's storage could not be made: {done.stderr[-400:]}")
+
+
+@dataclass(slots=True)
+class LocalNeo4j:
+    """A Community server with a random password."""
+
+    folder: Path
+    port: int
+    password: str
+    process: Child | None = None
+    has_password: bool = False
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client needs to find it."""
+        return {"NEO4J_URI": f"bolt://127.0.0.1:{self.port}", "NEO4J_USERNAME": "neo4j",
+                "NEO4J_PASSWORD": self.password, "NEO4J_DATABASE": "neo4j"}  # fmt: skip
+
+    def start(self, extra_settings: str = "") -> None:
+        """Start, or start again on the same data; does not wait."""
+        conf = self.folder / "conf" / "neo4j.conf"
+        conf.parent.mkdir(parents=True, exist_ok=True)
+        conf.write_text(_NEO4J_CONF.format(port=self.port) + extra_settings)
+        command = ["java", "-Xms512m", "-Xmx1g", "-cp", class_path("neo4j"),
+                   *(f"--add-opens={module}=ALL-UNNAMED" for module in _OPENED),
+                   "org.neo4j.server.CommunityEntryPoint",
+                   f"--home-dir={self.folder}", f"--config-dir={conf.parent}"]  # fmt: skip
+        self.process = Child("Neo4j", command, self.folder / "neo4j.out.log")
+
+    def wait(self) -> None:
+        """Until the database answers with its password set."""
+        settings = Neo4jSettings(
+            uri=f"bolt://127.0.0.1:{self.port}",
+            password=SecretStr(self.password),
+            connect_timeout_seconds=2,
+        )
+        if self.process is None:
+            return
+        if not self.has_password:
+            self.process.wait_until(
+                lambda: _answers(lambda: set_first_password(settings)), _READY_SECONDS_MAX
+            )
+            self.has_password = True
+        self.process.wait_until(
+            lambda: _answers(lambda: Neo4jDatabase(settings).close()), _READY_SECONDS_MAX
+        )
+
+
+def _answers(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except FatalError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class LocalServers:
+    """What runs, and how clients find it. A server given by the environment is None."""
+
+    kafka: LocalKafka | None
+    neo4j: LocalNeo4j | None
+    environment: dict[str, str]
+
+
+@contextmanager
+def local_servers(folder: Path, given: Mapping[str, str]) -> Iterator[LocalServers]:
+    """Start what ``given`` (the environment) does not name, end it with the block.
+
+    Data of an earlier run in the folder is removed; logs of this run stay there.
+
+    Raises:
+        FatalError: Java or Maven is missing, or a server does not come up; says what to do.
+    """
+    folder = folder.absolute()
+    shutil.rmtree(folder, ignore_errors=True)
+    kafka = neo4j = None
+    if "KAFKA_BOOTSTRAP_SERVERS" not in given:
+        kafka = LocalKafka(folder / "kafka", free_port())
+    if "NEO4J_URI" not in given:
+        neo4j = LocalNeo4j(folder / "neo4j", free_port(), secrets.token_urlsafe(12))
+    with ExitStack() as stack:
+        for server in (kafka, neo4j):
+            if server is not None:
+                stack.callback(_stop, server)
+                server.start()
+        for server in (kafka, neo4j):
+            if server is not None:
+                server.wait()
+        environment: dict[str, str] = {}
+        for server in (kafka, neo4j):
+            environment |= server.environment if server is not None else {}
+        yield LocalServers(kafka, neo4j, environment)
+
+
+def _stop(server: LocalKafka | LocalNeo4j) -> None:
+    if server.process is not None:
+        server.process.stop()
+
+
+def remove_data(folder: Path) -> None:
+    """Remove what the servers stored; their logs stay."""
+    for data in (folder / "kafka" / "data", folder / "neo4j" / "data"):
+        shutil.rmtree(data, ignore_errors=True)
+
+
+def run_until(stop: threading.Event, servers: LocalServers) -> None:
+    """Wait for ``stop``, or for a server to end by itself.
+
+    Raises:
+        FatalError: a server ended.
+    """
+    while not stop.wait(0.5):
+        for server in (servers.kafka, servers.neo4j):
+            if server and server.process and server.process.poll() is not None:
+                raise FatalError(f"{server.process.name} ended; see {server.process.log}")

@@ -1,0 +1,103 @@
+"""Child processes that end with this one, whatever happens to it."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from connector.errors import FatalError
+
+_PR_SET_PDEATHSIG = 1
+_STOP_SECONDS_MAX = 20.0
+_LOG_TAIL = 600
+
+
+def free_port() -> int:
+    """A port of loopback that nobody uses now."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _end_with_parent() -> None:
+    """Linux: the kernel ends the child when the thread that started it is gone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Child:
+    """A process in a session of its own (Ctrl-C reaches the parent only), its output in a file."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
+                env={**os.environ, **(environment or {})}, start_new_session=True,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 - started before any thread is
+            )  # fmt: skip
+        self.peak_memory_mb = 0.0
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """The exit code, None while it runs."""
+        if self._process.returncode is None:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if pid:
+                self._ended(status, usage.ru_maxrss)
+        return self._process.returncode
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, if it still runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def stop(self) -> int:
+        """SIGTERM, then SIGKILL if need be; the exit code."""
+        self.signal(signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_SECONDS_MAX
+        while self.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return self.kill()
+
+    def kill(self) -> int:
+        """SIGKILL; the exit code."""
+        self.signal(signal.SIGKILL)
+        if self._process.returncode is None:
+            _, status, usage = os.wait4(self.pid, 0)
+            self._ended(status, usage.ru_maxrss)
+        return self._process.returncode or 0
+
+    def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
+        """Wait until ``ready`` holds.
+
+        Raises:
+            FatalError: the process ended before, or it takes too long; with the log's end.
+        """
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if self.poll() is not None or time.monotonic() > deadline:
+                how = "ended" if self.poll() is not None else "is not ready in time"
+                tail = self.log.read_text(errors="replace")[-_LOG_TAIL:]
+                raise FatalError(f"{self.name} {how}; its log {self.log} ends with:\n{tail}")
+            time.sleep(0.1)
+
+    def _ended(self, status: int, peak_kilobytes: int) -> None:
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        self.peak_memory_mb = round(peak_kilobytes / 1024, 1)

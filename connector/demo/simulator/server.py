@@ -1,0 +1,56 @@
+"""Serving the simulator: in this process until stopped, or in a thread for tests."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from connector.demo.simulator.api import Simulation, make_app
+
+_START_SECONDS_MAX = 30.0
+
+
+def _server(simulation: Simulation) -> uvicorn.Server:
+    config = uvicorn.Config(
+        make_app(simulation), log_level="critical", access_log=False, http="httptools",
+        timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    return uvicorn.Server(config)
+
+
+def listen(port: int) -> socket.socket:
+    """A socket on loopback; port 0 takes any that is free.
+
+    Raises:
+        OSError: the port is in use.
+    """
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    return listener
+
+
+def serve(simulation: Simulation, listener: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    _server(simulation).run(sockets=[listener])
+
+
+@contextmanager
+def serving(simulation: Simulation) -> Iterator[str]:
+    """Serve in a thread while the block runs; the address."""
+    listener = listen(0)
+    server = _server(simulation)
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    deadline = time.monotonic() + _START_SECONDS_MAX
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(_START_SECONDS_MAX)
+        listener.close()

@@ -1,0 +1,89 @@
+"""A whole graph as a value: what differs between two of them, and a digest to compare by."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import orjson
+
+from connector.events import EntityId
+
+
+class NodeKey(NamedTuple):
+    """A node by label and key values (study, and id unless it is a study)."""
+
+    label: str
+    values: tuple[EntityId, ...]
+
+
+class Relationship(NamedTuple):
+    """A relationship by its ends."""
+
+    start: NodeKey
+    kind: str
+    end: NodeKey
+
+
+@dataclass(slots=True)
+class GraphState:
+    """Nodes with their properties, and relationships.
+
+    A node without ``_version`` is a stub: something refers to it that has not arrived. A stub
+    that nothing refers to any more says nothing, and is not part of the state. Properties of the
+    graph's users (``x_``) are not either.
+    """
+
+    nodes: dict[NodeKey, dict[str, Any]] = field(default_factory=dict)
+    relationships: set[Relationship] = field(default_factory=set)
+
+    def settled(self) -> "GraphState":
+        """The state in the sense above."""
+        referred = {key for each in self.relationships for key in (each.start, each.end)}
+        nodes = {
+            key: {name: value for name, value in properties.items() if name[:2] != "x_"}
+            for key, properties in self.nodes.items()
+            if "_version" in properties or key in referred
+        }
+        return GraphState(nodes, self.relationships)
+
+    def digest(self) -> str:
+        """Equal for equal states, independent of any order."""
+        settled = self.settled()
+        lines = sorted(
+            orjson.dumps([key, properties], option=orjson.OPT_SORT_KEYS)
+            for key, properties in settled.nodes.items()
+        ) + sorted(orjson.dumps(each) for each in settled.relationships)
+        return hashlib.sha256(b"\n".join(lines)).hexdigest()
+
+    def counts(self) -> Counter[str]:
+        """How many nodes of each label and relationships of each type."""
+        return Counter(key.label for key in self.nodes) + Counter(
+            each.kind for each in self.relationships
+        )
+
+
+def differences(expected: GraphState, actual: GraphState) -> Iterator[str]:
+    """A line for each difference: names, keys and ids only, no values."""
+    for key in sorted(expected.nodes.keys() | actual.nodes.keys(), key=str):
+        wanted, found = expected.nodes.get(key), actual.nodes.get(key)
+        if wanted is None or found is None:
+            yield f"{key.label} {key.values}: {'missing' if found is None else 'not expected'}"
+        elif wanted != found:
+            names = sorted(
+                name
+                for name in wanted.keys() | found.keys()
+                if name not in wanted or name not in found or not same(wanted[name], found[name])
+            )
+            if names:
+                yield f"{key.label} {key.values}: differs in {', '.join(names)}"
+    for relationship in sorted(expected.relationships ^ actual.relationships, key=str):
+        how = "missing" if relationship in expected.relationships else "not expected"
+        start, kind, end = relationship
+        yield f"{start.label} {start.values} -{kind}-> {end.label} {end.values}: {how}"
+
+
+def same(one: object, other: object) -> bool:
+    """Equal in value and in kind: 1, 1.0 and True are three values of the graph."""
+    return type(one) is type(other) and one == other
