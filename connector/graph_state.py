@@ -51,10 +51,17 @@ class GraphState:
     def digest(self) -> str:
         """Equal for equal states, independent of any order."""
         settled = self.settled()
-        lines = sorted(
-            orjson.dumps([key, properties], option=orjson.OPT_SORT_KEYS)
-            for key, properties in settled.nodes.items()
-        ) + sorted(orjson.dumps(each) for each in settled.relationships)
+        lines = [
+            _line(key.label, key.values, properties) for key, properties in settled.nodes.items()
+        ] + [
+            _line(
+                each.kind,
+                (each.start.label, *each.start.values),
+                (each.end.label, *each.end.values),
+            )
+            for each in settled.relationships
+        ]
+        lines.sort()
         return hashlib.sha256(b"\n".join(lines)).hexdigest()
 
     def counts(self) -> Counter[str]:
@@ -87,3 +94,7 @@ def differences(expected: GraphState, actual: GraphState) -> Iterator[str]:
 def same(one: object, other: object) -> bool:
     """Equal in value and in kind: 1, 1.0 and True are three values of the graph."""
     return type(one) is type(other) and one == other
+
+
+def _line(*parts: object) -> bytes:
+    return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)

@@ -21,6 +21,7 @@ from connector.events import (
 )
 
 VERSION_HEADER = "version"
+_DIGITS_MAX = 19  # of an int64
 
 Headers = list[tuple[str, str | bytes | None]]
 
@@ -83,7 +84,7 @@ def header_version(headers: Headers) -> int | None:
         not isinstance(text, bytes)
         or len(found) > 1
         or not text.isdigit()
-        or len(text) > 19
+        or len(text) > _DIGITS_MAX
         or int(text) > VERSION_MAX
     ):
         raise InvalidEventError("header 'version' is not one int64", reason="version")

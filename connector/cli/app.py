@@ -50,6 +50,7 @@ def setup(
 @app.command()
 def simulate(
     port: Annotated[int, typer.Option(help="0: any free port.")] = 8080,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     subjects: Annotated[int, typer.Option(min=1, help="Subjects of the study.")] = 2000,
     records: Annotated[int, typer.Option(min=1, help="Records of the study, about.")] = 50_000,
     seed: Annotated[int, typer.Option(help="Same seed, same data.")] = 1,
@@ -59,10 +60,10 @@ def simulate(
         list[str] | None, typer.Option(help="NAME=SHARE of answers, such as server_error=0.1.")
     ] = None,
 ) -> None:
-    """Serve a simulated iMednet API on 127.0.0.1."""
+    """Serve a simulated iMednet API."""
     from connector.cli import demo as command
 
-    command.simulate(port, seed, (study, subjects, records), edits, fault or [])
+    command.simulate((host, port), seed, (study, subjects, records), edits, fault or [])
 
 
 @app.command()

@@ -16,7 +16,7 @@ _EXTRA = "this command needs the demo extra: pip install 'imednet-connector[demo
 
 
 def simulate(
-    port: int, seed: int, size: tuple[str, int, int], edits: float, fault: list[str]
+    address: tuple[str, int], seed: int, size: tuple[str, int, int], edits: float, fault: list[str]
 ) -> None:
     """Serve until stopped.
 
@@ -33,9 +33,9 @@ def simulate(
     studies, subjects, records = size
     faults = Faults.parse(fault)
     try:
-        listener = listen(port)
+        listener = listen(*address)
     except OSError as error:
-        raise FatalError(f"port {port}: {error.strerror}; give another by --port") from None
+        raise FatalError(f"port {address[1]}: {error.strerror}; give another by --port") from None
     made = {key: build_study(key, subjects, records, seed) for key in studies.split(",")}
     print(f"export IMEDNET_BASE_URL=http://127.0.0.1:{listener.getsockname()[1]}")
     print(f"export IMEDNET_API_KEY={API_KEY} IMEDNET_SECURITY_KEY={SECURITY_KEY}")

@@ -139,15 +139,16 @@ def _node(entity_name: str, is_delete: bool) -> str:  # noqa: FBT001 - cached, p
     """Replace a node's properties unless it has this version or a newer one.
 
     The lock comes before the guard: two writers that both evaluated the guard first would both
-    pass it, and the stale one might write last. Setting an absent property to null takes the
-    lock and stores nothing (measured; REMOVE takes none). Properties of the graph's users
-    (``x_``) stay.
+    pass it, and the stale one might write last. Setting a label that is there takes the lock
+    and stores nothing. (Setting an absent property to null, or removing it, takes no lock in
+    5.26.30: the stale writer then wins. The contract test on two held transactions shows both.)
+    Properties of the graph's users (``x_``) stay.
     """
     label = f"SET n:{DELETED_LABEL}" if is_delete else f"REMOVE n:{DELETED_LABEL}"
     entity = ENTITIES[entity_name]
     return (
         f"UNWIND $rows AS row MERGE (n:{entity.label} {_pattern(entity, 'row.key[{}]')})"
-        " SET n._lock = null"
+        f" SET n:{entity.label}"
         " WITH n, row WHERE coalesce(n._version, -1) < row.version"
         " FOREACH (name IN [name IN keys(n) WHERE row.properties[name] IS NULL"
         " AND NOT name STARTS WITH 'x_'] | REMOVE n[name])"

@@ -21,15 +21,15 @@ def _server(simulation: Simulation) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def listen(port: int) -> socket.socket:
-    """A socket on loopback; port 0 takes any that is free.
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any that is free.
 
     Raises:
         OSError: the port is in use.
     """
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
+    listener.bind((host, port))
     return listener
 
 
@@ -41,7 +41,7 @@ def serve(simulation: Simulation, listener: socket.socket) -> None:
 @contextmanager
 def serving(simulation: Simulation) -> Iterator[str]:
     """Serve in a thread while the block runs; the address."""
-    listener = listen(0)
+    listener = listen("127.0.0.1", 0)
     server = _server(simulation)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()

@@ -1,0 +1,49 @@
+"""Events and rows for tests."""
+
+from typing import Any
+
+from connector.events import Op, Origin, RecordEvent
+from connector.serde import content_hash
+
+STUDY = "S1"
+
+
+def record_row(record_id: int = 1, **changed: Any) -> dict[str, Any]:
+    study = changed.pop("studyKey", STUDY)
+    row = {
+        "studyKey": study, "recordId": record_id, "formId": 7, "formKey": "VS", "siteId": 3,
+        "subjectId": 11, "subjectKey": "003-11", "visitId": 5, "parentRecordId": 0,
+        "deleted": False, "keywords": [], "dateCreated": "2024-11-04 16:03:19",
+        "dateModified": "2024-11-04 16:03:19", "recordData": {"SYSBP": "120"},
+    }  # fmt: skip
+    return row | changed
+
+
+def upsert(row: dict[str, Any], version: int = 1, entity: str = "record") -> RecordEvent:
+    return RecordEvent(
+        entity=entity,
+        op=Op.UPSERT,
+        origin=Origin.POLL,
+        study_key=row["studyKey"],
+        id=row["studyKey"] if entity == "study" else row[f"{entity}Id"],
+        version=version,
+        content_hash=content_hash(row),
+        observed_at="2024-11-04T16:03:19.000Z",
+        data=row,
+    )
+
+
+def delete(
+    entity_id: int, version: int, entity: str = "record", study_key: str = STUDY
+) -> RecordEvent:
+    return RecordEvent(
+        entity=entity,
+        op=Op.DELETE,
+        origin=Origin.SWEEP,
+        study_key=study_key,
+        id=entity_id,
+        version=version,
+        content_hash=None,
+        observed_at="2024-11-04T16:03:19.000Z",
+        data=None,
+    )

@@ -1,0 +1,81 @@
+"""Real servers for the tests that need them: started once, or those that the environment names."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from connector.config import KafkaSettings, Neo4jSettings
+from connector.demo.servers.local import LocalServers, local_servers
+from connector.kafka.topics import Topics
+from connector.neo4j.database import Neo4jDatabase
+
+LOGS = Path("test-logs")
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[LocalServers]:
+    with local_servers(LOGS.absolute() / f"servers-{os.getpid()}", os.environ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def environment(servers: LocalServers) -> dict[str, str]:
+    """What a program needs to find the servers."""
+    names = ("KAFKA_BOOTSTRAP_SERVERS", "NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD")
+    given = {name: os.environ[name] for name in names if name in os.environ}
+    return given | servers.environment
+
+
+@pytest.fixture(scope="session")
+def neo4j_settings(environment: dict[str, str]) -> Neo4jSettings:
+    return Neo4jSettings(
+        uri=environment["NEO4J_URI"],
+        username=environment.get("NEO4J_USERNAME", "neo4j"),
+        password=SecretStr(environment["NEO4J_PASSWORD"]),
+    )
+
+
+@pytest.fixture(scope="session")
+def database(neo4j_settings: Neo4jSettings) -> Iterator[Neo4jDatabase]:
+    """The database with the connector's constraints. Tests keep apart by study key."""
+    with Neo4jDatabase(neo4j_settings) as connected:
+        connected.make_schema(connected.missing_schema())
+        yield connected
+
+
+@pytest.fixture
+def study() -> str:
+    """A study key of this test's own."""
+    return f"T{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def topics(environment: dict[str, str], study: str) -> dict[str, str]:
+    """Topics of this test's own, as environment variables."""
+    names = {
+        "KAFKA_EVENTS_TOPIC": f"{study}.events",
+        "KAFKA_CURSORS_TOPIC": f"{study}.cursors",
+        "KAFKA_DEAD_LETTER_TOPIC": f"{study}.dlq",
+    }
+    settings = _kafka(environment, names)
+    Topics(settings).ensure(make=True)
+    return names
+
+
+@pytest.fixture
+def kafka_settings(environment: dict[str, str], topics: dict[str, str]) -> KafkaSettings:
+    return _kafka(environment, topics)
+
+
+def _kafka(environment: dict[str, str], topics: dict[str, str]) -> KafkaSettings:
+    return KafkaSettings(
+        bootstrap_servers=environment["KAFKA_BOOTSTRAP_SERVERS"],
+        events_topic=topics["KAFKA_EVENTS_TOPIC"],
+        cursors_topic=topics["KAFKA_CURSORS_TOPIC"],
+        dead_letter_topic=topics["KAFKA_DEAD_LETTER_TOPIC"],
+        topic_partitions=4,
+    )

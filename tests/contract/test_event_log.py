@@ -1,0 +1,114 @@
+"""The promises of EventLog, on the fake and on a real Kafka alike."""
+
+from collections.abc import Callable
+
+import pytest
+
+from connector.config import KafkaSettings
+from connector.cursor import Cursor, Place
+from connector.errors import FatalError
+from connector.events import Identity, Known
+from connector.interfaces import EventLog, InvalidRow
+from connector.kafka.event_log import KafkaEventLog, read_to_end
+from tests.builders import delete, record_row, upsert
+from tests.fakes.in_memory_kafka import InMemoryEventLog, InMemoryTopic
+
+Open = Callable[[str], EventLog]
+
+
+@pytest.fixture(params=["fake", pytest.param("kafka", marks=pytest.mark.servers)])
+def logs(request: pytest.FixtureRequest) -> Open:
+    if request.param == "fake":
+        topic, cursors = InMemoryTopic(), dict[str, bytes]()
+        return lambda study: InMemoryEventLog(topic, study, cursors)
+    settings = request.getfixturevalue("kafka_settings")
+    return lambda study: KafkaEventLog(settings, study)
+
+
+def test_the_first_start_finds_no_cursor(logs: Open, study: str) -> None:
+    assert logs(study).open() is None
+
+
+def test_what_was_published_is_read_back_with_its_cursor(logs: Open, study: str) -> None:
+    log = logs(study)
+    log.open()
+    cursor = Cursor(study_key=study).moved("record.full", Place(after=3, started_ms=1))
+    event = upsert(record_row(1, studyKey=study), 5)
+    log.publish([(event, 11), (delete(2, 6, study_key=study), 11)], [], cursor)
+    again = logs(study)
+    assert again.open() == cursor
+    assert dict(again.replay()) == {
+        Identity(study, "record", 1): Known(5, event.content_hash, 11),
+        Identity(study, "record", 2): Known(6, None, None),
+    }
+
+
+def test_a_second_source_of_the_study_fences_the_first(logs: Open, study: str) -> None:
+    first, second = logs(study), logs(study)
+    first.open()
+    second.open()
+    with pytest.raises(FatalError, match="another source"):
+        first.publish([(upsert(record_row(1, studyKey=study)), 11)], [], Cursor(study_key=study))
+    second.publish([], [], Cursor(study_key=study))
+
+
+def test_studies_do_not_see_each_others_cursors_or_states(logs: Open, study: str) -> None:
+    one, other = logs(study), logs(study + "x")
+    one.open()
+    other.open()
+    one.publish([(upsert(record_row(1, studyKey=study)), 11)], [], Cursor(study_key=study))
+    assert logs(study + "x").open() is None
+    assert list(other.replay()) == []
+
+
+@pytest.mark.servers
+def test_another_studys_open_transaction_does_not_hide_a_committed_cursor(
+    kafka_settings: KafkaSettings, study: str
+) -> None:
+    """Reading to the last stable offset would end before the cursor that lies behind it."""
+    stuck = KafkaEventLog(kafka_settings, study + "x")
+    stuck.open()
+    assert stuck._producer is not None
+    stuck._producer.begin_transaction()
+    stuck._producer.produce(kafka_settings.cursors_topic, key=b"x", value=b"x")
+    stuck._producer.flush(10)
+    log = KafkaEventLog(kafka_settings, study)
+    import threading
+
+    ender = threading.Timer(4, lambda: stuck._producer and stuck._producer.abort_transaction(10))
+    ender.start()
+    log._partitions = 1
+    assert log.open() is None
+    cursor = Cursor(study_key=study)
+    log.publish([], [], cursor)
+    ender.join()
+    assert KafkaEventLog(kafka_settings, study).open() == cursor
+
+
+@pytest.mark.servers
+def test_an_invalid_row_is_in_the_dead_letter_queue_with_its_reason(
+    kafka_settings: KafkaSettings, study: str
+) -> None:
+    log = KafkaEventLog(kafka_settings, study)
+    log.open()
+    row = InvalidRow(study, "record", b'{"recordId":null}', "id")
+    log.publish([], [row], Cursor(study_key=study))
+    (letter,) = read_to_end(kafka_settings, kafka_settings.dead_letter_topic)
+    assert letter.value() == row.raw
+    assert ("__connect.errors.exception.class.name", b"id") in (letter.headers() or [])
+
+
+@pytest.mark.servers
+def test_an_event_larger_than_the_topic_allows_is_dead_lettered_by_reference(
+    kafka_settings: KafkaSettings, study: str
+) -> None:
+    log = KafkaEventLog(kafka_settings, study)
+    log.open()
+    huge = upsert(record_row(1, studyKey=study, recordData={"memo": "x" * 2_000_000}))
+    cursor = Cursor(study_key=study)
+    log.publish([(huge, 11), (upsert(record_row(2, studyKey=study)), 11)], [], cursor)
+    (letter,) = read_to_end(kafka_settings, kafka_settings.dead_letter_topic)
+    assert letter.key() == f"{study}/record/1".encode()
+    assert int(dict(letter.headers() or [])["imednet.value.bytes"] or 0) > 2_000_000
+    (event,) = read_to_end(kafka_settings, kafka_settings.events_topic)
+    assert event.key() == f"{study}/record/2".encode()

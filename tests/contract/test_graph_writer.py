@@ -1,0 +1,248 @@
+"""The promises of GraphWriter, on the fake and on a real Neo4j alike."""
+
+import random
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import pytest
+
+from connector.config import Neo4jSettings
+from connector.errors import InvalidEventError
+from connector.events import Identity, RecordEvent
+from connector.graph import node_change
+from connector.graph_state import GraphState, NodeKey
+from connector.interfaces import GraphWriter
+from connector.neo4j import cypher
+from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.reader import read_graph
+from connector.neo4j.writer import Neo4jGraphWriter
+from tests.builders import delete, record_row, upsert
+from tests.fakes.in_memory_graph import InMemoryGraph
+from tests.fakes.in_memory_kafka import InMemoryTopic
+from tests.oracle import assert_equal, fold
+
+
+class Graph(Protocol):
+    writer: GraphWriter
+
+    def state(self) -> GraphState: ...
+
+    def set_property(self, record_id: int, name: str, value: Any) -> None: ...
+
+
+class FakeGraph:
+    def __init__(self, study: str) -> None:
+        self.study = study
+        self.writer = self.fake = InMemoryGraph()
+
+    def state(self) -> GraphState:
+        return self.fake.state(self.study)
+
+    def set_property(self, record_id: int, name: str, value: Any) -> None:
+        self.fake.graph.nodes[NodeKey("Record", (self.study, record_id))][name] = value
+
+
+class RealGraph:
+    def __init__(self, study: str, database: Neo4jDatabase) -> None:
+        self.study, self.database = study, database
+        self.writer = Neo4jGraphWriter(database, {"group": "contract"})
+
+    def state(self) -> GraphState:
+        return read_graph(self.database, self.study)
+
+    def set_property(self, record_id: int, name: str, value: Any) -> None:
+        match = "UNWIND $rows AS row MATCH (n:Record {study_key: row.s, record_id: row.id})"
+        rows = [{"s": self.study, "id": record_id, "value": value}]
+        self.database.write([cypher.Statement(f"{match} SET n.`{name}` = row.value", rows)], {})
+
+
+@pytest.fixture(params=["fake", pytest.param("neo4j", marks=pytest.mark.servers)])
+def graph(request: pytest.FixtureRequest, study: str) -> Graph:
+    if request.param == "fake":
+        return FakeGraph(study)
+    return RealGraph(study, request.getfixturevalue("database"))
+
+
+def apply(graph: Graph, *events: RecordEvent) -> None:
+    graph.writer.write([node_change(event) for event in events])
+
+
+def expected(*events: RecordEvent) -> GraphState:
+    topic = InMemoryTopic(1)
+    for event in events:
+        topic.append_event(event)
+    return fold(topic.messages())
+
+
+def row(study: str, record_id: int = 1, **changed: Any) -> dict[str, Any]:
+    return record_row(record_id, studyKey=study, **changed)
+
+
+def test_what_was_written_is_there_with_its_neighbours_as_stubs(graph: Graph, study: str) -> None:
+    event = upsert(row(study))
+    apply(graph, event)
+    assert_equal(expected(event), graph.state())
+    stub = graph.state().nodes[NodeKey("Visit", (study, 5))]
+    assert stub == {"study_key": study, "visit_id": 5}
+
+
+def test_newer_tells_missing_and_smaller_versions_only(graph: Graph, study: str) -> None:
+    apply(graph, upsert(row(study, 1), 5), upsert(row(study, 2), 5))
+    at = {
+        Identity(study, "record", number): version for number, version in ((1, 5), (2, 6), (3, 1))
+    }
+    at[Identity(study, "visit", 5)] = 1  # a stub has no version yet
+    at[Identity(study, "study", study)] = 1
+    newer = {(each.entity, each.id) for each in graph.writer.newer(at)}
+    assert newer == {("record", 2), ("record", 3), ("visit", 5), ("study", study)}
+
+
+def test_an_older_version_changes_nothing(graph: Graph, study: str) -> None:
+    newest = upsert(row(study, visitId=8, recordData={"a": "new"}), 9)
+    apply(graph, newest)
+    before = graph.state().digest()
+    apply(graph, upsert(row(study, visitId=5, recordData={"a": "old"}), 3), newest)
+    apply(graph, delete(1, 4, study_key=study))
+    assert graph.state().digest() == before
+
+
+def test_properties_are_replaced_so_that_a_removed_variable_disappears(
+    graph: Graph, study: str
+) -> None:
+    apply(graph, upsert(row(study, recordData={"a": "1", "b": "2"}), 1))
+    newest = upsert(row(study, recordData={"a": "3"}), 2)
+    apply(graph, newest)
+    assert_equal(expected(newest), graph.state())
+
+
+def test_properties_of_the_graphs_users_survive_updates_and_deletes(
+    graph: Graph, study: str
+) -> None:
+    apply(graph, upsert(row(study), 1))
+    graph.set_property(1, "x_reviewed", "yes")
+    apply(graph, upsert(row(study, recordData={}), 2))
+    apply(graph, delete(1, 3, study_key=study))
+    assert graph.state().nodes[NodeKey("Record", (study, 1))]["x_reviewed"] == "yes"
+
+
+def test_a_record_that_moves_loses_the_old_relationship(graph: Graph, study: str) -> None:
+    apply(graph, upsert(row(study, visitId=5, parentRecordId=4), 1))
+    for version, changed in enumerate(
+        ({"visitId": 6}, {"visitId": None}, {"visitId": None, "subjectId": 12},
+         {"visitId": None, "subjectId": None, "siteId": None}), 2
+    ):  # fmt: skip
+        moved = upsert(row(study, **changed), version)
+        apply(graph, moved)
+        assert_equal(expected(moved), graph.state())
+
+
+def test_a_deleted_entity_stays_as_a_mark_and_can_come_back(graph: Graph, study: str) -> None:
+    apply(graph, upsert(row(study), 1))
+    gone = delete(1, 2, study_key=study)
+    apply(graph, gone)
+    assert_equal(expected(gone), graph.state())
+    back = upsert(row(study), 3)
+    apply(graph, back)
+    assert_equal(expected(back), graph.state())
+
+
+def test_a_delete_of_an_unknown_entity_keeps_an_older_event_out(graph: Graph, study: str) -> None:
+    gone = delete(1, 5, study_key=study)
+    apply(graph, gone)
+    apply(graph, upsert(row(study), 4))
+    assert_equal(expected(gone), graph.state())
+
+
+def test_a_record_may_be_its_own_parent_or_part_of_a_circle(graph: Graph, study: str) -> None:
+    events = (upsert(row(study, 1, parentRecordId=1)), upsert(row(study, 2, parentRecordId=3)),
+              upsert(row(study, 3, parentRecordId=2)))  # fmt: skip
+    apply(graph, *events)
+    assert_equal(expected(*events), graph.state())
+
+
+def test_names_from_data_are_never_taken_as_cypher(graph: Graph, study: str) -> None:
+    names = ["a`b", "`}) DETACH DELETE n //", "\\u0060", "a b", "ü", "record_id", "_lock"]
+    event = upsert(row(study, recordData=dict.fromkeys(names, "1")))
+    apply(graph, event)
+    assert_equal(expected(event), graph.state())
+
+
+def test_any_order_and_repetition_gives_the_same_graph(graph: Graph, study: str) -> None:
+    rng = random.Random(7)
+    events = []
+    for version in range(1, 60):
+        number = rng.randint(1, 8)
+        if rng.random() < 0.2:
+            events.append(delete(number, version, study_key=study))
+        else:
+            visit, parent = rng.choice([None, 5, 6]), rng.choice([0, 1, 2])
+            data = {"v": version}
+            events.append(
+                upsert(
+                    row(study, number, visitId=visit, parentRecordId=parent, recordData=data),
+                    version,
+                )
+            )
+    events += [
+        upsert({"studyKey": study, "visitId": each, "subjectId": 11}, 1, "visit") for each in (5, 6)
+    ]
+    wanted = expected(*events)
+    shuffled = events * 2
+    rng.shuffle(shuffled)
+    for start in range(0, len(shuffled), 7):
+        batch = {event.identity: event for event in shuffled[start : start + 7]}
+        apply(graph, *batch.values())
+    assert_equal(wanted, graph.state())
+
+
+@pytest.mark.servers
+def test_a_stale_writer_that_waits_for_a_newer_ones_lock_does_not_win(
+    database: Neo4jDatabase, neo4j_settings: Neo4jSettings, study: str
+) -> None:
+    """Version 9 is written and not committed; version 3 arrives meanwhile and waits."""
+    apply(RealGraph(study, database), upsert(row(study), 1))
+    newer = cypher.statements([node_change(upsert(row(study, recordData={"a": "new"}), 9))])
+    stale = node_change(upsert(row(study, recordData={"a": "stale"}), 3))
+    with database._session("WRITE") as session, session.begin_transaction() as held:
+        for statement in newer:
+            held.run(statement.cypher, rows=statement.rows).consume()  # type: ignore[arg-type]
+        with Neo4jDatabase(neo4j_settings) as other:
+            waiting = threading.Thread(target=Neo4jGraphWriter(other, {}).write, args=([stale],))
+            waiting.start()
+            assert _until(lambda: _blocked(database))
+            held.commit()
+            waiting.join(30)
+    found = read_graph(database, study).nodes[NodeKey("Record", (study, 1))]
+    assert (found["a"], found["_version"]) == ("new", 9)
+
+
+def _blocked(database: Neo4jDatabase) -> bool:
+    rows = database.read(
+        "SHOW TRANSACTIONS YIELD status WHERE status STARTS WITH 'Blocked' RETURN 1"
+    )
+    return bool(rows)
+
+
+def _until(holds: Callable[[], bool], seconds: float = 20) -> bool:
+    import time
+
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if holds():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.servers
+def test_values_that_the_driver_or_server_refuses_are_invalid_events(
+    database: Neo4jDatabase, study: str
+) -> None:
+    change = node_change(upsert(row(study)))
+    assert change.properties is not None
+    for value in (2**70, {"a": 1}, [1, "a"], [None], "\ud800"):
+        change.properties["v"] = value  # type: ignore[assignment]
+        with pytest.raises(InvalidEventError) as error:
+            Neo4jGraphWriter(database, {}).write([change])
+        assert "003-11" not in str(error.value)

@@ -1,0 +1,16 @@
+"""A clock that moves only when told to."""
+
+
+class FakeClock:
+    def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
+        self._start_ms = now_ms
+        self._seconds = 0.0
+
+    def now_ms(self) -> int:
+        return self._start_ms + int(self._seconds * 1000)
+
+    def monotonic(self) -> float:
+        return self._seconds
+
+    def advance(self, seconds: float) -> None:
+        self._seconds += seconds

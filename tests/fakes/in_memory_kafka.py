@@ -1,0 +1,159 @@
+"""Topics in memory: the events log, a consumer group member, a dead letter queue."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from connector.cursor import Cursor
+from connector.errors import FatalError, InvalidEventError, RetryableError
+from connector.events import Identity, Known, RecordEvent
+from connector.interfaces import (
+    DeadLetter,
+    InvalidRow,
+    Message,
+    Polled,
+    Position,
+    TopicPartition,
+)
+from connector.kafka.partitioner import partition_of
+from connector.serde import Headers, encode, known_state
+
+TOPIC = "imednet.events"
+
+
+class InMemoryTopic:
+    """Messages by partition; each offset is its place."""
+
+    def __init__(self, partitions: int = 3) -> None:
+        self.partitions: list[list[Message]] = [[] for _ in range(partitions)]
+
+    def append(
+        self, partition: int, key: bytes | None, value: bytes | None, headers: Headers | None = None
+    ) -> Message:
+        log = self.partitions[partition]
+        at = TopicPartition(TOPIC, partition)
+        message = Message(at, len(log), 0, 1_700_000_000_000, key, value, headers or [])
+        log.append(message)
+        return message
+
+    def append_event(self, event: RecordEvent, subject_id: int | None = None) -> Message:
+        partition = partition_of(event.identity, subject_id, len(self.partitions))
+        return self.append(partition, *encode(event))
+
+    def messages(self) -> list[Message]:
+        return [message for log in self.partitions for message in log]
+
+
+class InMemoryEventLog:
+    """Transactions are all or nothing; ``outcomes`` decides what happens to each.
+
+    ``ok``; ``lost``: not written, RetryableError; ``unknown``: written, RetryableError all the
+    same, as when the acknowledgement is cut off.
+    """
+
+    def __init__(self, topic: InMemoryTopic, study_key: str, cursors: dict[str, bytes]) -> None:
+        self.topic, self.study_key, self.cursors = topic, study_key, cursors
+        self.outcomes: list[str] = []
+        self.invalid: list[InvalidRow] = []
+        self._epochs = cursors
+
+    def open(self) -> Cursor | None:
+        epoch = int(self._epochs.get(f"{self.study_key}/epoch", b"0")) + 1
+        self._epochs[f"{self.study_key}/epoch"] = str(epoch).encode()
+        self._epoch = epoch
+        value = self.cursors.get(self.study_key)
+        return None if value is None else Cursor.from_bytes(value)
+
+    def publish(
+        self,
+        events: Sequence[tuple[RecordEvent, int | None]],
+        invalid: Sequence[InvalidRow],
+        cursor: Cursor,
+    ) -> None:
+        if int(self._epochs[f"{self.study_key}/epoch"]) != self._epoch:
+            raise FatalError("another source of this study has taken over")
+        outcome = self.outcomes.pop(0) if self.outcomes else "ok"
+        if outcome != "lost":
+            for event, subject_id in events:
+                self.topic.append_event(event, subject_id)
+            self.invalid += invalid
+            self.cursors[self.study_key] = cursor.to_bytes()
+        if outcome != "ok":
+            raise RetryableError(outcome)
+
+    def replay(self) -> Iterator[tuple[Identity, Known]]:
+        for message in self.topic.messages():
+            try:
+                identity = Identity.from_key(message.key)
+                if identity.study_key == self.study_key:
+                    yield (
+                        identity,
+                        known_state(message.value, message.headers, message.timestamp_ms),
+                    )
+            except InvalidEventError:
+                continue
+
+
+class InMemoryConsumer:
+    """One member that owns some partitions; what is committed outlives it in ``committed``."""
+
+    def __init__(
+        self,
+        topic: InMemoryTopic,
+        committed: dict[TopicPartition, Position],
+        owned: set[int] | None = None,
+    ) -> None:
+        self.topic, self.committed = topic, committed
+        numbers = owned if owned is not None else set(range(len(topic.partitions)))
+        self.owned = {TopicPartition(TOPIC, number) for number in numbers}
+        self.next = {each: committed.get(each, Position(0, None)).offset for each in self.owned}
+        self.at_end: set[TopicPartition] = set()
+        self.commit_failures: list[Exception] = []
+        self.waits = 0
+        self.is_closed = False
+
+    def poll(self, max_messages: int, timeout_seconds: float) -> Polled:
+        del timeout_seconds
+        messages: list[Message] = []
+        ends: dict[TopicPartition, Position] = {}
+        for partition in sorted(self.owned):
+            log = self.topic.partitions[partition.partition]
+            start = self.next[partition]
+            taken = log[start : start + max_messages - len(messages)]
+            messages += taken
+            self.next[partition] = start + len(taken)
+            if self.next[partition] < len(log):
+                self.at_end.discard(partition)
+            elif partition not in self.at_end:
+                self.at_end.add(partition)
+                ends[partition] = Position(len(log), None)
+        return Polled(messages, ends)
+
+    def owns(self, partition: TopicPartition) -> bool:
+        return partition in self.owned
+
+    def wait_paused(self, seconds: float) -> None:
+        del seconds
+        self.waits += 1
+
+    def commit(self, positions: Mapping[TopicPartition, Position]) -> None:
+        if self.commit_failures:
+            raise self.commit_failures.pop(0)
+        self.committed.update(
+            {partition: at for partition, at in positions.items() if partition in self.owned}
+        )
+
+    def revoke(self, partition: int) -> None:
+        self.owned.discard(TopicPartition(TOPIC, partition))
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class InMemoryDeadLetterQueue:
+    def __init__(self) -> None:
+        self.letters: list[DeadLetter] = []
+        self.failures: list[Exception] = []
+
+    def publish(self, letters: Sequence[DeadLetter]) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.letters += letters

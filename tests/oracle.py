@@ -1,0 +1,36 @@
+"""The independent fold of a topic: what the graph must be, whatever was redelivered."""
+
+from collections.abc import Iterable
+
+import orjson
+
+from connector.demo.expected_graph import add_deleted, add_row, add_stubs
+from connector.graph_state import GraphState, differences
+from connector.interfaces import Message
+
+
+def fold(messages: Iterable[Message]) -> GraphState:
+    """Newest valid event of each key, as a graph. Messages must be events."""
+    newest: dict[bytes, dict[str, object]] = {}
+    for message in messages:
+        event = orjson.loads(message.value or b"null")
+        before = newest.get(message.key or b"")
+        if before is None or before["version"] < event["version"]:
+            newest[message.key or b""] = event
+    state = GraphState()
+    for event in newest.values():
+        if event["op"] == "delete":
+            key = add_deleted(state, event["entity"], event["studyKey"], event["id"])
+            state.nodes[key]["_version"] = event["version"]
+        else:
+            key = add_row(state, event["entity"], event["data"])
+            state.nodes[key] |= {"_version": event["version"], "_hash": event["contentHash"]}
+    add_stubs(state)
+    return state
+
+
+def assert_equal(expected: GraphState, actual: GraphState) -> None:
+    """Equal as settled states, with the first differences in the message."""
+    found = list(differences(expected.settled(), actual.settled()))
+    assert not found, "\n".join(found[:20])
+    assert expected.digest() == actual.digest()

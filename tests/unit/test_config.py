@@ -1,0 +1,89 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from connector.config import Settings, environment_name, sections
+from connector.errors import FatalError
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for section in sections():
+        for field in section.model_fields:
+            monkeypatch.delenv(environment_name(section, field), raising=False)
+
+
+def test_the_environment_goes_before_the_file_before_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('[kafka]\nbootstrap_servers = "file:1"\nevents_topic = "from.file"\n')
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "env:1")
+    kafka = Settings.load(file).kafka
+    assert (kafka.bootstrap_servers, kafka.events_topic) == ("env:1", "from.file")
+    assert kafka.cursors_topic == "imednet.cursors"
+
+
+def test_studies_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_STUDIES", "A, B,")
+    assert Settings.load().source.studies == ("A", "B")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SINK_BATCH_EVENTS_MAX", "canary-secret"),
+        ("SINK_BATCH_EVENTS_MAX", "0"),
+        ("NEO4J_URI", "bolt://canary:secret@host"),
+        ("IMEDNET_BASE_URL", "canary-secret"),
+        ("LOG_LEVEL", "canary-secret"),
+        ("SOURCE_POLL_INTERVAL_SECONDS", "-1"),
+        ("IMEDNET", "{canary-secret"),
+    ],
+)
+def test_a_wrong_setting_is_named_without_its_value(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(FatalError) as error:
+        Settings.load()
+    assert "canary" not in str(error.value)
+    assert error.value.__cause__ is None
+    if name != "IMEDNET":
+        assert name in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["[kafka]\nbootstrap = 1", "[kafak]\n", "x = 1", "[kafka"])
+def test_a_typo_in_the_file_is_an_error(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(text)
+    with pytest.raises(FatalError, match="c.toml"):
+        Settings.load(file)
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FatalError, match="cannot read"):
+        Settings.load(tmp_path / "no.toml")
+
+
+def test_secrets_are_masked_wherever_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "IMEDNET_API_KEY",
+        "IMEDNET_SECURITY_KEY",
+        "NEO4J_PASSWORD",
+        "KAFKA_SASL_PASSWORD",
+    ):
+        monkeypatch.setenv(name, "canary-secret")
+    settings = Settings.load()
+    assert "canary" not in repr(settings) + str(settings) + settings.model_dump_json()
+
+
+def test_every_number_says_its_unit_or_what_it_counts() -> None:
+    pyproject = tomllib.loads(Path("pyproject.toml").read_text())
+    assert pyproject["project"]["name"] == "imednet-connector"
+    units = ("_seconds", "_seconds_max", "_max", "_size", "_partitions", "_factor", "_ratio")
+    for section in sections():
+        for name, field in section.model_fields.items():
+            if isinstance(field.default, int | float):
+                assert name.endswith(units), f"{section.name}.{name}"

@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+
+from connector.cursor import Cursor
+from connector.events import Identity, Known
+from connector.interfaces import InvalidRow
+from connector.source.known_store import SqliteKnownStore
+
+HASH = "ab" * 16
+
+
+@pytest.fixture
+def store() -> SqliteKnownStore:
+    return SqliteKnownStore(":memory:")
+
+
+def test_an_update_that_fails_leaves_no_trace(store: SqliteKnownStore) -> None:
+    cursor = Cursor(study_key="S1")
+    with pytest.raises(RuntimeError), store.update() as update:
+        update.put("record", {1: Known(5, HASH, 2)})
+        update.match(cursor)
+        raise RuntimeError
+    assert store.lookup("record", [1]) == {}
+    assert not store.matches(cursor)
+
+
+def test_the_cache_matches_one_cursor_only(store: SqliteKnownStore) -> None:
+    cursor = Cursor(study_key="S1")
+    store.rebuild([(Identity("S1", "record", 1), Known(5, HASH, 2))], cursor)
+    assert store.matches(cursor)
+    assert not store.matches(cursor.moved("record.full", cursor.place("x")))
+    assert not store.matches(Cursor(study_key="S1"))
+    assert store.lookup("record", [1, 2]) == {1: Known(5, HASH, 2)}
+
+
+def test_a_rebuild_keeps_the_newest_state_whatever_the_order(store: SqliteKnownStore) -> None:
+    who = Identity("S1", "record", 1)
+    states = [(who, Known(5, HASH, 2)), (who, Known(9, None, None)), (who, Known(7, HASH, 2))]
+    store.rebuild(states, Cursor(study_key="S1"))
+    assert store.lookup("record", [1]) == {1: Known(9, None, None)}
+
+
+def test_a_row_is_gone_after_two_full_passes_without_it(store: SqliteKnownStore) -> None:
+    with store.update() as update:
+        update.put("record", {1: Known(5, HASH, 2), 2: Known(5, HASH, 2)})
+        update.seen("record", [1, 2], 1)
+        assert update.vanished("record", 1).gone == {}
+        update.seen("record", [1], 2)
+        assert update.vanished("record", 2).gone == {}
+        update.seen("record", [1], 3)
+        last = update.vanished("record", 3)
+    assert (last.known, last.listed, set(last.gone)) == (2, 1, {2})
+
+
+def test_a_row_that_is_seen_again_is_not_gone(store: SqliteKnownStore) -> None:
+    with store.update() as update:
+        update.put("record", {1: Known(5, HASH, 2)})
+        update.vanished("record", 1)
+        update.seen("record", [1], 2)
+        update.vanished("record", 2)
+        assert update.vanished("record", 3).gone == {}
+
+
+def test_an_invalid_row_is_new_once(store: SqliteKnownStore) -> None:
+    row = InvalidRow("S1", "record", b"{}", "id")
+    with store.update() as update:
+        assert update.is_new_invalid(row)
+        assert not update.is_new_invalid(row)
+
+
+def test_a_file_that_is_not_a_cache_is_made_anew(tmp_path: Path) -> None:
+    file = tmp_path / "S1.sqlite"
+    file.write_bytes(b"this is not a database, and longer than a header of one" * 40)
+    assert SqliteKnownStore(file).lookup("record", [1]) == {}

@@ -1,0 +1,132 @@
+import orjson
+import pytest
+
+from connector.errors import InvalidEventError
+from connector.events import DAY_MS, Identity, Op, RecordEvent
+from connector.serde import content_hash, decode, encode
+from tests.builders import delete, record_row, upsert
+
+NOW = 1_800_000_000_000
+
+
+def round_trip(event: RecordEvent) -> RecordEvent:
+    return decode(*encode(event), timestamp_ms=0, now_ms=NOW)
+
+
+@pytest.mark.parametrize("event", [upsert(record_row()), delete(9, 4)])
+def test_an_event_survives_the_wire_unchanged(event: RecordEvent) -> None:
+    assert round_trip(event) == event
+
+
+def test_key_names_study_entity_and_id_even_with_slashes_in_the_study() -> None:
+    assert Identity("S1", "record", 7).to_key() == b"S1/record/7"
+    odd = Identity("A/B%2F%", "record", 7)
+    assert Identity.from_key(odd.to_key()) == odd
+
+
+def test_headers_are_cloudevents_in_binary_mode_and_hold_no_content() -> None:
+    _, _, headers = encode(upsert(record_row(recordData={"AETERM": "canary-text"}), 42))
+    names = dict(headers)
+    assert names["ce_specversion"] == b"1.0"
+    assert names["ce_id"] == b"S1/record/1@42"
+    assert names["ce_type"] == b"imednet.record.upsert"
+    assert names["version"] == b"42"
+    assert b"canary-text" not in repr(headers).encode()
+    assert b"003-11" not in repr(headers).encode()
+
+
+def test_a_null_value_is_a_delete_of_the_headers_version_or_the_timestamp() -> None:
+    key = b"S1/record/7"
+    event = decode(key, None, [("version", b"5")], timestamp_ms=99, now_ms=NOW)
+    assert (event.op, event.version) == (Op.DELETE, 5)
+    assert decode(key, None, [], timestamp_ms=99, now_ms=NOW).version == 99
+
+
+def test_unknown_fields_are_tolerated() -> None:
+    key, value, headers = encode(upsert(record_row()))
+    wider = orjson.dumps({**orjson.loads(value), "newField": {"a": 1}})
+    assert decode(key, wider, headers, timestamp_ms=0, now_ms=NOW) == upsert(record_row())
+
+
+def changed(**fields: object) -> bytes:
+    _, value, _ = encode(upsert(record_row()))
+    return orjson.dumps({**orjson.loads(value), **fields})
+
+
+BAD_VALUES = {
+    "empty": b"",
+    "not utf-8": b"\xff\xfe",
+    "not json": b"hello",
+    "truncated": changed()[:-20],
+    "scalar root": b"17",
+    "array root": b"[]",
+    "too deep": b'{"a":' + b"[" * 10_000 + b"]" * 10_000 + b"}",
+    "no id": orjson.dumps(
+        {name: value for name, value in orjson.loads(changed()).items() if name != "id"}
+    ),
+    "null id": changed(id=None),
+    "float id": changed(id=1.5),
+    "boolean id": changed(id=True),
+    "other id than the key": changed(id=2),
+    "other study than the key": changed(studyKey="S2"),
+    "other id in data": changed(data=record_row(2)),
+    "unknown op": changed(op="merge"),
+    "upsert without data": changed(data=None),
+    "newer schema": changed(schemaVersion=2),
+    "version beyond int64": changed(version=2**63),
+    "negative version": changed(version=-1),
+    "version as text": changed(version="1"),
+    "data of another kind": changed(data=[1]),
+    "far future": changed(version=NOW + DAY_MS + 1),
+}
+
+
+@pytest.mark.parametrize("value", BAD_VALUES.values(), ids=BAD_VALUES.keys())
+def test_what_is_not_an_event_is_invalid(value: bytes) -> None:
+    with pytest.raises(InvalidEventError):
+        decode(b"S1/record/1", value, [], timestamp_ms=0, now_ms=NOW)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [None, b"", b"S1", b"S1/record/", b"/record/1", b"S1/record/0", b"S1/record/x", b"\xff/record/1",
+     b"S1/unknown/1", b"S1/record/01", b"S1/record/1/2", b"S1/record/-1",
+     b"S1/record/99999999999999999999"],
+)  # fmt: skip
+def test_a_key_that_names_no_entity_is_invalid(key: bytes | None) -> None:
+    with pytest.raises(InvalidEventError):
+        decode(key, changed(), [], timestamp_ms=0, now_ms=NOW)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [[("version", b"2")], [("version", b"x")], [("version", b"")], [("version", None)],
+     [("version", b"1"), ("version", b"1")], [("version", b"9" * 30)]],
+)  # fmt: skip
+def test_a_version_header_that_disagrees_is_invalid(
+    headers: list[tuple[str, str | bytes | None]],
+) -> None:
+    with pytest.raises(InvalidEventError):
+        decode(b"S1/record/1", changed(), headers, timestamp_ms=0, now_ms=NOW)
+
+
+def test_reasons_never_quote_the_content() -> None:
+    for value in (changed(op="canary-text"), changed(id="canary-text"), b"canary-text"):
+        with pytest.raises(InvalidEventError) as error:
+            decode(b"S1/record/1", value, [], timestamp_ms=0, now_ms=NOW)
+        assert "canary-text" not in str(error.value)
+
+
+def test_content_hash_ignores_the_order_of_fields_and_sees_every_value() -> None:
+    assert content_hash({"a": 1, "b": {"c": 2, "d": 3}}) == content_hash(
+        {"b": {"d": 3, "c": 2}, "a": 1}
+    )
+    assert (
+        len({content_hash(each) for each in ({"a": 1}, {"a": "1"}, {"a": 1.0}, {"a": None}, {})})
+        == 5
+    )
+
+
+def test_an_integer_that_json_writers_cannot_keep_is_invalid() -> None:
+    with pytest.raises(InvalidEventError):
+        content_hash({"a": 2**70})

@@ -1,0 +1,117 @@
+import pytest
+
+from connector.cursor import Cursor, Place
+from connector.entities import ENTITIES
+from connector.errors import FatalError, RetryableError
+from connector.interfaces import Page
+from connector.source.window import (
+    Mode,
+    Pace,
+    Track,
+    advance,
+    check_page,
+    next_request,
+    next_track,
+)
+from tests.builders import record_row
+
+PACE = Pace(10, 300, 86_400, overlap=60, page_size=3)
+FULL = Track(ENTITIES["record"], Mode.FULL)
+WINDOW = Track(ENTITIES["record"], Mode.WINDOW)
+LIST = Track(ENTITIES["subject"], Mode.FULL)
+SERVER = 1_730_736_199_000  # 2024-11-04 16:03:19 UTC
+
+
+def page(*ids: int, total: int | None = None, server_ms: int = SERVER) -> Page:
+    return Page(server_ms, len(ids) if total is None else total, [record_row(each) for each in ids])
+
+
+def cursor(**places: Place) -> Cursor:
+    return Cursor(
+        study_key="S1", places={name.replace("_", "."): place for name, place in places.items()}
+    )
+
+
+def test_a_snapshot_pages_by_keyset_so_that_deletions_shift_nothing() -> None:
+    first = next_request(FULL, cursor(), PACE)
+    assert (first.filter, first.sort, first.page) == (None, "recordId,asc", 0)
+    place = advance(FULL, Place(), page(1, 2, 9, total=5), PACE, 0)
+    second = next_request(FULL, cursor(record_full=place), PACE)
+    assert (second.filter, second.page) == ("recordId>9", 0)
+
+
+def test_the_watermark_is_the_servers_clock_at_the_first_page_minus_the_overlap() -> None:
+    place = advance(FULL, Place(), page(1, 2, 3, total=4), PACE, 0)
+    place = advance(FULL, place, page(4, total=1, server_ms=SERVER + 50_000), PACE, 77)
+    assert place.watermark_ms == SERVER - 60_000
+    assert (place.passes, place.finished_ms, place.in_pass) == (1, 77, False)
+
+
+def test_the_first_window_begins_where_the_snapshot_began_and_includes_its_second() -> None:
+    done = Place(watermark_ms=SERVER - 60_000, passes=1, finished_ms=0)
+    request = next_request(WINDOW, cursor(record_full=done), PACE)
+    assert request.filter == "dateModified>=2024-11-04T16:02:19Z"
+
+
+def test_no_window_before_its_snapshot() -> None:
+    track, _ = next_track(cursor(), PACE, 0, "")
+    assert track is not None
+    assert track.name == "study.full"
+
+
+def test_lists_page_by_number_and_begin_again_when_rows_vanish_meanwhile() -> None:
+    place = advance(LIST, Place(), page(1, 2, 3, total=7), PACE, 0)
+    assert next_request(LIST, cursor(subject_full=place), PACE).page == 1
+    again = advance(LIST, place, page(5, 6, 7, total=6), PACE, 0)
+    assert not again.in_pass
+    assert next_request(LIST, cursor(subject_full=again), PACE).page == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "answer"),
+    [
+        (Place(after=5, started_ms=1), page(5, 6)),
+        (Place(after=5, started_ms=1), page(1, 2)),
+        (Place(), page(2, 1)),
+        (Place(), page(1, 1)),
+        (Place(), page(1, 2, 3, 4)),
+        (Place(), page(1, 2, total=9)),
+        (Place(), page(total=9)),
+        (Place(), Page(SERVER, 9, [{}, {}, {}])),
+    ],
+    ids=["repeats", "filter ignored", "unsorted", "twice", "too many", "short", "empty", "no ids"],
+)
+def test_a_page_that_is_not_what_was_asked_for_moves_nothing(place: Place, answer: Page) -> None:
+    request = next_request(FULL, cursor(record_full=place), PACE)
+    with pytest.raises(RetryableError):
+        check_page(FULL, request, place, answer)
+
+
+def test_an_unknown_study_stops_with_what_to_do() -> None:
+    track = Track(ENTITIES["study"], Mode.FULL)
+    request = next_request(track, cursor(), PACE)
+    assert request.filter == "studyKey==S1"
+    with pytest.raises(FatalError, match="SOURCE_STUDIES"):
+        check_page(track, request, Place(), page())
+
+
+def test_due_tracks_take_turns_so_that_a_sweep_does_not_hold_up_windows() -> None:
+    done = Place(watermark_ms=0, passes=1, finished_ms=0)
+    places = {f"{name}.full": done for name in ENTITIES} | {
+        "record.full": Place(after=3, started_ms=1, passes=1, watermark_ms=0),
+        "record.window": done,
+        "site.window": done,
+    }
+    state, names, previous = Cursor(study_key="S1", places=places), [], ""
+    for _ in range(4):
+        track, _ = next_track(state, PACE, 10_000, previous)
+        assert track is not None
+        names.append(previous := track.name)
+    assert {"record.full", "record.window", "site.window"} <= set(names)
+
+
+def test_nothing_is_due_between_intervals_and_the_next_due_time_is_told() -> None:
+    done = Place(watermark_ms=0, passes=1, finished_ms=1000)
+    places = {f"{name}.{mode.value}": done for name in ENTITIES for mode in Mode}
+    track, due = next_track(Cursor(study_key="S1", places=places), PACE, 2000, "")
+    assert (track, due) == (None, 11_000)
