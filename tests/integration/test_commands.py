@@ -1,0 +1,170 @@
+"""Bad input: one clear line that says what to do, a non-zero exit code, no traceback, no secret."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+
+from connector.config import KafkaSettings
+from connector.demo.servers.processes import free_port
+from connector.demo.simulator.api import API_KEY, Simulation
+from connector.demo.simulator.server import serving
+from connector.demo.simulator.study import build_study
+from connector.kafka.event_log import read_to_end
+from connector.neo4j.cypher import schema
+from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.reader import read_graph
+from connector.serde import encode
+from tests.builders import record_row, upsert
+from tests.programs import PROGRAM, consumed_all, running, source_environment, wait_until
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[str]:
+    with serving(Simulation({"KNOWN": build_study("KNOWN", 3, 20, 1)})) as address:
+        yield address
+
+
+@pytest.fixture
+def variables(
+    environment: dict[str, str],
+    topics: dict[str, str],
+    database: Neo4jDatabase,
+    api: str,
+    tmp_path: Path,
+) -> dict[str, str]:
+    assert database
+    return (
+        environment
+        | topics
+        | source_environment(api, "KNOWN", tmp_path)
+        | {"KAFKA_CONNECT_TIMEOUT_SECONDS": "3", "NEO4J_CONNECT_TIMEOUT_SECONDS": "3"}
+    )
+
+
+def fails(command: str, variables: dict[str, str], *says: str) -> str:
+    done = subprocess.run(
+        [*PROGRAM, *command.split()],
+        env={**os.environ, "LOG_FORMAT": "json", **variables},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("imednet-connector: ")]
+    assert len(lines) == 1, done.stderr
+    for text in says:
+        assert text in done.stderr
+    return done.stderr
+
+
+def test_a_wrong_api_key(variables: dict[str, str]) -> None:
+    wrong = variables | {"IMEDNET_API_KEY": "canary-key"}
+    assert "canary" not in fails("source", wrong, "IMEDNET_API_KEY", "401")
+
+
+def test_a_missing_api_key(variables: dict[str, str]) -> None:
+    fails("source", variables | {"IMEDNET_API_KEY_": "", "IMEDNET_BASE_URL": "nowhere"}, "http://")
+
+
+def test_an_unknown_study(variables: dict[str, str]) -> None:
+    said = fails("source", variables | {"SOURCE_STUDIES": "NOPE"}, "NOPE", "SOURCE_STUDIES")
+    assert API_KEY not in said
+
+
+def test_no_study(variables: dict[str, str]) -> None:
+    fails("source", variables | {"SOURCE_STUDIES": ""}, "SOURCE_STUDIES is empty")
+
+
+@pytest.mark.parametrize("command", ["source", "sink", "setup"])
+def test_an_unreachable_broker(command: str, variables: dict[str, str]) -> None:
+    wrong = variables | {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"}
+    fails(command, wrong, "no Kafka broker answers", "KAFKA_BOOTSTRAP_SERVERS")
+
+
+@pytest.mark.parametrize("command", ["sink", "setup"])
+def test_a_wrong_neo4j_password(command: str, variables: dict[str, str]) -> None:
+    wrong = variables | {"NEO4J_PASSWORD": "canary-password"}
+    assert "canary" not in fails(command, wrong, "check NEO4J_USERNAME and NEO4J_PASSWORD")
+
+
+def test_an_unreachable_neo4j(variables: dict[str, str]) -> None:
+    fails("sink", variables | {"NEO4J_URI": f"bolt://127.0.0.1:{free_port()}"}, "check NEO4J_URI")
+
+
+def test_an_unknown_database(variables: dict[str, str]) -> None:
+    fails("sink", variables | {"NEO4J_DATABASE": "nope"}, "check NEO4J_DATABASE")
+
+
+def test_missing_topics(variables: dict[str, str]) -> None:
+    for command in ("source", "sink"):
+        fails(command, variables | {"KAFKA_EVENTS_TOPIC": "nope"}, "imednet-connector setup")
+
+
+def test_a_missing_constraint_prints_the_statement(
+    variables: dict[str, str], database: Neo4jDatabase
+) -> None:
+    item = next(each for each in schema() if each.name == "imednet_visit_key")
+    with database._session("WRITE") as session:
+        session.run(f"DROP CONSTRAINT {item.name}").consume()  # type: ignore[arg-type]
+    try:
+        fails("sink", variables, item.cypher, "imednet-connector setup")
+    finally:
+        database.make_schema([item])
+    assert database.missing_schema() == []
+
+
+def test_a_message_that_is_not_json_is_dead_lettered_and_its_neighbours_are_applied(
+    variables: dict[str, str],
+    kafka_settings: KafkaSettings,
+    database: Neo4jDatabase,
+    study: str,
+    tmp_path: Path,
+) -> None:
+    producer = Producer({"bootstrap.servers": kafka_settings.bootstrap_servers})
+    topic = kafka_settings.events_topic
+    for number in (1, 2):
+        key, value, headers = encode(upsert(record_row(number, studyKey=study)))
+        producer.produce(topic, value, key, 0, headers=headers)
+        bad = f"{study}/record/{number + 10}".encode()
+        producer.produce(topic, b"not json: canary-content", bad, 0, headers=[("own", b"kept")])
+    producer.flush(10)
+    group = study
+    with running("sink", variables | {"SINK_GROUP_ID": group}, tmp_path / "sink.log"):
+        wait_until(consumed_all(kafka_settings, group), 60, "lag 0")
+    letters = list(read_to_end(kafka_settings, kafka_settings.dead_letter_topic))
+    assert [letter.key() for letter in letters] == [
+        f"{study}/record/{number}".encode() for number in (11, 12)
+    ]
+    headers = dict(letters[0].headers() or [])
+    assert letters[0].value() == b"not json: canary-content"
+    assert headers["own"] == b"kept"
+    assert headers["__connect.errors.topic"] == topic.encode()
+    assert (headers["__connect.errors.partition"], headers["__connect.errors.offset"]) == (
+        b"0",
+        b"1",
+    )
+    assert b"canary" not in repr(headers).encode()
+    assert "canary" not in (tmp_path / "sink.log").read_text()
+    assert read_graph(database, study).counts()["Record"] == 2
+
+
+def test_setup_says_what_differs_and_check_changes_nothing(variables: dict[str, str]) -> None:
+    wanted = variables | {"KAFKA_EVENTS_TOPIC": "not.made.by.check"}
+    done = subprocess.run(
+        [*PROGRAM, "setup", "--check"], env={**os.environ, **wanted},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "topic not.made.by.check: missing" in done.stdout
+    swapped = variables | {"KAFKA_EVENTS_TOPIC": variables["KAFKA_DEAD_LETTER_TOPIC"]}
+    done = subprocess.run(
+        [*PROGRAM, "setup"], env={**os.environ, **swapped},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "cleanup.policy is delete, should be compact" in done.stdout

@@ -1,0 +1,163 @@
+"""The whole way on real servers: simulated API, source, Kafka, sink, Neo4j."""
+
+import random
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from pydantic import SecretStr
+
+from connector.config import ImednetSettings, KafkaSettings, Neo4jSettings
+from connector.demo.compare import compare
+from connector.demo.simulator.api import API_KEY, SECURITY_KEY, Simulation
+from connector.demo.simulator.server import serving
+from connector.demo.simulator.study import build_study
+from connector.graph_state import GraphState
+from connector.interfaces import Message, TopicPartition
+from connector.kafka.event_log import read_to_end
+from connector.kafka.topics import Topics
+from connector.neo4j.cypher import Statement
+from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.reader import read_graph
+from tests.oracle import assert_equal, fold
+from tests.programs import consumed_all, passes, running, source_environment, wait_until
+
+pytestmark = pytest.mark.servers
+HARD_DELETES = 3
+
+
+@dataclass
+class Stream:
+    """A study that was published and applied, and is at rest."""
+
+    study: str
+    kafka: KafkaSettings
+    imednet: ImednetSettings
+    environment: dict[str, str]
+    edits: dict[str, int]
+
+    def messages(self) -> list[Message]:
+        return [
+            Message(
+                TopicPartition(raw.topic() or "", raw.partition() or 0),
+                raw.offset() or 0,
+                None,
+                0,
+                raw.key(),
+                raw.value(),
+                list(raw.headers() or []),  # type: ignore[arg-type]
+            )
+            for raw in read_to_end(self.kafka, self.kafka.events_topic)
+        ]
+
+
+@pytest.fixture(scope="module")
+def stream(
+    environment: dict[str, str],
+    database: Neo4jDatabase,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Stream]:
+    """Snapshot and live edits, deletions and moves among them, until nothing changes any more."""
+    assert database
+    study, folder = f"T{uuid.uuid4().hex[:8]}", tmp_path_factory.mktemp("stream")
+    names = {
+        "KAFKA_EVENTS_TOPIC": f"{study}.events",
+        "KAFKA_CURSORS_TOPIC": f"{study}.cursors",
+        "KAFKA_DEAD_LETTER_TOPIC": f"{study}.dlq",
+    }
+    kafka = KafkaSettings(
+        bootstrap_servers=environment["KAFKA_BOOTSTRAP_SERVERS"],
+        events_topic=names["KAFKA_EVENTS_TOPIC"],
+        cursors_topic=names["KAFKA_CURSORS_TOPIC"],
+        dead_letter_topic=names["KAFKA_DEAD_LETTER_TOPIC"],
+        topic_partitions=4,
+    )
+    Topics(kafka).ensure(make=True)
+    simulation = Simulation({study: build_study(study, 40, 1500, 7)}, edits_per_second=60)
+    with serving(simulation) as api:
+        variables = environment | names | source_environment(api, study, folder)
+        imednet = ImednetSettings(
+            base_url=api, api_key=SecretStr(API_KEY), security_key=SecretStr(SECURITY_KEY)
+        )
+        sink = variables | {"SINK_GROUP_ID": study}
+        with (
+            running("source", variables, folder / "source.log"),
+            running("sink", sink, folder / "sink.log"),
+        ):
+            done = passes(folder / "source.log")
+            wait_until(lambda: done() >= 3, 90, "three passes during edits")
+            simulation.edits_per_second = 0
+            for _ in range(HARD_DELETES):
+                simulation.workloads[0].hard_delete()
+            wanted = done() + 4
+            wait_until(lambda: done() >= wanted, 90, "passes after the edits")
+            wait_until(consumed_all(kafka, study), 60, "the group's lag is 0")
+        edits = dict(simulation.workloads[0].done)
+        yield Stream(study, kafka, imednet, variables, edits)
+
+
+def test_the_graph_equals_the_api_property_by_property(
+    stream: Stream, neo4j_settings: Neo4jSettings
+) -> None:
+    result = compare(stream.imednet, neo4j_settings, stream.study)
+    assert result.different == 0, result.examples
+    assert result.expected["Record"] > 1400
+    assert result.deleted >= HARD_DELETES
+    assert all(stream.edits[kind] for kind in ("edit_twice", "move_to_subject", "toggle_deleted"))
+
+
+def test_the_graph_equals_the_independent_fold_of_the_topic(
+    stream: Stream, database: Neo4jDatabase
+) -> None:
+    messages = stream.messages()
+    assert len(messages) > 1800  # snapshot and edits
+    assert_equal(fold(messages), read_graph(database, stream.study))
+
+
+def test_no_version_of_a_key_is_in_the_topic_twice(stream: Stream) -> None:
+    seen = [(message.key, dict(message.headers)["version"]) for message in stream.messages()]
+    assert len(seen) == len(set(seen))
+
+
+def test_a_replay_of_the_whole_topic_onto_its_own_graph_changes_nothing(
+    stream: Stream, database: Neo4jDatabase, tmp_path: Path
+) -> None:
+    before = read_graph(database, stream.study).digest()
+    group = stream.study + "-again"
+    with running("sink", stream.environment | {"SINK_GROUP_ID": group}, tmp_path / "sink.log"):
+        wait_until(consumed_all(stream.kafka, group), 60, "the replay's lag is 0")
+    assert read_graph(database, stream.study).digest() == before
+
+
+def test_the_topic_shuffled_within_and_across_keys_gives_the_same_graph(
+    stream: Stream, database: Neo4jDatabase, tmp_path: Path
+) -> None:
+    before = read_graph(database, stream.study).digest()
+    shuffled = stream.messages()
+    random.Random(3).shuffle(shuffled)
+    topic = stream.kafka.model_copy(update={"events_topic": stream.study + ".shuffled"})
+    Topics(topic).ensure(make=True)
+    producer = Producer({"bootstrap.servers": topic.bootstrap_servers})
+    for number, message in enumerate(shuffled):
+        producer.produce(
+            topic.events_topic, message.value, message.key, number % 4, headers=message.headers
+        )
+    producer.flush(30)
+    forget(database, stream.study)
+    variables = stream.environment | {
+        "KAFKA_EVENTS_TOPIC": topic.events_topic, "SINK_GROUP_ID": stream.study + "-shuffled"
+    }  # fmt: skip
+    with running("sink", variables, tmp_path / "sink.log"):
+        done = consumed_all(topic, stream.study + "-shuffled")
+        wait_until(done, 60, "the shuffled topic's lag is 0")
+    assert read_graph(database, stream.study).digest() == before
+
+
+def forget(database: Neo4jDatabase, study: str) -> None:
+    rows = [{"study": study}]
+    match = "UNWIND $rows AS row MATCH (n {study_key: row.study}) DETACH DELETE n"
+    database.write([Statement(match, rows)], {})
+    assert read_graph(database, study) == GraphState()

@@ -1,0 +1,65 @@
+"""Running the real programs: source and sink as processes, waited for and ended by the tests."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from connector.config import KafkaSettings
+from connector.demo.progress import LogTail
+from connector.demo.servers.processes import Child
+from connector.demo.simulator.api import API_KEY, SECURITY_KEY
+from connector.errors import RetryableError
+from connector.kafka.lag import GroupLag
+
+PROGRAM = [sys.executable, "-m", "connector"]
+
+
+def wait_until(holds: Callable[[], object], seconds: float, what: str) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.05)
+
+
+def source_environment(api: str, study: str, state_dir: Path) -> dict[str, str]:
+    return {
+        "IMEDNET_BASE_URL": api,
+        "IMEDNET_API_KEY": API_KEY,
+        "IMEDNET_SECURITY_KEY": SECURITY_KEY,
+        "SOURCE_STUDIES": study,
+        "SOURCE_STATE_DIR": str(state_dir),
+        "SOURCE_POLL_INTERVAL_SECONDS": "0.3",
+        "SOURCE_LIST_INTERVAL_SECONDS": "0.5",
+        "SOURCE_SWEEP_INTERVAL_SECONDS": "0.5",
+        "SOURCE_OVERLAP_SECONDS": "3",
+    }
+
+
+@contextmanager
+def running(command: str, environment: dict[str, str], log: Path) -> Iterator[Child]:
+    common = {"LOG_FORMAT": "json", "LOG_PROGRESS_INTERVAL_SECONDS": "0.2"}
+    child = Child(command, [*PROGRAM, command], log, common | environment)
+    try:
+        yield child
+    finally:
+        child.stop()
+
+
+def consumed_all(kafka: KafkaSettings, group: str) -> Callable[[], bool]:
+    """Whether the group has committed everything that is in the topic now."""
+    lag = GroupLag(kafka, group)
+
+    def reads() -> bool:
+        try:
+            return lag.read() == 0
+        except RetryableError:
+            return False
+
+    return reads
+
+
+def passes(log: Path) -> Callable[[], int]:
+    tail = LogTail(log)
+    return lambda: int(tail.read().get("passes", 0))

@@ -1,0 +1,82 @@
+"""Any delivery of any history gives the graph of its fold: on the sink's own loop."""
+
+import random
+import threading
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connector.errors import BatchTooLargeError, RetryableError
+from connector.events import RecordEvent
+from connector.interfaces import Position, TopicPartition
+from connector.retry import Backoff
+from connector.sink.sink_task import SinkPorts, SinkTask
+from tests.builders import delete, record_row, upsert
+from tests.fakes.clock import FakeClock
+from tests.fakes.in_memory_graph import InMemoryGraph
+from tests.fakes.in_memory_kafka import InMemoryConsumer, InMemoryDeadLetterQueue, InMemoryTopic
+from tests.oracle import assert_equal, fold
+
+
+def history(rng: random.Random) -> list[RecordEvent]:
+    events: list[RecordEvent] = []
+    for version in range(1, rng.randint(2, 60)):
+        number = rng.randint(1, 6)
+        if rng.random() < 0.2:
+            events.append(delete(number, version))
+            continue
+        changed: dict[str, Any] = {
+            "visitId": rng.choice([None, 0, 5, 6]), "subjectId": rng.choice([None, 11, 12]),
+            "parentRecordId": rng.choice([0, 1, 2]), "recordData": {f"v{version % 3}": version},
+        }  # fmt: skip
+        events.append(upsert(record_row(number, **changed), version))
+    return events
+
+
+def deliver(topic: InMemoryTopic, rng: random.Random) -> InMemoryGraph:
+    """Consume the topic with restarts, failures, and offsets that are sometimes set back."""
+    committed: dict[TopicPartition, Position] = {}
+    graph, clock = InMemoryGraph(), FakeClock()
+    for round_number in range(4):
+        consumer = InMemoryConsumer(topic, committed)
+        stop = threading.Event()
+        polls = rng.randint(1, 8) if round_number < 3 else 10_000
+        poll = consumer.poll
+
+        def limited(most: int, seconds: float):  # noqa: ANN202
+            nonlocal polls
+            polls -= 1
+            found = poll(most, seconds)  # noqa: B023
+            if polls <= 0 or not (found.messages or found.ends):
+                stop.set()  # noqa: B023
+            return found
+
+        consumer.poll = limited  # type: ignore[method-assign]
+        consumer.wait_paused = clock.advance  # type: ignore[method-assign]
+        graph.failures = rng.choices(
+            [None, RetryableError("x"), BatchTooLargeError("x")], [8, 1, 1], k=6
+        )
+        ports = SinkPorts(consumer, graph, InMemoryDeadLetterQueue(), clock)
+        SinkTask(ports, batch_events_max=rng.randint(2, 9), backoff=Backoff(1.0)).run(stop)
+        for partition in list(committed):
+            if rng.random() < 0.3 and round_number < 3:
+                committed[partition] = Position(0, None)
+    return graph
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10**9))
+def test_shuffled_repeated_and_interrupted_delivery_gives_the_graph_of_the_fold(seed: int) -> None:
+    rng = random.Random(seed)
+    events = history(rng)
+    in_order = InMemoryTopic(1)
+    for event in events:
+        in_order.append_event(event)
+    shuffled = events + rng.choices(events, k=len(events))
+    rng.shuffle(shuffled)
+    topic = InMemoryTopic(3)
+    for event in shuffled:
+        topic.append_event(event, rng.choice([None, 11, 12]))
+    graph = deliver(topic, rng)
+    assert_equal(fold(in_order.messages()), graph.state("S1"))
