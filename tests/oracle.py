@@ -1,6 +1,7 @@
 """The independent fold of a topic: what the graph must be, whatever was redelivered."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import orjson
 
@@ -11,7 +12,7 @@ from connector.interfaces import Message
 
 def fold(messages: Iterable[Message]) -> GraphState:
     """Newest valid event of each key, as a graph. Messages must be events."""
-    newest: dict[bytes, dict[str, object]] = {}
+    newest: dict[bytes, dict[str, Any]] = {}
     for message in messages:
         event = orjson.loads(message.value or b"null")
         before = newest.get(message.key or b"")

@@ -140,8 +140,8 @@ def _node(entity_name: str, is_delete: bool) -> str:  # noqa: FBT001 - cached, p
 
     The lock comes before the guard: two writers that both evaluated the guard first would both
     pass it, and the stale one might write last. Setting a label that is there takes the lock
-    and stores nothing. (Setting an absent property to null, or removing it, takes no lock in
-    5.26.30: the stale writer then wins. The contract test on two held transactions shows both.)
+    and stores nothing. (Setting an absent property to null does too, but only once the database
+    knows the property's name: on a new 5.26.30 it takes no lock, and the stale writer wins.)
     Properties of the graph's users (``x_``) stay.
     """
     label = f"SET n:{DELETED_LABEL}" if is_delete else f"REMOVE n:{DELETED_LABEL}"

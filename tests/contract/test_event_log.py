@@ -1,5 +1,6 @@
 """The promises of EventLog, on the fake and on a real Kafka alike."""
 
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -73,9 +74,7 @@ def test_another_studys_open_transaction_does_not_hide_a_committed_cursor(
     stuck._producer.produce(kafka_settings.cursors_topic, key=b"x", value=b"x")
     stuck._producer.flush(10)
     log = KafkaEventLog(kafka_settings, study)
-    import threading
-
-    ender = threading.Timer(4, lambda: stuck._producer and stuck._producer.abort_transaction(10))
+    ender = threading.Timer(4, stuck._producer.abort_transaction, (10,))
     ender.start()
     log._partitions = 1
     assert log.open() is None

@@ -24,7 +24,8 @@ from tests.oracle import assert_equal, fold
 
 
 class Graph(Protocol):
-    writer: GraphWriter
+    @property
+    def writer(self) -> GraphWriter: ...
 
     def state(self) -> GraphState: ...
 
@@ -128,10 +129,13 @@ def test_properties_of_the_graphs_users_survive_updates_and_deletes(
 
 def test_a_record_that_moves_loses_the_old_relationship(graph: Graph, study: str) -> None:
     apply(graph, upsert(row(study, visitId=5, parentRecordId=4), 1))
-    for version, changed in enumerate(
-        ({"visitId": 6}, {"visitId": None}, {"visitId": None, "subjectId": 12},
-         {"visitId": None, "subjectId": None, "siteId": None}), 2
-    ):  # fmt: skip
+    moves: list[dict[str, Any]] = [
+        {"visitId": 6},
+        {"visitId": None},
+        {"visitId": None, "subjectId": 12},
+        {"visitId": None, "subjectId": None, "siteId": None},
+    ]
+    for version, changed in enumerate(moves, 2):
         moved = upsert(row(study, **changed), version)
         apply(graph, moved)
         assert_equal(expected(moved), graph.state())
@@ -206,7 +210,7 @@ def test_a_stale_writer_that_waits_for_a_newer_ones_lock_does_not_win(
     stale = node_change(upsert(row(study, recordData={"a": "stale"}), 3))
     with database._session("WRITE") as session, session.begin_transaction() as held:
         for statement in newer:
-            held.run(statement.cypher, rows=statement.rows).consume()  # type: ignore[arg-type]
+            held.run(statement.cypher, rows=statement.rows).consume()
         with Neo4jDatabase(neo4j_settings) as other:
             waiting = threading.Thread(target=Neo4jGraphWriter(other, {}).write, args=([stale],))
             waiting.start()

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import orjson
 
+from connector.dates import parse_api_date
 from connector.demo.simulator import filters
 from connector.demo.simulator.api import Simulation
 from connector.demo.simulator.study import Study, api_date
 from connector.demo.simulator.tables import Query
-from connector.dates import parse_api_date
 from connector.interfaces import Page, PageRequest
 from tests.fakes.clock import FakeClock
 

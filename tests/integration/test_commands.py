@@ -110,7 +110,7 @@ def test_a_missing_constraint_prints_the_statement(
 ) -> None:
     item = next(each for each in schema() if each.name == "imednet_visit_key")
     with database._session("WRITE") as session:
-        session.run(f"DROP CONSTRAINT {item.name}").consume()  # type: ignore[arg-type]
+        session.run(f"DROP CONSTRAINT {item.name}").consume()
     try:
         fails("sink", variables, item.cypher, "imednet-connector setup")
     finally:
@@ -140,15 +140,15 @@ def test_a_message_that_is_not_json_is_dead_lettered_and_its_neighbours_are_appl
     assert [letter.key() for letter in letters] == [
         f"{study}/record/{number}".encode() for number in (11, 12)
     ]
-    headers = dict(letters[0].headers() or [])
+    why = dict(letters[0].headers() or [])
     assert letters[0].value() == b"not json: canary-content"
-    assert headers["own"] == b"kept"
-    assert headers["__connect.errors.topic"] == topic.encode()
-    assert (headers["__connect.errors.partition"], headers["__connect.errors.offset"]) == (
+    assert why["own"] == b"kept"
+    assert why["__connect.errors.topic"] == topic.encode()
+    assert (why["__connect.errors.partition"], why["__connect.errors.offset"]) == (
         b"0",
         b"1",
     )
-    assert b"canary" not in repr(headers).encode()
+    assert b"canary" not in repr(why).encode()
     assert "canary" not in (tmp_path / "sink.log").read_text()
     assert read_graph(database, study).counts()["Record"] == 2
 

@@ -1,6 +1,7 @@
 """The unmodified SDK reads the simulator, and the simulator is what the documents say."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -18,7 +19,7 @@ from connector.errors import RetryableError
 from connector.imednet.reader import ImednetReader
 from connector.interfaces import PageRequest
 
-KEYS = {"api_key": API_KEY, "security_key": SECURITY_KEY}
+KEYS: dict[str, Any] = {"api_key": API_KEY, "security_key": SECURITY_KEY}
 RECORDS = 1200
 
 
@@ -81,7 +82,7 @@ def test_the_same_seed_makes_the_same_study() -> None:
         ({"filter": "recordId>1190"}, 10),
         ({"filter": "recordId>1190;studyKey==S1"}, 10),
         ({"filter": "recordId==1,recordId==2"}, 2),
-        ({"filter": 'recordId>=5 and recordId<=7'}, 3),
+        ({"filter": "recordId>=5 and recordId<=7"}, 3),
         ({"filter": "studyKey==S2"}, 0),
         ({"filter": "dateModified>=2100-01-01T00:00:00Z"}, 0),
         ({"filter": "dateModified>=2000-01-01T00:00:00Z;recordId>1195"}, 5),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from connector.errors import BatchTooLargeError, RetryableError
 from connector.events import RecordEvent
-from connector.interfaces import Position, TopicPartition
+from connector.interfaces import Polled, Position, TopicPartition
 from connector.retry import Backoff
 from connector.sink.sink_task import SinkPorts, SinkTask
 from tests.builders import delete, record_row, upsert
@@ -44,10 +44,10 @@ def deliver(topic: InMemoryTopic, rng: random.Random) -> InMemoryGraph:
         polls = rng.randint(1, 8) if round_number < 3 else 10_000
         poll = consumer.poll
 
-        def limited(most: int, seconds: float):  # noqa: ANN202
+        def limited(max_messages: int, timeout_seconds: float) -> Polled:
             nonlocal polls
             polls -= 1
-            found = poll(most, seconds)  # noqa: B023
+            found = poll(max_messages, timeout_seconds)  # noqa: B023
             if polls <= 0 or not (found.messages or found.ends):
                 stop.set()  # noqa: B023
             return found

@@ -58,7 +58,7 @@ def test_a_wrong_setting_is_named_without_its_value(
 def test_a_typo_in_the_file_is_an_error(text: str, tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     file.write_text(text)
-    with pytest.raises(FatalError, match="c.toml"):
+    with pytest.raises(FatalError, match=r"c\.toml"):
         Settings.load(file)
 
 

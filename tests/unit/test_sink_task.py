@@ -1,9 +1,11 @@
 import threading
+from collections.abc import Sequence
 
 import pytest
 
 from connector.errors import BatchTooLargeError, FatalError, InvalidEventError, RetryableError
-from connector.interfaces import Position, TopicPartition
+from connector.graph import NodeChange
+from connector.interfaces import Polled, Position, TopicPartition
 from connector.retry import Backoff
 from connector.sink.sink_task import SinkPorts, SinkTask
 from tests.builders import record_row, upsert
@@ -36,7 +38,7 @@ class Sink:
         self.consumer.wait_paused = self._wait  # type: ignore[method-assign]
         poll = self.consumer.poll
 
-        def stop_at_end(max_messages: int, timeout_seconds: float):  # noqa: ANN202
+        def stop_at_end(max_messages: int, timeout_seconds: float) -> Polled:
             polled = poll(max_messages, timeout_seconds)
             if not polled.messages and not polled.ends:
                 self.stop.set()
@@ -112,7 +114,7 @@ def test_one_event_that_the_database_refuses_is_isolated_by_halving() -> None:
     refused = InvalidEventError("refused", reason="TypeError")
     write = sink.graph.write
 
-    def refuse_five(changes):  # noqa: ANN001, ANN202
+    def refuse_five(changes: Sequence[NodeChange]) -> None:
         if any(change.identity.id == 5 for change in changes):
             sink.graph.writes += 1
             raise refused

@@ -72,7 +72,7 @@ class Study:
         rng, pick = self.rng, self.rng.random
         record_id = self.next_record_id
         self.next_record_id += 1
-        row = {
+        row: dict[str, Any] = {
             "studyKey": self.key,
             "intervalId": visit["intervalId"] if visit else None,
             "formId": form.form_id,
