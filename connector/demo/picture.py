@@ -10,14 +10,15 @@ _COLORS = {
     "Study": "#4c566a", "Site": "#8f6ed5", "Subject": "#d9534f", "Visit": "#f0a63a",
     "Record": "#3b8ea5", "Deleted": "#b0b0b0",
 }  # fmt: skip
-_SIZES = {"Study": 34, "Site": 26, "Subject": 40, "Visit": 26, "Record": 16}
+_SIZES = {"Study": 34, "Site": 26, "Subject": 40, "Visit": 30, "Record": 24}
 _CAPTIONS = {"Study": "study_key", "Site": "site_name", "Subject": "subject_key",
              "Visit": "interval_name", "Record": "form_key"}  # fmt: skip
 _SUBJECT = """
 MATCH (s:Subject {study_key: $study}) WHERE (s)-[:HAS_VISIT]->()
 WITH s ORDER BY s.subject_id LIMIT 1
-MATCH path = (:Study)-[:HAS_SUBJECT]->(s)-[:HAS_VISIT|HAS_RECORD|AT_SITE*0..2]->()
-UNWIND nodes(path) AS n WITH collect(DISTINCT n) AS picked
+MATCH (study:Study)-[:HAS_SUBJECT]->(s)-[:HAS_VISIT|HAS_RECORD*0..2]->(own)
+OPTIONAL MATCH (s)-[:AT_SITE]->(site:Site)
+UNWIND [study, site, own] AS n WITH collect(DISTINCT n) AS picked
 UNWIND picked AS a OPTIONAL MATCH (a)-[r]->(b) WHERE b IN picked
 RETURN elementId(a), labels(a), properties(a), type(r), elementId(b)
 """

@@ -67,6 +67,12 @@ class Progress:
 
     def update(self, phase: str, lag: int | None) -> Totals:
         """Read the logs, show where things are, return it."""
+        now = self.read(lag)
+        self._show(phase, now)
+        return now
+
+    def read(self, lag: int | None) -> Totals:
+        """Read the logs and add the totals to the history."""
         source = self._source.read()
         sums: dict[str, int] = defaultdict(int)
         for sink in self._sinks:
@@ -81,7 +87,6 @@ class Progress:
             lag,
         )
         self.history.append(now)
-        self._show(phase, now)
         return now
 
     def reached(self, name: str, count: int) -> float | None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -75,13 +76,17 @@ def run(plan: Plan, console: Console) -> bool:
     for old in logs.glob("*.log"):
         old.unlink()
     with ExitStack() as stack:
-        console.print("starting Kafka and Neo4j (the first time, Maven brings them) ...")
+        console.print(
+            f"starting the API simulator with {plan.subjects:,} subjects and about"
+            f" {plan.records:,} records, Kafka and Neo4j (the first time, Maven brings them) ...",
+            soft_wrap=True,
+        )
+        api = f"http://127.0.0.1:{free_port()}"
+        simulator = _start_simulator(stack, plan, api, logs)
         servers = stack.enter_context(local_servers(output / "servers", os.environ))
         stack.callback(remove_data, output / "servers")
-        console.print(f"making a study of {plan.subjects} subjects, {plan.records} records ...")
-        api = f"http://127.0.0.1:{free_port()}"
+        simulator.wait_until(lambda: _answers(api), 300)
         environment = servers.environment | _environment(api, output)
-        simulator = _start_simulator(stack, plan, api, logs)
         _setup(environment, logs)
         settings = _settings(environment)
         source = _start(stack, "source", environment, logs)
@@ -94,6 +99,7 @@ def run(plan: Plan, console: Console) -> bool:
         comparison = compare(settings.imednet, settings.neo4j, STUDY)
         for child in (source, *sinks):
             child.stop()
+        progress.read(0)
         page = output / "subject.html"
         with Neo4jDatabase(settings.neo4j) as database:
             draw_subject(database, STUDY, page)
@@ -117,8 +123,8 @@ def _environment(api: str, output: Path) -> dict[str, str]:
         "IMEDNET_SECURITY_KEY": SECURITY_KEY,
         "SOURCE_STUDIES": STUDY,
         "SOURCE_POLL_INTERVAL_SECONDS": "0.5",
-        "SOURCE_LIST_INTERVAL_SECONDS": "4",
-        "SOURCE_SWEEP_INTERVAL_SECONDS": "4",
+        "SOURCE_LIST_INTERVAL_SECONDS": "6",
+        "SOURCE_SWEEP_INTERVAL_SECONDS": "6",
         "SOURCE_OVERLAP_SECONDS": "5",
         "SOURCE_STATE_DIR": str(output / "known"),
         "SINK_GROUP_ID": "imednet-demo",
@@ -139,7 +145,6 @@ def _start_simulator(stack: ExitStack, plan: Plan, api: str, logs: Path) -> Chil
                f"--records={plan.records}", f"--study={STUDY}"]  # fmt: skip
     child = Child("the API simulator", command, logs / "simulator.log")
     stack.callback(child.stop)
-    child.wait_until(lambda: _answers(api), 300)
     return child
 
 
@@ -228,7 +233,8 @@ def _report(
         count for name, count in comparison.expected.items() if name[0] != name[0].lower()
         and not name.isupper()
     )  # fmt: skip
-    console.print(
+    say = partial(console.print, soft_wrap=True)
+    say(
         f"compared {comparison.properties:,} properties; {comparison.deleted} deleted entities"
         f" are marks without data; {sum(edits.values()):,} live edits"
     )
@@ -237,9 +243,9 @@ def _report(
         seconds = progress.reached(name, count)
         if seconds:
             rate = count / seconds
-            console.print(
+            say(
                 f"{name}: {getattr(total, name):,} events; the first {count:,} in {seconds:.1f} s:"
                 f" {rate:,.0f} events/s"
             )
     sinks = ", ".join(f"{sink.peak_memory_mb:.0f} MB" for sink in programs.sinks)
-    console.print(f"peak memory: source {programs.source.peak_memory_mb:.0f} MB, sinks {sinks}")
+    say(f"peak memory: source {programs.source.peak_memory_mb:.0f} MB, sinks {sinks}")

@@ -72,7 +72,8 @@ class LocalKafka:
         if not properties.exists():
             self._format(jars, properties)
         logging = Path(__file__).with_name("log4j2.properties")
-        command = ["java", "-Xmx768m", f"-Dlog4j2.configurationFile={logging}", "-cp", jars,
+        command = ["java", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+                   f"-Dlog4j2.configurationFile={logging}", "-cp", jars,
                    "kafka.Kafka", str(properties)]  # fmt: skip
         self.process = Child("Kafka", command, self.folder / "kafka.log")
 

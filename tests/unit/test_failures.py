@@ -1,0 +1,96 @@
+"""Which error class each failure of the real driver and client is."""
+
+import pytest
+from confluent_kafka import KafkaError
+from neo4j.exceptions import (
+    ConfigurationError,
+    IncompleteCommit,
+    Neo4jError,
+    ServiceUnavailable,
+    SessionExpired,
+)
+
+from connector.errors import (
+    BatchTooLargeError,
+    FatalError,
+    InvalidEventError,
+    RetryableError,
+)
+from connector.kafka.failures import translate as kafka
+from connector.neo4j.failures import translate as neo4j
+
+
+def server(code: str) -> Neo4jError:
+    error = Neo4jError._hydrate_neo4j(code=code, message="canary-content")
+    assert isinstance(error, Neo4jError)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("Neo.TransientError.Transaction.DeadlockDetected", RetryableError),
+        ("Neo.TransientError.Transaction.LockAcquisitionTimeout", RetryableError),
+        ("Neo.TransientError.Database.DatabaseUnavailable", RetryableError),
+        ("Neo.ClientError.Transaction.Terminated", RetryableError),
+        ("Neo.ClientError.Transaction.LockClientStopped", RetryableError),
+        ("Neo.DatabaseError.Transaction.TransactionCommitFailed", RetryableError),
+        ("Neo.DatabaseError.General.UnknownError", RetryableError),
+        ("Neo.TransientError.General.MemoryPoolOutOfMemoryError", BatchTooLargeError),
+        ("Neo.ClientError.Transaction.TransactionTimedOut", BatchTooLargeError),
+        ("Neo.ClientError.Schema.ConstraintValidationFailed", InvalidEventError),
+        ("Neo.ClientError.Schema.TokenNameError", InvalidEventError),
+        ("Neo.ClientError.Statement.TypeError", InvalidEventError),
+        ("Neo.ClientError.Security.Unauthorized", FatalError),
+        ("Neo.ClientError.Security.Forbidden", FatalError),
+        ("Neo.ClientError.Database.DatabaseNotFound", FatalError),
+        ("Neo.ClientError.Statement.SyntaxError", FatalError),
+    ],
+)
+def test_a_servers_error_is_of_one_class_and_never_quotes_its_message(
+    code: str, kind: type[Exception]
+) -> None:
+    found = neo4j(server(code), "writing")
+    assert type(found) is kind
+    assert "canary" not in str(found)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ServiceUnavailable("x"), SessionExpired("x"), IncompleteCommit("x"), ConnectionResetError()],
+)
+def test_an_outage_or_an_unknown_commit_outcome_is_repeated(error: Exception) -> None:
+    assert type(neo4j(error, "writing")) is RetryableError
+
+
+@pytest.mark.parametrize("error", [OverflowError("2**70"), TypeError("set"), ValueError("x")])
+def test_a_value_that_the_driver_cannot_send_is_an_invalid_event(error: Exception) -> None:
+    assert type(neo4j(error, "writing")) is InvalidEventError
+
+
+def test_settings_that_the_driver_refuses_are_named_without_their_values() -> None:
+    error = neo4j(ConfigurationError("Given URI: 'bolt://u:canary@h'"), "connecting")
+    assert type(error) is FatalError
+    assert "canary" not in str(error)
+
+
+def test_an_unknown_client_error_stops_rather_than_drops() -> None:
+    assert type(neo4j(server("Neo.ClientError.General.New"), "writing")) is FatalError
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (KafkaError._TRANSPORT, RetryableError),
+        (KafkaError._TIMED_OUT, RetryableError),
+        (KafkaError.NOT_COORDINATOR, RetryableError),
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, FatalError),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, FatalError),
+        (KafkaError._FENCED, FatalError),
+        (KafkaError.PRODUCER_FENCED, FatalError),
+        (KafkaError.INVALID_PRODUCER_EPOCH, FatalError),
+    ],
+)
+def test_a_kafka_error_is_of_one_class(code: int, kind: type[Exception]) -> None:
+    assert type(kafka(KafkaError(code, "canary-content"), "publishing")) is kind
+    assert "canary" not in str(kafka(KafkaError(code, "canary-content"), "publishing"))
