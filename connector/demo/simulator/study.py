@@ -141,7 +141,8 @@ def build_study(key: str, subjects: int, records: int, seed: int) -> Study:
     for resource, filters in _FILTERS.items():
         study.tables[resource] = Table(key, _IDS[resource], frozenset(filters.split()))
     _add_users(study)
-    _add_design(study, dates)
+    _add_forms(study, dates)
+    _add_intervals(study, dates)
     _add_subjects(study, subjects, dates)
     _add_records(study, records)
     _add_annotations(study)
@@ -170,8 +171,8 @@ def _add_users(study: Study) -> None:
         )
 
 
-def _add_design(study: Study, dates: dict[str, str]) -> None:
-    """Intervals, forms and variables."""
+def _add_forms(study: Study, dates: dict[str, str]) -> None:
+    """Forms and their variables."""
     variable_id = 1
     for form in FORMS:
         study.table("forms").put(
@@ -215,6 +216,9 @@ def _add_design(study: Study, dates: dict[str, str]) -> None:
                 }
             )
             variable_id += 1
+
+
+def _add_intervals(study: Study, dates: dict[str, str]) -> None:
     scheduled = [
         {"formId": form.form_id, "formKey": form.key, "formName": form.name}
         for form in FORMS if not form.is_log
