@@ -8,6 +8,7 @@ import pytest
 from confluent_kafka import Producer
 
 from connector.config import KafkaSettings, SinkSettings
+from connector.cursor import Cursor
 from connector.errors import FatalError
 from connector.interfaces import (
     DeadLetter,
@@ -19,9 +20,10 @@ from connector.interfaces import (
 )
 from connector.kafka.consumer import KafkaEventConsumer
 from connector.kafka.dead_letters import KafkaDeadLetterQueue
-from connector.kafka.event_log import read_to_end
+from connector.kafka.event_log import KafkaEventLog, read_to_end
 from connector.kafka.lag import GroupLag
 from connector.sink.batch import next_positions
+from tests.builders import record_row, upsert
 from tests.fakes.in_memory_kafka import InMemoryConsumer, InMemoryTopic
 
 
@@ -108,7 +110,15 @@ def test_messages_that_arrive_during_a_pause_are_not_lost(group: Group) -> None:
 def test_the_end_of_a_partition_is_told_so_that_the_lag_is_0(
     kafka_settings: KafkaSettings, study: str
 ) -> None:
-    produce(kafka_settings, 12)
+    """Transactions end with control records, which no message tells of."""
+    log = KafkaEventLog(kafka_settings, study)
+    log.open()
+    rows = [upsert(record_row(number, studyKey=study)) for number in range(1, 40)]
+    log.publish(
+        [(event, event.version + number) for number, event in enumerate(rows)],
+        [],
+        Cursor(study_key=study),
+    )
     member = KafkaEventConsumer(kafka_settings, SinkSettings(group_id=study))
     lag, end = GroupLag(kafka_settings, study), time.monotonic() + 30
     while lag.read() and time.monotonic() < end:

@@ -1,8 +1,8 @@
-"""docker-compose.yml without a Docker engine: valid, in step with the other files, startable."""
+"""The compose file, as far as it can be judged without a container engine."""
 
 import json
 import re
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -14,72 +14,144 @@ import yaml
 from connector.config import Settings, environment_name, sections
 from connector.demo.simulator.api import API_KEY, SECURITY_KEY
 
-POM = Path("connector/demo/servers/pom.xml")
+ROOT = Path(__file__).parents[2]
+POM = ROOT / "connector" / "demo" / "servers" / "pom.xml"
 OWN = ("simulator", "setup", "source", "sink")
+STUDY = "DEMO"
 
 
-@pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(Path("docker-compose.yml").read_text())
-    return loaded
+    text = (ROOT / "docker-compose.yml").read_text()
+    read: dict[str, Any] = yaml.safe_load(text)
+    return read
 
 
-def test_the_file_follows_the_compose_specification(compose: dict[str, Any]) -> None:
-    schema = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
-    jsonschema.Draft7Validator(json.loads(schema.read_text())).validate(compose)
+def services() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = compose()["services"]
+    return found
 
 
-def test_images_have_the_versions_of_the_local_servers(compose: dict[str, Any]) -> None:
-    properties = ET.parse(POM).getroot().find("{*}properties")
-    assert properties is not None
-    versions = {each.tag.rpartition("}")[2]: each.text for each in properties}
-    images = {name: service.get("image") for name, service in compose["services"].items()}
-    assert images["kafka"] == f"apache/kafka:{versions['kafka.version']}"
-    assert images["neo4j"] == f"neo4j:{versions['neo4j.version']}-community"
+def environment(service: str) -> dict[str, str]:
+    """As a container gets it when the host sets no variable."""
+    return {
+        name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value))
+        for name, value in services()[service].get("environment", {}).items()
+    }
+
+
+def settings(service: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    for name in known_variables():
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment(service).items():
+        monkeypatch.setenv(name, value)
+    return Settings.load()
+
+
+def known_variables() -> set[str]:
+    return {environment_name(s, field) for s in sections() for field in s.model_fields}
+
+
+def version(name: str) -> str:
+    found = ET.parse(POM).findtext(f".//{{*}}properties/{{*}}{name}.version")
+    assert found, f"{POM} has no {name}.version"
+    return found
+
+
+def test_the_file_is_valid_by_the_compose_specification() -> None:
+    vendored = resources.files("check_jsonschema") / "builtin_schemas/vendor/compose-spec.json"
+    schema = json.loads(vendored.read_text(encoding="utf-8"))
+    validator = jsonschema.Draft7Validator(schema)
+    errors = validator.iter_errors(compose())
+    assert [f"{error.json_path}: {error.message}" for error in errors] == []
+
+
+def test_every_service_and_volume_that_is_referred_to_is_defined() -> None:
+    volumes = set(compose()["volumes"])
+    for name, service in services().items():
+        assert set(service.get("depends_on", {})) <= set(services()), name
+        assert {mount.split(":")[0] for mount in service.get("volumes", [])} <= volumes, name
+
+
+def test_images_have_the_versions_that_the_tests_run_on() -> None:
+    assert services()["kafka"]["image"] == f"apache/kafka:{version('kafka')}"
+    assert services()["neo4j"]["image"] == f"neo4j:{version('neo4j')}-community"
 
 
 @pytest.mark.parametrize("service", OWN)
-def test_every_variable_is_a_setting_and_its_value_is_accepted(
-    service: str, compose: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_every_variable_of_an_own_service_is_a_known_setting(service: str) -> None:
+    assert set(environment(service)) <= known_variables()
+
+
+@pytest.mark.parametrize("service", OWN)
+def test_the_settings_of_an_own_service_load(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings(service, monkeypatch)
+
+
+@pytest.mark.parametrize("service", ["setup", "source", "sink"])
+def test_clients_use_the_address_that_kafka_advertises_to_containers(
+    service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = {
-        environment_name(section, name) for section in sections() for name in section.model_fields
+    advertised = environment("kafka")["KAFKA_ADVERTISED_LISTENERS"].split(",")
+    server = settings(service, monkeypatch).kafka.bootstrap_servers
+    assert server.startswith("kafka:")
+    assert f"CONTAINERS://{server}" in advertised
+
+
+@pytest.mark.parametrize("service", ["setup", "sink"])
+def test_clients_of_the_graph_have_the_password_of_the_server(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    neo4j = settings(service, monkeypatch).neo4j
+    assert neo4j.password
+    server = environment("neo4j")["NEO4J_AUTH"]
+    assert server == f"{neo4j.username}/{neo4j.password.get_secret_value()}"
+
+
+def test_the_source_reads_what_the_simulator_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = settings("source", monkeypatch)
+    command = services()["simulator"]["command"]
+    assert source.imednet.base_url == "http://simulator:8080"
+    assert {"--host=0.0.0.0", "--port=8080", f"--study={STUDY}"} <= set(command)
+    assert source.source.studies == (STUDY,)
+    assert source.imednet.api_key
+    assert source.imednet.security_key
+    assert source.imednet.api_key.get_secret_value() == API_KEY
+    assert source.imednet.security_key.get_secret_value() == SECURITY_KEY
+
+
+def test_the_state_of_the_source_is_in_a_volume_on_the_folder_that_the_image_makes() -> None:
+    folder = environment("source")["SOURCE_STATE_DIR"]
+    mounts = [mount.split(":")[1] for mount in services()["source"]["volumes"]]
+    assert mounts == [folder]
+    assert f"SOURCE_STATE_DIR={folder}" in (ROOT / "Dockerfile").read_text().split()
+
+
+def test_who_waits_for_a_healthy_service_waits_for_one_with_a_healthcheck() -> None:
+    awaited = {
+        name
+        for service in services().values()
+        for name, how in service.get("depends_on", {}).items()
+        if how["condition"] == "service_healthy"
     }
-    for name in known:
-        monkeypatch.delenv(name, raising=False)
-    given = compose["services"][service].get("environment", {})
-    assert set(given) <= known
-    for name, value in given.items():
-        default = re.fullmatch(r"\$\{\w+:-(.*)\}", str(value))
-        monkeypatch.setenv(name, default[1] if default else str(value))
-    settings = Settings.load()
-    if service in {"setup", "sink"}:
-        assert settings.neo4j.password is not None
-    if service == "source":
-        assert settings.source.studies == ("DEMO",)
+    assert awaited == {"kafka", "neo4j", "simulator"}
+    for name in awaited:
+        check = services()[name].get("healthcheck", {})
+        assert check.get("test", ["NONE"])[0] != "NONE", name
+        assert not check.get("disable"), name
 
 
-def test_the_source_has_the_simulators_keys(compose: dict[str, Any]) -> None:
-    source = compose["services"]["source"]["environment"]
-    keys = (source["IMEDNET_API_KEY"], source["IMEDNET_SECURITY_KEY"])
-    assert keys == (API_KEY, SECURITY_KEY)
+@pytest.mark.parametrize("service", ["source", "sink"])
+def test_source_and_sink_wait_for_a_setup_that_ends(service: str) -> None:
+    waits = services()[service]["depends_on"]["setup"]
+    assert waits["condition"] == "service_completed_successfully"
+    assert services()["setup"]["restart"] == "no"
 
 
-def test_whoever_waits_for_health_waits_for_a_service_that_tells_it(
-    compose: dict[str, Any],
-) -> None:
-    services = compose["services"]
-    for service in services.values():
-        for name, how in service.get("depends_on", {}).items():
-            assert how["condition"] != "service_healthy" or "healthcheck" in services[name]
-    assert services["kafka"]["healthcheck"]
-    assert services["neo4j"]["healthcheck"]
+def test_there_are_two_sinks() -> None:
+    assert services()["sink"]["deploy"]["replicas"] == 2
 
 
-def test_there_are_two_sinks_and_everything_is_published_on_loopback(
-    compose: dict[str, Any],
-) -> None:
-    assert compose["services"]["sink"]["deploy"]["replicas"] == 2
-    ports = [port for service in compose["services"].values() for port in service.get("ports", [])]
+def test_ports_are_published_on_loopback_only() -> None:
+    ports = [port for service in services().values() for port in service.get("ports", [])]
     assert ports
-    assert all(port.startswith("127.0.0.1:") for port in ports)
+    assert [port for port in ports if not str(port).startswith("127.0.0.1:")] == []
