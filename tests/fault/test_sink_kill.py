@@ -9,42 +9,15 @@ import pytest
 
 from connector.config import KafkaSettings
 from connector.demo.progress import LogTail
-from connector.demo.simulator.study import build_study
-from connector.interfaces import Message, TopicPartition
-from connector.kafka.event_log import KafkaEventLog, read_to_end
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
-from tests.builders import upsert
+from tests.fault.load import messages, publish_load
 from tests.oracle import assert_equal, fold
 from tests.programs import consumed_all, running, wait_until
 
 pytestmark = pytest.mark.servers
 RECORDS = 6000
 KILLS = 4
-
-
-def publish_load(kafka: KafkaSettings, study: str) -> None:
-    """Records of a simulated study, each in two versions, straight to the topic."""
-    from connector.cursor import Cursor
-
-    log = KafkaEventLog(kafka, study)
-    log.open()
-    rows = list(build_study(study, 100, RECORDS // 2, 1).table("records").rows())
-    for version in (1, 2):
-        for start in range(0, len(rows), 1000):
-            part = rows[start : start + 1000]
-            events = [
-                (upsert(row | {"recordStatus": f"v{version}"}, version), row["subjectId"])
-                for row in part
-            ]
-            log.publish(events, [], Cursor(study_key=study))
-
-
-def messages(kafka: KafkaSettings) -> list[Message]:
-    return [
-        Message(TopicPartition("t", raw.partition() or 0), 0, None, 0, raw.key(), raw.value())
-        for raw in read_to_end(kafka, kafka.events_topic)
-    ]
 
 
 def test_kill_9_in_the_middle_of_a_load_loses_nothing(
@@ -55,7 +28,7 @@ def test_kill_9_in_the_middle_of_a_load_loses_nothing(
     study: str,
     tmp_path: Path,
 ) -> None:
-    publish_load(kafka_settings, study)
+    publish_load(kafka_settings, study, RECORDS)
     variables = environment | topics | {
         "SINK_GROUP_ID": study, "SINK_BATCH_EVENTS_MAX": "250", "SINK_SESSION_TIMEOUT_SECONDS": "6"
     }  # fmt: skip
@@ -86,7 +59,7 @@ def test_sigterm_commits_what_is_applied_so_that_nothing_comes_again(
     study: str,
     tmp_path: Path,
 ) -> None:
-    publish_load(kafka_settings, study)
+    publish_load(kafka_settings, study, RECORDS)
     variables = environment | topics | {"SINK_GROUP_ID": study, "SINK_BATCH_EVENTS_MAX": "250"}
     total = 0
     for stop in range(3):

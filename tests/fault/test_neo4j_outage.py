@@ -1,0 +1,65 @@
+"""Neo4j is gone in the middle of a load: the sink waits, stays in its group, loses nothing."""
+
+import time
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from connector.config import KafkaSettings, Neo4jSettings
+from connector.demo.progress import LogTail
+from connector.demo.servers.local import LocalNeo4j
+from connector.demo.servers.processes import free_port
+from connector.kafka.event_log import read_to_end
+from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.reader import read_graph
+from tests.fault.load import messages, publish_load
+from tests.oracle import assert_equal, fold
+from tests.programs import consumed_all, running, wait_until
+
+pytestmark = pytest.mark.servers
+OUTAGE_SECONDS = 12
+
+
+def test_an_outage_of_neo4j_is_waited_out_and_dead_letters_nothing(
+    kafka_settings: KafkaSettings,
+    environment: dict[str, str],
+    topics: dict[str, str],
+    study: str,
+    tmp_path: Path,
+) -> None:
+    neo4j = LocalNeo4j(tmp_path / "neo4j", free_port(), "a-password-of-its-own")
+    settings = Neo4jSettings(
+        uri=f"bolt://127.0.0.1:{neo4j.port}", password=SecretStr(neo4j.password)
+    )
+    neo4j.start()
+    try:
+        neo4j.wait()
+        with Neo4jDatabase(settings) as database:
+            database.make_schema(database.missing_schema())
+        variables = environment | topics | neo4j.environment | {
+            "SINK_GROUP_ID": study, "SINK_BATCH_EVENTS_MAX": "250",
+            "SINK_SESSION_TIMEOUT_SECONDS": "6", "SINK_RETRY_WAIT_SECONDS_MAX": "2",
+        }  # fmt: skip
+        with running("sink", variables, tmp_path / "sink.log") as sink:
+            publish_load(kafka_settings, study, records=2000)
+            tail = LogTail(sink.log)
+            wait_until(lambda: tail.read().get("written", 0) > 0, 60, "a first batch")
+            assert neo4j.process is not None
+            neo4j.process.kill()
+            time.sleep(OUTAGE_SECONDS)
+            assert sink.poll() is None
+            neo4j.start()
+            neo4j.wait()
+            ready = time.monotonic()
+            written = tail.read()["written"]
+            wait_until(lambda: tail.read()["written"] > written, 10, "a write after the outage")
+            assert time.monotonic() - ready < 10
+            wait_until(consumed_all(kafka_settings, study), 60, "the rest")
+        with Neo4jDatabase(settings) as database:
+            assert_equal(fold(messages(kafka_settings)), read_graph(database, study))
+        assert list(read_to_end(kafka_settings, kafka_settings.dead_letter_topic)) == []
+        assert "partitions revoked" not in sink.log.read_text().partition("stopping")[0]
+    finally:
+        if neo4j.process is not None:
+            neo4j.process.stop()
