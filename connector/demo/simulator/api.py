@@ -18,7 +18,8 @@ from starlette.routing import Route
 from connector.demo.simulator import filters
 from connector.demo.simulator.faults import Faults, checked_shares
 from connector.demo.simulator.filters import FilterError
-from connector.demo.simulator.study import STUDY_FILTERS, Study, api_date
+from connector.demo.simulator.resources import STUDY_FILTERS
+from connector.demo.simulator.study import Study, api_date
 from connector.demo.simulator.tables import Query, Table
 from connector.demo.simulator.workload import Workload
 from connector.errors import FatalError

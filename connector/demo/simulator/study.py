@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from connector.demo.simulator.forms import FORM_BY_KEY, FORMS, Form
+from connector.demo.simulator.resources import FILTERS, IDS
 from connector.demo.simulator.tables import Table
 
 VISITS_PER_SUBJECT = 5
@@ -14,33 +15,6 @@ SUBJECTS_PER_SITE = 50
 _BEGIN = datetime(2024, 1, 8, 6, 0, tzinfo=UTC)
 _SITE_FORM_SHARE = 0.004
 _STATUSES = ("Incomplete", "Complete", "Verified", "Locked")
-
-# Documented filter attributes; what the documents leave open is refused, so that nothing here
-# works by luck. The SDK also sends studyKey everywhere.
-_FILTERS = {
-    "sites": "siteId siteName siteEnrollmentStatus dateCreated dateModified",
-    "subjects": "subjectId subjectStatus siteName deleted enrollmentStartDate",
-    "visits": "subjectKey visitDate deleted intervalId intervalName dateCreated dateModified",
-    "intervals": "intervalId intervalGroupName disabled dateCreated",
-    "forms": "formId formKey formName formType dateCreated dateModified",
-    "variables": "variableId variableType variableName dateCreated dateModified formId formKey"
-    " formName label",
-    "records": "intervalId formId formKey siteId recordId parentRecordId recordType recordStatus"
-    " subjectKey dateCreated dateModified",
-    "recordRevisions": "recordRevisionId recordId recordOid recordRevision dataRevision"
-    " recordStatus user reasonForChange dateCreated subjectKey",
-    "queries": "variable annotationType description dateCreated",
-    "codings": "siteId subjectId formId recordId revision variable value code codedBy reason"
-    " dictionaryName dictionaryVersion dateCoded",
-    "users": "",
-}
-_IDS = {
-    "sites": "siteId", "subjects": "subjectId", "visits": "visitId", "intervals": "intervalId",
-    "forms": "formId", "variables": "variableId", "records": "recordId",
-    "recordRevisions": "recordRevisionId", "queries": "annotationId", "codings": "recordId",
-    "users": "login",
-}  # fmt: skip
-STUDY_FILTERS = frozenset(["studyKey", "studyType", "studyName", "dateCreated", "dateModified"])
 
 
 def api_date(at: datetime) -> str:
@@ -138,8 +112,8 @@ def build_study(key: str, subjects: int, records: int, seed: int) -> Study:
         "studyType": "STUDY", **dates,
     }  # fmt: skip
     study = Study(key, rng, row)
-    for resource, filters in _FILTERS.items():
-        study.tables[resource] = Table(key, _IDS[resource], frozenset(filters.split()))
+    for resource, filters in FILTERS.items():
+        study.tables[resource] = Table(key, IDS[resource], frozenset(filters.split()))
     _add_users(study)
     _add_forms(study, dates)
     _add_intervals(study, dates)

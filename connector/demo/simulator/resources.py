@@ -1,0 +1,28 @@
+"""The API's resources: what identifies a row, and what the documents allow to filter by."""
+
+# Documented filter attributes; what the documents leave open is refused, so that nothing here
+# works by luck. The SDK also sends studyKey everywhere.
+FILTERS = {
+    "sites": "siteId siteName siteEnrollmentStatus dateCreated dateModified",
+    "subjects": "subjectId subjectStatus siteName deleted enrollmentStartDate",
+    "visits": "subjectKey visitDate deleted intervalId intervalName dateCreated dateModified",
+    "intervals": "intervalId intervalGroupName disabled dateCreated",
+    "forms": "formId formKey formName formType dateCreated dateModified",
+    "variables": "variableId variableType variableName dateCreated dateModified formId formKey"
+    " formName label",
+    "records": "intervalId formId formKey siteId recordId parentRecordId recordType recordStatus"
+    " subjectKey dateCreated dateModified",
+    "recordRevisions": "recordRevisionId recordId recordOid recordRevision dataRevision"
+    " recordStatus user reasonForChange dateCreated subjectKey",
+    "queries": "variable annotationType description dateCreated",
+    "codings": "siteId subjectId formId recordId revision variable value code codedBy reason"
+    " dictionaryName dictionaryVersion dateCoded",
+    "users": "",
+}
+IDS = {
+    "sites": "siteId", "subjects": "subjectId", "visits": "visitId", "intervals": "intervalId",
+    "forms": "formId", "variables": "variableId", "records": "recordId",
+    "recordRevisions": "recordRevisionId", "queries": "annotationId", "codings": "recordId",
+    "users": "login",
+}  # fmt: skip
+STUDY_FILTERS = frozenset(["studyKey", "studyType", "studyName", "dateCreated", "dateModified"])
