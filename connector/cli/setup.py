@@ -21,7 +21,9 @@ def run(settings: Settings, *, check: bool) -> None:
 
 def _topics(settings: Settings, console: Console, *, check: bool) -> int:
     wrong = 0
-    for state in Topics(settings.kafka).ensure(make=not check):
+    topics = Topics(settings.kafka)
+    topics.check()
+    for state in topics.ensure(make=not check):
         if state.made:
             console.print(f"topic {state.name}: made")
         elif state.missing:

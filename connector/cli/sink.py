@@ -19,8 +19,10 @@ def run(settings: Settings) -> None:
         FatalError: a server cannot be reached or refuses, topics or constraints are missing.
     """
     logs.configure(settings.log)
+    topics = Topics(settings.kafka)
+    topics.check()
     for topic in (settings.kafka.events_topic, settings.kafka.dead_letter_topic):
-        Topics(settings.kafka).partitions(topic)
+        topics.partitions(topic)
     with Neo4jDatabase(settings.neo4j) as database:
         database.require_constraints()
         stop = stop_on_signals()

@@ -30,8 +30,10 @@ def run(settings: Settings) -> None:
     studies = settings.source.studies
     if not studies:
         raise FatalError("SOURCE_STUDIES is empty: give the keys of the studies to read")
-    for topic in (settings.kafka.events_topic, settings.kafka.cursors_topic):
-        Topics(settings.kafka).partitions(topic)
+    kafka, topics = settings.kafka, Topics(settings.kafka)
+    topics.check()
+    for topic in (kafka.events_topic, kafka.cursors_topic, kafka.dead_letter_topic):
+        topics.partitions(topic)
     stop = stop_on_signals()
     reader = ImednetReader(settings.imednet)
     tasks = [_task(settings, study, reader) for study in studies]
@@ -77,6 +79,10 @@ def _work(task: SourceTask, stop: threading.Event, failures: list[ConnectorError
     except ConnectorError as error:
         log.error("study stopped", reason=str(error))  # noqa: TRY400 - no traceback: no values
         failures.append(error)
+    except Exception as error:
+        # A defect: the process must not look healthy when the others have ended.
+        log.exception("study stopped by a defect")
+        failures.append(FatalError(f"internal error: {type(error).__name__}"))
 
 
 def _sum(tasks: list[SourceTask]) -> dict[str, int]:

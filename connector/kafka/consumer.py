@@ -35,6 +35,7 @@ _NOT_COMMITTED = {  # a rebalance is under way: whoever owns the partition reads
     KafkaError._NO_OFFSET,
     KafkaError.STALE_MEMBER_EPOCH,
 }
+_COMMITTED_TRIES = 3
 _GAP = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 
 
@@ -58,9 +59,9 @@ class KafkaEventConsumer:
 
     def poll(self, max_messages: int, timeout_seconds: float) -> Polled:
         """Wait for the first message only, then take what is already here."""
-        raw = self._consumer.consume(1, timeout_seconds)
+        raw = self._consume(1, timeout_seconds)
         if raw and max_messages > 1:
-            raw += self._consumer.consume(max_messages - 1, 0)
+            raw += self._consume(max_messages - 1, 0)
         messages: list[Message] = []
         ends: dict[TopicPartition, Position] = {}
         for item in raw:
@@ -86,7 +87,7 @@ class KafkaEventConsumer:
         self._paused = True
         self._consumer.pause(_raw_partitions(self._owned))
         try:
-            for item in self._consumer.consume(1, seconds):
+            for item in self._consume(1, seconds):
                 error = item.error()
                 if error is None:  # cannot be: every partition is paused
                     raise FatalError("a paused partition delivered a message")
@@ -113,11 +114,13 @@ class KafkaEventConsumer:
         if not offsets:
             return
         try:
-            self._consumer.commit(offsets=offsets, asynchronous=False)
+            answer = self._consumer.commit(offsets=offsets, asynchronous=False)
+            errors = [each.error for each in answer or [] if each.error is not None]
         except KafkaException as exception:
-            error = error_of(exception)
+            errors = [error_of(exception)]
+        for error in errors:
             if error.code() not in _NOT_COMMITTED:
-                raise translate(error, "committing offsets") from exception
+                raise translate(error, "committing offsets")
             log.info("offsets not committed during a rebalance", error=error.name())
 
     def close(self) -> None:
@@ -128,12 +131,16 @@ class KafkaEventConsumer:
         if closing.is_alive():
             log.warning("the group was not left in time", seconds=self._close_timeout)
 
+    def _consume(self, most: int, timeout_seconds: float) -> list[RawMessage]:
+        try:
+            return self._consumer.consume(most, timeout_seconds)
+        except KafkaException as exception:
+            raise translate(error_of(exception), "consuming") from exception
+
     def _on_assign(self, consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
         """Begin where the group committed; at the beginning where it never has."""
-        committed = consumer.committed(partitions, timeout=self._request_timeout)
+        committed = self._committed(consumer, partitions)
         for partition in committed:
-            if partition.error is not None:
-                raise translate(partition.error, "reading committed offsets")
             if partition.offset == OFFSET_INVALID:
                 partition.offset = OFFSET_BEGINNING
         consumer.incremental_assign(committed)
@@ -141,6 +148,24 @@ class KafkaEventConsumer:
             consumer.pause(partitions)
         self._owned.update(_partition(partition) for partition in partitions)
         log.info("partitions assigned", partitions=[p.partition for p in partitions])
+
+    def _committed(
+        self, consumer: Consumer, partitions: list[RawTopicPartition]
+    ) -> list[RawTopicPartition]:
+        """Where the group is. To guess would be to lose or to jump: rather the program ends.
+
+        Raises:
+            FatalError: the coordinator does not say, also not when asked again.
+        """
+        for _ in range(_COMMITTED_TRIES):
+            try:
+                answer = consumer.committed(partitions, timeout=self._request_timeout)
+            except KafkaException as exception:
+                log.warning("committed offsets unknown", error=error_of(exception).name())
+                continue
+            if all(each.error is None for each in answer):
+                return answer
+        raise FatalError("the group's committed offsets cannot be read: start again")
 
     def _on_revoke(self, consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
         """Called within `poll`, so nothing is in flight: what was applied was committed."""

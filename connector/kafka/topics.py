@@ -6,7 +6,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from connector.config import KafkaSettings
-from connector.errors import FatalError
+from connector.errors import FatalError, RetryableError
 from connector.kafka.failures import error_of, translate
 from connector.kafka.settings import admin
 
@@ -49,18 +49,22 @@ class Topics:
         self._admin = AdminClient(admin(settings))
 
     def check(self) -> None:
-        """Prove that a broker answers.
+        """Prove at the start of a program that a broker answers.
 
         Raises:
-            FatalError: none does.
+            FatalError: none does: a wrong address is more likely than an outage.
         """
-        self._existing()
+        try:
+            self._existing()
+        except RetryableError as error:
+            raise FatalError(str(error)) from error
 
     def partitions(self, topic: str) -> int:
         """How many partitions the topic has.
 
         Raises:
-            FatalError: the brokers cannot be reached, or there is no such topic.
+            FatalError: there is no such topic.
+            RetryableError: no broker answers.
         """
         found = self._existing()
         if topic not in found:
@@ -71,7 +75,8 @@ class Topics:
         """Make what is missing (unless only checking) and say how the topics differ.
 
         Raises:
-            FatalError: the brokers cannot be reached or refuse.
+            FatalError: the brokers refuse.
+            RetryableError: no broker answers.
         """
         found = self._existing()
         wanted = specs(self._settings)
@@ -89,7 +94,7 @@ class Topics:
         try:
             metadata = self._admin.list_topics(timeout=self._settings.connect_timeout_seconds)
         except KafkaException as exception:
-            raise FatalError(
+            raise RetryableError(
                 f"no Kafka broker answers at {self._settings.bootstrap_servers}"
                 f" ({error_of(exception).name()}): check KAFKA_BOOTSTRAP_SERVERS"
             ) from exception

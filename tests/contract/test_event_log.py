@@ -7,7 +7,8 @@ import pytest
 
 from connector.config import KafkaSettings
 from connector.cursor import Cursor, Place
-from connector.errors import FatalError
+from connector.demo.servers.processes import free_port
+from connector.errors import FatalError, RetryableError
 from connector.events import Identity, Known
 from connector.interfaces import EventLog, InvalidRow
 from connector.kafka.event_log import KafkaEventLog, read_to_end
@@ -60,6 +61,12 @@ def test_studies_do_not_see_each_others_cursors_or_states(logs: Open, study: str
     one.publish([(upsert(record_row(1, studyKey=study)), 11)], [], Cursor(study_key=study))
     assert logs(study + "x").open() is None
     assert list(other.replay()) == []
+
+
+def test_an_outage_of_the_brokers_is_one_to_wait_for(study: str) -> None:
+    nobody = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}", connect_timeout_seconds=1)
+    with pytest.raises(RetryableError, match="no Kafka broker answers"):
+        KafkaEventLog(nobody, study).open()
 
 
 @pytest.mark.servers

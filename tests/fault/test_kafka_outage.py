@@ -1,0 +1,72 @@
+"""The broker is killed during live edits: source and sink wait, and nothing is lost or repeated."""
+
+import time
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from connector.config import ImednetSettings, KafkaSettings, Neo4jSettings
+from connector.demo.compare import compare
+from connector.demo.servers.local import LocalKafka
+from connector.demo.servers.processes import free_port
+from connector.demo.simulator.api import API_KEY, SECURITY_KEY, Simulation
+from connector.demo.simulator.server import serving
+from connector.demo.simulator.study import build_study
+from connector.kafka.event_log import read_to_end
+from connector.kafka.topics import Topics
+from connector.neo4j.database import Neo4jDatabase
+from tests.programs import consumed_all, passes, running, source_environment, wait_until
+
+pytestmark = pytest.mark.servers
+OUTAGE_SECONDS = 8
+
+
+def test_an_outage_of_kafka_is_waited_out_by_source_and_sink(
+    environment: dict[str, str],
+    database: Neo4jDatabase,
+    neo4j_settings: Neo4jSettings,
+    study: str,
+    tmp_path: Path,
+) -> None:
+    assert database
+    broker = LocalKafka(tmp_path / "kafka", free_port())
+    kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{broker.port}")
+    simulation = Simulation({study: build_study(study, 10, 200, 5)}, edits_per_second=30)
+    broker.start()
+    try:
+        broker.wait()
+        Topics(kafka).ensure(make=True)
+        with serving(simulation) as api:
+            variables = environment | broker.environment | source_environment(api, study, tmp_path)
+            variables |= {
+                "SINK_GROUP_ID": study, "SOURCE_RETRY_WAIT_SECONDS_MAX": "2",
+                "KAFKA_CONNECT_TIMEOUT_SECONDS": "3", "KAFKA_REQUEST_TIMEOUT_SECONDS": "5",
+            }  # fmt: skip
+            with (
+                running("source", variables, tmp_path / "source.log") as source,
+                running("sink", variables, tmp_path / "sink.log") as sink,
+            ):
+                done = passes(source.log)
+                wait_until(lambda: done() >= 2, 60, "two passes before the outage")
+                assert broker.process is not None
+                broker.process.kill()
+                time.sleep(OUTAGE_SECONDS)
+                assert (source.poll(), sink.poll()) == (None, None)
+                broker.start()
+                broker.wait()
+                simulation.edits_per_second = 0
+                wanted = done() + 4
+                wait_until(lambda: done() >= wanted, 120, "passes after the outage")
+                wait_until(consumed_all(kafka, study), 60, "the group's lag is 0")
+            imednet = ImednetSettings(
+                base_url=api, api_key=SecretStr(API_KEY), security_key=SecretStr(SECURITY_KEY)
+            )
+            result = compare(imednet, neo4j_settings, study)
+        assert result.different == 0, result.examples
+        events = list(read_to_end(kafka, kafka.events_topic))
+        states = [(event.key(), dict(event.headers() or [])["version"]) for event in events]
+        assert len(states) == len(set(states))
+    finally:
+        if broker.process is not None:
+            broker.process.stop()
