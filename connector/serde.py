@@ -112,6 +112,8 @@ def decode(
 
 
 def _tombstone(identity: Identity, version: int) -> RecordEvent:
+    if not 0 <= version <= VERSION_MAX:  # no header, and a message without a timestamp
+        raise InvalidEventError("tombstone without version or timestamp", reason="version")
     return RecordEvent(
         entity=identity.entity,
         op=Op.DELETE,

@@ -2,6 +2,7 @@
 
 import re
 import threading
+import traceback
 
 import structlog
 
@@ -79,9 +80,12 @@ def _work(task: SourceTask, stop: threading.Event, failures: list[ConnectorError
     except ConnectorError as error:
         log.error("study stopped", reason=str(error))  # noqa: TRY400 - no traceback: no values
         failures.append(error)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         # A defect: the process must not look healthy when the others have ended.
-        log.exception("study stopped by a defect")
+        # Names and places only: texts and locals of an exception may hold record content.
+        frames = traceback.extract_tb(error.__traceback__)
+        where = [f"{frame.name}:{frame.lineno}" for frame in frames]
+        log.error("study stopped by a defect", error=type(error).__name__, where=where)  # noqa: TRY400
         failures.append(FatalError(f"internal error: {type(error).__name__}"))
 
 

@@ -47,6 +47,7 @@ class KafkaEventConsumer:
         self._close_timeout = sink.close_timeout_seconds
         self._owned: set[TopicPartition] = set()
         self._paused = False
+        self._held: list[RetryableError] = []
         self._consumer = Consumer(
             group_consumer(kafka, sink), logger=logging.getLogger("confluent_kafka")
         )
@@ -58,7 +59,13 @@ class KafkaEventConsumer:
         )
 
     def poll(self, max_messages: int, timeout_seconds: float) -> Polled:
-        """Wait for the first message only, then take what is already here."""
+        """Wait for the first message only, then take what is already here.
+
+        An error that passes never hides messages that came with it: the client's position is past
+        them already, so they are handed over first, and the error is raised by the next call.
+        """
+        if self._held:
+            raise self._held.pop()
         raw = self._consume(1, timeout_seconds)
         if raw and max_messages > 1:
             raw += self._consume(max_messages - 1, 0)
@@ -71,12 +78,21 @@ class KafkaEventConsumer:
             elif error.code() == KafkaError._PARTITION_EOF:
                 ends[_partition(item)] = Position(item.offset() or 0, None)
             else:
-                _raise_unless_passing(item, error)
+                self._hold(item, error)
         # A callback may have taken a partition away after its messages were fetched.
-        return Polled(
+        polled = Polled(
             [message for message in messages if message.partition in self._owned],
             {partition: at for partition, at in ends.items() if partition in self._owned},
         )
+        if self._held and not polled.messages and not polled.ends:
+            raise self._held.pop()
+        return polled
+
+    def _hold(self, item: RawMessage, error: KafkaError) -> None:
+        try:
+            _raise_unless_passing(item, error)
+        except RetryableError as passing:
+            self._held = [passing]
 
     def owns(self, partition: TopicPartition) -> bool:
         """Whether the partition is assigned to this member now."""
@@ -135,7 +151,8 @@ class KafkaEventConsumer:
         try:
             return self._consumer.consume(most, timeout_seconds)
         except KafkaException as exception:
-            raise translate(error_of(exception), "consuming") from exception
+            # The client drops what this call had fetched: only a new start reads it again.
+            raise FatalError(f"consuming: {error_of(exception).name()}: start again") from exception
 
     def _on_assign(self, consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
         """Begin where the group committed; at the beginning where it never has."""

@@ -74,13 +74,7 @@ class KafkaEventLog:
             for event, subject_id in events:
                 self._produce_event(producer, event, subject_id)
             for row in invalid:
-                _produce(
-                    producer,
-                    self._settings.dead_letter_topic,
-                    row.entity.encode(),
-                    row.raw,
-                    invalid_row_headers(row),
-                )
+                self._produce_invalid(producer, row)
             _produce(
                 producer,
                 self._settings.cursors_topic,
@@ -107,6 +101,16 @@ class KafkaEventLog:
                     )
             except InvalidEventError:
                 continue
+
+    def _produce_invalid(self, producer: Producer, row: InvalidRow) -> None:
+        topic, headers = self._settings.dead_letter_topic, invalid_row_headers(row)
+        try:
+            _produce(producer, topic, row.entity.encode(), row.raw, headers)
+        except KafkaException as exception:
+            if error_of(exception).code() != KafkaError.MSG_SIZE_TOO_LARGE:
+                raise
+            headers.append(("imednet.value.bytes", str(len(row.raw)).encode()))
+            _produce(producer, topic, row.entity.encode(), None, headers)
 
     def _produce_event(
         self, producer: Producer, event: RecordEvent, subject_id: int | None

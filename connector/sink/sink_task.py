@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import structlog
 
 from connector.errors import BatchTooLargeError, InvalidEventError, RetryableError
+from connector.events import Identity
 from connector.interfaces import (
     Clock,
     DeadLetter,
     DeadLetterQueue,
     EventConsumer,
     GraphWriter,
+    Message,
     Polled,
 )
 from connector.retry import Backoff
@@ -96,24 +98,45 @@ class SinkTask:
 
     def _apply(self, polled: Polled) -> None:
         """On return the graph or the dead letter queue has acknowledged every message."""
-        decoded = decode_all(polled.messages, self._ports.clock.now_ms())
-        versions = {who: each.change.version for who, each in decoded.newest.items()}
-        newer = self._ports.writer.newer(versions) if versions else set()
-        candidates = [each for who, each in decoded.newest.items() if who in newer]
-        letters = decoded.letters + self._write(candidates)
+        before = self.progress.written
+        letters = self._apply_messages(polled.messages)
         if letters:
             self._ports.dead_letters.publish(letters)
-            for letter in letters:
-                log.warning(
-                    "dead letter",
-                    reason=letter.reason,
-                    offset=letter.message.offset,
-                    partition=letter.message.partition.partition,
-                )
-        written = len(candidates) - (len(letters) - len(decoded.letters))
-        self.progress.written += written
+        for letter in letters:
+            log.warning(
+                "dead letter",
+                reason=letter.reason,
+                offset=letter.message.offset,
+                partition=letter.message.partition.partition,
+            )
+        written = self.progress.written - before
         self.progress.dead_letters += len(letters)
         self.progress.unchanged += len(polled.messages) - written - len(letters)
+
+    def _apply_messages(self, messages: Sequence[Message]) -> list[DeadLetter]:
+        """Write the newest valid state of each entity; what is invalid comes back as letters."""
+        decoded = decode_all(messages, self._ports.clock.now_ms())
+        newer = self._newer({who: each.change.version for who, each in decoded.newest.items()})
+        candidates = [each for who, each in decoded.newest.items() if who in newer]
+        refused = self._write(candidates)
+        self.progress.written += len(candidates) - len(refused)
+        letters = decoded.letters + refused
+        # An older state that a refused one had superseded is its entity's newest valid one now.
+        keys = {letter.message.key for letter in refused}
+        done = {(letter.message.partition, letter.message.offset) for letter in letters}
+        older = [
+            each
+            for each in messages
+            if each.key in keys and (each.partition, each.offset) not in done
+        ]
+        return letters + (self._apply_messages(older) if older else [])
+
+    def _newer(self, versions: dict[Identity, int]) -> set[Identity]:
+        """What must be written; everything where the probe is too much for the database."""
+        try:
+            return self._ports.writer.newer(versions) if versions else set()
+        except (BatchTooLargeError, InvalidEventError):
+            return set(versions)  # the write is guarded, and can be halved
 
     def _write(self, candidates: Sequence[Candidate]) -> list[DeadLetter]:
         """Write in one transaction; in halves where it is too large or holds invalid data."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from connector.cursor import Cursor
-from connector.errors import FatalError
+from connector.errors import FatalError, RetryableError
 from connector.events import EntityId, Identity, Known
 from connector.interfaces import InvalidRow, Vanished
 
@@ -58,7 +58,7 @@ class SqliteKnownStore:
         # Losing the last transactions at a power cut is harmless: `matches` then says so.
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = OFF")
+        db.execute("PRAGMA synchronous = NORMAL")
         if db.execute("PRAGMA user_version").fetchone()[0] not in (0, _LAYOUT):
             raise sqlite3.DatabaseError("another layout")
         db.executescript(_SCHEMA)
@@ -100,13 +100,20 @@ class SqliteKnownStore:
     @contextmanager
     def update(self) -> Iterator["_Update"]:
         """See `connector.interfaces.KnownStore`."""
-        self._db.execute("BEGIN")
         try:
+            self._db.execute("BEGIN")
             yield _Update(self._db)
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            self._roll_back()
+            raise RetryableError(f"the known-state cache cannot be written: {error}") from error
         except BaseException:
-            self._db.execute("ROLLBACK")
+            self._roll_back()
             raise
-        self._db.execute("COMMIT")
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
 
 
 class _Update:

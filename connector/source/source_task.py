@@ -19,6 +19,8 @@ from connector.source.window import Mode, Pace, Track
 
 log = structlog.stdlib.get_logger("connector.source")
 
+_CLOCK_SKEW_MS_MAX = 3_600_000
+
 
 @dataclass(slots=True)
 class SourceProgress:
@@ -100,11 +102,12 @@ class SourceTask:
             return max(0.0, (due_ms - now_ms) / 1000)
         place = cursor.place(track.name)
         request = window.next_request(track, cursor, self._pace)
+        self._previous = track.name  # also when it fails: the others take their turn
         page = self._ports.reader.read(request)
+        _check_clock(page.server_ms, now_ms)
         window.check_page(track, request, place, page)
         after = window.advance(track, place, page, self._pace, now_ms)
         self._publish(track, page, cursor, cursor.moved(track.name, after))
-        self._previous = track.name
         if window.ends_pass(place, after):
             self._passes[track.name] += 1
             self.progress.passes = min(self._passes.values())
@@ -164,3 +167,11 @@ class SourceTask:
             self._ports.known.rebuild(self._ports.event_log.replay(), cursor)
             self._log.info("known states read from the topic", sequence=cursor.sequence)
         return cursor
+
+
+def _check_clock(server_ms: int, now_ms: int) -> None:
+    """Versions come from the server's clock: one wrong answer would poison entities for good."""
+    if abs(server_ms - now_ms) > _CLOCK_SKEW_MS_MAX:
+        raise RetryableError(
+            "the API's clock and this machine's differ by more than an hour: set the wrong one"
+        )

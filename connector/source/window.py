@@ -66,7 +66,7 @@ TRACKS: tuple[Track, ...] = tuple(
 )
 
 
-def due_ms(track: Track, cursor: Cursor, pace: Pace) -> int | None:
+def due_ms(track: Track, cursor: Cursor, pace: Pace, now_ms: int) -> int | None:
     """When (this machine's clock) the track's next page is wanted; None: not before the snapshot.
 
     A window waits for the snapshot of its kind, whose start is where the first window begins.
@@ -80,7 +80,9 @@ def due_ms(track: Track, cursor: Cursor, pace: Pace) -> int | None:
         interval = pace.poll_interval
     else:
         interval = pace.sweep_interval if track.is_keyset else pace.list_interval
-    return 0 if place.finished_ms is None else place.finished_ms + round(interval * 1000)
+    if place.finished_ms is None or place.finished_ms > now_ms:
+        return 0  # a finish in the future was written under a clock that was ahead
+    return place.finished_ms + round(interval * 1000)
 
 
 def next_track(cursor: Cursor, pace: Pace, now_ms: int, previous: str) -> tuple[Track | None, int]:
@@ -89,7 +91,9 @@ def next_track(cursor: Cursor, pace: Pace, now_ms: int, previous: str) -> tuple[
     Before everything is known once, kinds go in order, parents first; later due tracks take
     turns, so that a long sweep does not hold up the windows.
     """
-    due = [(at, track) for track in TRACKS if (at := due_ms(track, cursor, pace)) is not None]
+    due = [
+        (at, track) for track in TRACKS if (at := due_ms(track, cursor, pace, now_ms)) is not None
+    ]
     ready = [track for at, track in due if at <= now_ms]
     if not ready:
         return None, min(at for at, _ in due)

@@ -133,3 +133,12 @@ def test_the_topics_fold_is_the_apis_state_and_each_state_is_published_once(seed
         versions = [version for version, _ in ordered]
         assert len(set(versions)) == len(versions), f"SEED={seed}: a version twice"
         assert all(one[1] != next_[1] for one, next_ in pairwise(ordered)), f"SEED={seed}: repeated"
+
+
+def test_a_clock_that_is_far_off_moves_nothing() -> None:
+    """Versions come from the server's clock: one wrong answer would poison entities for good."""
+    world = World(1)
+    world.server.advance(7200)
+    with pytest.raises(RetryableError, match="clock"):
+        world.task.step()
+    assert world.topic.messages() == []

@@ -130,3 +130,8 @@ def test_content_hash_ignores_the_order_of_fields_and_sees_every_value() -> None
 def test_an_integer_that_json_writers_cannot_keep_is_invalid() -> None:
     with pytest.raises(InvalidEventError):
         content_hash({"a": 2**70})
+
+
+def test_a_tombstone_without_version_and_timestamp_is_invalid() -> None:
+    with pytest.raises(InvalidEventError):
+        decode(b"S1/record/7", None, [], timestamp_ms=-1, now_ms=NOW)

@@ -1,9 +1,10 @@
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from connector.errors import BatchTooLargeError, FatalError, InvalidEventError, RetryableError
+from connector.events import Identity
 from connector.graph import NodeChange
 from connector.interfaces import Polled, Position, TopicPartition
 from connector.retry import Backoff
@@ -169,3 +170,36 @@ def test_a_stop_during_an_outage_commits_nothing_that_is_not_applied() -> None:
     sink.consumer.wait_paused = stop  # type: ignore[method-assign]
     sink.run()
     assert sink.committed == {}
+
+
+def test_a_probe_that_is_too_much_for_the_database_is_replaced_by_the_guarded_write() -> None:
+    sink = Sink(topic_of(4))
+
+    def too_much(versions: Mapping[Identity, int]) -> set[Identity]:
+        raise BatchTooLargeError(f"memory, {len(versions)} rows")
+
+    sink.graph.newer = too_much  # type: ignore[method-assign]
+    sink.run()
+    assert sink.committed[P0].offset == 4
+    assert_equal(fold(sink.topic.messages()), sink.graph.state("S1"))
+
+
+def test_an_older_state_is_written_when_the_newest_of_its_batch_is_refused() -> None:
+    topic = InMemoryTopic(1)
+    for version in (1, 2, 3):
+        topic.append_event(upsert(record_row(1, recordStatus=f"v{version}"), version))
+    topic.append(0, b"S1/record/1", b"not json")
+    sink = Sink(topic)
+    write = sink.graph.write
+
+    def refuse_three(changes: Sequence[NodeChange]) -> None:
+        if any(change.version == 3 for change in changes):
+            raise InvalidEventError("refused", reason="TypeError")
+        write(changes)
+
+    sink.graph.write = refuse_three  # type: ignore[method-assign]
+    sink.run()
+    assert sorted(letter.message.offset for letter in sink.letters.letters) == [2, 3]
+    (record,) = [node for key, node in sink.graph.graph.nodes.items() if key.label == "Record"]
+    assert record["_version"] == 2
+    assert sink.committed[P0].offset == 4

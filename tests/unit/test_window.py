@@ -115,3 +115,11 @@ def test_nothing_is_due_between_intervals_and_the_next_due_time_is_told() -> Non
     places = {f"{name}.{mode.value}": done for name in ENTITIES for mode in Mode}
     track, due = next_track(Cursor(study_key="S1", places=places), PACE, 2000, "")
     assert (track, due) == (None, 11_000)
+
+
+def test_a_finish_in_the_future_is_due_at_once() -> None:
+    """The cursor was written under a clock that was ahead: waiting for it would be silence."""
+    done = Place(watermark_ms=0, passes=1, finished_ms=86_400_000)
+    places = {f"{name}.{mode.value}": done for name in ENTITIES for mode in Mode}
+    track, _ = next_track(Cursor(study_key="S1", places=places), PACE, 2000, "")
+    assert track is not None

@@ -1,0 +1,40 @@
+"""What the client hands over is never dropped: its position is past it already."""
+
+import pytest
+from confluent_kafka import KafkaError
+from confluent_kafka import Message as RawMessage
+
+from connector.config import KafkaSettings, SinkSettings
+from connector.demo.servers.processes import free_port
+from connector.errors import RetryableError
+from connector.interfaces import TopicPartition
+from connector.kafka.consumer import KafkaEventConsumer
+
+AT = TopicPartition("imednet.events", 0)
+
+
+def raw(offset: int, error: KafkaError | None = None) -> RawMessage:
+    return RawMessage(
+        topic=AT.topic, partition=0, offset=offset, key=b"k", value=b"v", error=error,
+        timestamp=(1, 0), headers=[],
+    )  # fmt: skip
+
+
+def test_an_error_among_messages_is_raised_after_them() -> None:
+    kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}")
+    consumer = KafkaEventConsumer(kafka, SinkSettings(close_timeout_seconds=1))
+    consumer._owned = {AT}
+    error = KafkaError(KafkaError.COORDINATOR_NOT_AVAILABLE)
+    queue = [raw(10), raw(11), raw(0, error), raw(12)]
+
+    def consume(most: int, timeout_seconds: float) -> list[RawMessage]:
+        del timeout_seconds
+        taken, queue[:] = queue[:most], queue[most:]
+        return taken
+
+    consumer._consume = consume  # type: ignore[method-assign]
+    assert [message.offset for message in consumer.poll(3, 0).messages] == [10, 11]
+    with pytest.raises(RetryableError):
+        consumer.poll(3, 0)
+    assert [message.offset for message in consumer.poll(3, 0).messages] == [12]
+    consumer.close()

@@ -1,0 +1,33 @@
+import pytest
+
+from connector.entities import ENTITIES
+from connector.errors import RetryableError
+from connector.events import Origin
+from connector.imednet.reader import parse_page
+from connector.interfaces import PageRequest
+from connector.source.changes import Sighting, detect
+
+REQUEST = PageRequest("S1", "records", None, "recordId,asc", 500, 0)
+HEAD = b'{"metadata":{"timestamp":"2024-11-04 16:03:19"},"pagination":{"currentPage":0,"totalElements":2},'
+ROW = (
+    b'{"studyKey":"S1","recordId":%d,"dateModified":"2024-11-04 16:03:19","recordData":{"A":"%s"}}'
+)
+
+
+def test_half_of_a_surrogate_pair_costs_its_own_row_only() -> None:
+    body = HEAD + b'"data":[' + ROW % (1, rb"cut \ud83d") + b"," + ROW % (2, b"whole") + b"]}"
+    page = parse_page(200, body, REQUEST)
+    found = detect(ENTITIES["record"], page.rows, {}, Sighting("S1", page.server_ms, Origin.POLL))
+    assert [event.id for event, _ in found.events] == [2]
+    assert len(found.invalid) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", HEAD + b'"data":[', HEAD + b'"data":null}', HEAD + b'"data":{}}', b"[]", b"{}",
+     HEAD + b'"data":[NaN]}', HEAD.replace(b"2,", b'"2",').replace(b":2}", b':"2"}') + b'"data":[]}',
+     HEAD.replace(b'"currentPage":0', b'"currentPage":3') + b'"data":[]}'],
+)  # fmt: skip
+def test_an_answer_that_is_not_the_page_moves_nothing(body: bytes) -> None:
+    with pytest.raises(RetryableError):
+        parse_page(200, body, REQUEST)
