@@ -29,14 +29,12 @@ class Section(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True, frozen=True)
 
     name: ClassVar[str]
-    does: ClassVar[str]
 
 
 class ImednetSettings(Section):
     """Access to the iMednet API."""
 
     name = "imednet"
-    does = "the iMednet API"
 
     base_url: str = Field(
         "https://edc.prod.imednetapi.com", description="Address of the API, without /api."
@@ -59,7 +57,6 @@ class KafkaSettings(Section):
     """The Kafka cluster and the three topics."""
 
     name = "kafka"
-    does = "the Kafka cluster and its topics"
 
     bootstrap_servers: str = Field("localhost:9092", description="host:port, comma-separated.")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
@@ -88,7 +85,6 @@ class Neo4jSettings(Section):
     """The graph database."""
 
     name = "neo4j"
-    does = "the graph database"
 
     uri: str = Field("bolt://localhost:7687", description="bolt, bolt+s, neo4j or neo4j+s.")
     username: str = Field("neo4j", description="Database user.")
@@ -113,7 +109,6 @@ class SourceSettings(Section):
     """What the source reads, and how often."""
 
     name = "source"
-    does = "the source"
 
     studies: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Study keys, comma-separated."
@@ -159,7 +154,6 @@ class SinkSettings(Section):
     """How the sink consumes and writes."""
 
     name = "sink"
-    does = "the sink"
 
     group_id: str = Field("imednet-sink", min_length=1, description="Consumer group.")
     batch_events_max: int = Field(1000, ge=1, le=100_000, description="Events a transaction.")
@@ -179,7 +173,6 @@ class LogSettings(Section):
     """What is logged, on stderr."""
 
     name = "log"
-    does = "logging"
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
     format: Literal["auto", "json", "console"] = Field(

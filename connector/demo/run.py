@@ -20,6 +20,7 @@ from connector.demo.progress import LogTail, Progress
 from connector.demo.servers.local import local_servers, remove_data
 from connector.demo.servers.processes import Child, free_port
 from connector.demo.simulator.api import API_KEY, SECURITY_KEY
+from connector.entities import ENTITIES
 from connector.errors import FatalError, RetryableError
 from connector.kafka.lag import GroupLag
 from connector.neo4j.database import Neo4jDatabase
@@ -59,7 +60,6 @@ class Programs:
             FatalError: one has ended; with its last words.
         """
         for child in (self.simulator, self.source, *self.sinks):
-            child.wait_until(lambda: True, 1)
             if child.poll() is not None:
                 child.wait_until(lambda: False, 0)
 
@@ -229,10 +229,7 @@ def _report(
     for line in comparison.examples:
         console.print(f"  {line}", markup=False)
     total = progress.history[-1]
-    initial = sum(
-        count for name, count in comparison.expected.items() if name[0] != name[0].lower()
-        and not name.isupper()
-    )  # fmt: skip
+    initial = sum(comparison.expected[entity.label] for entity in ENTITIES.values())
     say = partial(console.print, soft_wrap=True)
     say(
         f"compared {comparison.properties:,} properties; {comparison.deleted} deleted entities"

@@ -11,7 +11,6 @@ from neo4j.exceptions import (
     ConfigurationError,
     DriverError,
     Neo4jError,
-    ServiceUnavailable,
     TransientError,
 )
 
@@ -86,6 +85,3 @@ def _server_error(error: Neo4jError, text: str) -> ConnectorError:
     if isinstance(error, AuthError | ClientError):
         return FatalError(f"{text}: the database refuses the statement")
     return RetryableError(text)
-
-
-UNREACHABLE = (ServiceUnavailable, OSError)

@@ -84,7 +84,7 @@ class SinkTask:
                 if not applied:
                     self._apply(polled)
                     applied = True
-                # Read once more from `next_positions`, never from the client: the one commit.
+                # The only place where offsets advance: all before them is acknowledged.
                 self._ports.consumer.commit(next_positions(polled))
             except RetryableError as error:
                 self._pause(error, stop)
