@@ -7,6 +7,7 @@ order in which events of different entities arrive.
 
 import math
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
 import orjson
@@ -85,34 +86,53 @@ def _target(study_key: str, reference: Reference, data: dict[str, Any]) -> Ident
 
 
 def _properties(entity: Entity, data: dict[str, Any]) -> dict[str, PropertyValue]:
-    own = {snake_case(field): value for field, value in data.items() if field != VARIABLES_FIELD}
-    taken = own.keys() | {snake_case(field) for field in entity.fields}
+    own = {_field_property(entity.name, field): value for field, value in data.items()}
     variables = data.get(VARIABLES_FIELD)
     if variables is None:
         variables = {}
     if not isinstance(variables, dict):
         raise InvalidEventError("recordData is not an object", reason="record_data")
-    named = {variable_property(name, taken): value for name, value in variables.items()}
+    own.pop(_field_property(entity.name, VARIABLES_FIELD), None)
+    named = {
+        (VARIABLE_PREFIX + name if name in own else variable_property(entity.name, name)): value
+        for name, value in variables.items()
+    }
     return {
-        _checked_name(name): _storable(value)
-        for name, value in (named | _unreserved(own)).items()
+        # Nearly all values are text, which needs no look.
+        name: value if type(value) is str else _storable(value)
+        for name, value in (named | own).items()
         if value is not None
     }
 
 
-def _unreserved(own: dict[str, Any]) -> dict[str, Any]:
-    """An unknown API field that has a reserved name gets the prefix like a variable."""
-    return {
-        (VARIABLE_PREFIX + name if name.startswith(_TAKEN_PREFIXES) else name): value
-        for name, value in own.items()
-    }
+@lru_cache(maxsize=4096)
+def _field_property(entity_name: str, field: str) -> str:
+    """The property that holds an API field; an unknown field never takes another one's name."""
+    name = snake_case(field)
+    if field in ENTITIES[entity_name].fields:
+        return name
+    return _checked_name(VARIABLE_PREFIX + name if _is_taken(entity_name, name) else name)
 
 
-def variable_property(name: str, taken: set[str]) -> str:
-    """The property that holds a form's variable: its own name, prefixed where that is taken."""
-    if name in taken or name.startswith(_TAKEN_PREFIXES):
-        return VARIABLE_PREFIX + name
-    return name
+@lru_cache(maxsize=65_536)
+def variable_property(entity_name: str, variable: str) -> str:
+    """The property that holds a form's variable: its own name, prefixed where that is taken.
+
+    Raises:
+        InvalidEventError: Neo4j has no property of this name.
+    """
+    if _is_taken(entity_name, variable):
+        return _checked_name(VARIABLE_PREFIX + variable)
+    return _checked_name(variable)
+
+
+@cache
+def _documented(entity_name: str) -> frozenset[str]:
+    return frozenset(snake_case(field) for field in ENTITIES[entity_name].fields)
+
+
+def _is_taken(entity_name: str, name: str) -> bool:
+    return name in _documented(entity_name) or name.startswith(_TAKEN_PREFIXES)
 
 
 def _checked_name(name: str) -> str:

@@ -4,9 +4,10 @@ The tasks import these only. `connector.imednet`, `connector.kafka` and `connect
 them on the real clients, ``tests/fakes`` in memory; one contract suite runs on both.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from connector.cursor import Cursor
@@ -23,6 +24,9 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Seconds that never go back."""
+
+    def wait(self, until: threading.Event, seconds: float) -> None:
+        """Return when ``until`` is set, or after this many seconds."""
 
 
 # ---------------------------------------------------------------------------------------- source
@@ -165,9 +169,8 @@ class Position(NamedTuple):
     leader_epoch: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A consumed message; bytes as they are in the topic."""
+class Message(NamedTuple):
+    """A consumed message; bytes as they are in the topic. A tuple, since there are millions."""
 
     partition: TopicPartition
     offset: int
@@ -175,7 +178,7 @@ class Message:
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
-    headers: Headers = field(default_factory=list)
+    headers: Headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +193,27 @@ class Polled:
     ends: dict[TopicPartition, Position]
 
 
+class AssignmentListener(Protocol):
+    """Is told, within `EventConsumer.poll` and ``close``, which partitions come and go."""
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        """These are this member's now; their messages come with the next polls."""
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        """These go to another member when this returns; until then they may be committed."""
+
+    def lost(self, partitions: Collection[TopicPartition]) -> None:
+        """These are another member's already: nothing of them may be committed any more."""
+
+
 class EventConsumer(Protocol):
     """A member of the consumer group. Not thread-safe."""
 
+    def subscribe(self, listener: AssignmentListener) -> None:
+        """Join the group. Does not wait for an assignment."""
+
     def poll(self, max_messages: int, timeout_seconds: float) -> Polled:
-        """What has arrived, of owned partitions only; waits at most this long for the first.
+        """What has arrived, of assigned partitions only; waits at most this long for the first.
 
         Raises:
             RetryableError: the brokers answered with an error that passes.
@@ -202,15 +221,11 @@ class EventConsumer(Protocol):
                 access, or the client cannot go on.
         """
 
-    def owns(self, partition: TopicPartition) -> bool:
-        """Whether the partition is assigned to this member now."""
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """Bring nothing of these until they are resumed. ``poll`` keeps the membership."""
 
-    def wait_paused(self, seconds: float) -> None:
-        """Stay in the group without consuming for at most this long.
-
-        Raises:
-            FatalError: as `poll`.
-        """
+    def resume(self, partitions: Collection[TopicPartition]) -> None:
+        """Go on after the last message that ``poll`` returned."""
 
     def commit(self, positions: Mapping[TopicPartition, Position]) -> None:
         """Commit, synchronously. A refusal by a rebalance is no error: the messages come again.
@@ -224,11 +239,11 @@ class EventConsumer(Protocol):
 
 
 class GraphWriter(Protocol):
-    """The graph. Both calls block up to the transaction timeout.
+    """The graph. Thread-safe. Both calls block up to the transaction timeout.
 
     Raises:
         RetryableError: outage, lock, deadlock, an unknown commit outcome.
-        BatchTooLargeError: memory or timeout of this one transaction.
+        BatchTooLargeError: memory or timeout of one transaction.
         InvalidEventError: the database refuses the data of at least one change.
         FatalError: wrong password, no such database, missing constraints.
     """
@@ -237,10 +252,10 @@ class GraphWriter(Protocol):
         """Those that must be written: the graph has no version of them or a smaller one."""
 
     def write(self, changes: Sequence[NodeChange]) -> None:
-        """Apply in one transaction, acknowledged on return.
+        """Apply, acknowledged on return: one transaction for each kind of entity among them.
 
         A change whose version is not larger than the node's is without effect, however many
-        writers there are.
+        writers there are. After an error some kinds may be written, others not: repeat it all.
         """
 
 
@@ -251,10 +266,12 @@ class DeadLetter:
     message: Message
     reason: str
     explanation: str
+    attempts: int = 1
+    """How many transactions were tried with it; 1 too where none was needed to know."""
 
 
 class DeadLetterQueue(Protocol):
-    """Where messages go that can never be applied."""
+    """Where messages go that can never be applied. Thread-safe."""
 
     def publish(self, letters: Sequence[DeadLetter]) -> None:
         """Original key, value and headers plus reason headers; acknowledged on return. Blocks.

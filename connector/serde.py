@@ -91,6 +91,30 @@ def header_version(headers: Headers) -> int | None:
     return int(text)
 
 
+def stated_version(
+    value: bytes | None, headers: Headers, *, timestamp_ms: int, now_ms: int
+) -> int | None:
+    """The version that a message states without its payload being decoded; None: it does not.
+
+    Raises:
+        InvalidEventError: the version is none, or more than a day in the future.
+    """
+    version = header_version(headers)
+    if version is None and value is None:
+        if timestamp_ms < 0:
+            raise InvalidEventError("tombstone without version or timestamp", reason="version")
+        version = timestamp_ms
+    if version is not None:
+        _check_not_in_future(version, max(now_ms, timestamp_ms))
+    return version
+
+
+def _check_not_in_future(version: int, now_ms: int) -> None:
+    # A version that the clocks reach in years would keep every later state out until then.
+    if version > now_ms + DAY_MS:
+        raise InvalidEventError("version is more than a day in the future", reason="version")
+
+
 def decode(
     key: bytes | None, value: bytes | None, headers: Headers, *, timestamp_ms: int, now_ms: int
 ) -> RecordEvent:
@@ -106,8 +130,7 @@ def decode(
     else:
         event = _parse(value)
         _check_consistent(event, identity, version)
-    if event.version > now_ms + DAY_MS:
-        raise InvalidEventError("version is more than a day in the future", reason="version")
+    _check_not_in_future(event.version, max(now_ms, timestamp_ms))
     return event
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from connector.events import Op, Origin, RecordEvent
 from connector.serde import content_hash
+from connector.sink.sink_task import SinkTask
 
 STUDY = "S1"
 
@@ -46,4 +47,12 @@ def delete(
         content_hash=None,
         observed_at="2024-11-04T16:03:19.000Z",
         data=None,
+    )
+
+
+def is_through(task: SinkTask) -> bool:
+    """Nothing is on its way in this sink, and everything that was polled is applied."""
+    lanes = task._lanes.values()
+    return bool(lanes) and not any(
+        lane.is_busy or lane.waiting_bytes or lane.is_paused for lane in lanes
     )

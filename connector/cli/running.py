@@ -29,6 +29,10 @@ class SystemClock:
         """Seconds that never go back."""
         return time.monotonic()
 
+    def wait(self, until: threading.Event, seconds: float) -> None:
+        """Return when ``until`` is set, or after this many seconds."""
+        until.wait(seconds)
+
 
 def stop_on_signals() -> threading.Event:
     """An event that SIGTERM or SIGINT sets; a second one ends the process at once."""

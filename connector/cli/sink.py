@@ -8,8 +8,8 @@ from connector.kafka.dead_letters import KafkaDeadLetterQueue
 from connector.kafka.topics import Topics
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.writer import Neo4jGraphWriter
-from connector.retry import Backoff
 from connector.sink.sink_task import SinkPorts, SinkTask
+from connector.sink.writer_threads import WriterThreads
 
 
 def run(settings: Settings) -> None:
@@ -32,12 +32,9 @@ def run(settings: Settings) -> None:
             writer=Neo4jGraphWriter(database, {"group": settings.sink.group_id}),
             dead_letters=KafkaDeadLetterQueue(settings.kafka, settings.sink.group_id),
             clock=SystemClock(),
+            writers=WriterThreads(settings.sink.writers_max),
         )
-        task = SinkTask(
-            ports,
-            batch_events_max=settings.sink.batch_events_max,
-            backoff=Backoff(settings.sink.retry_wait_seconds_max),
-        )
+        task = SinkTask(ports, settings.sink)
         interval = settings.log.progress_interval_seconds
         try:
             with progress_lines(interval, lambda: counts(task.progress)):

@@ -2,18 +2,26 @@
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_INVALID, Consumer, KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import Message as RawMessage
 from confluent_kafka import TopicPartition as RawTopicPartition
 
 from connector.config import KafkaSettings, SinkSettings
 from connector.errors import FatalError, RetryableError
-from connector.interfaces import Message, Polled, Position, TopicPartition
+from connector.interfaces import (
+    AssignmentListener,
+    Message,
+    Polled,
+    Position,
+    TopicPartition,
+)
 from connector.kafka.failures import error_of, translate
 from connector.kafka.settings import group_consumer
+from connector.kafka.starting import Starting
+from connector.kafka.topics import Topics
 from connector.serde import Headers
 
 log = structlog.stdlib.get_logger("connector.kafka.consumer")
@@ -35,28 +43,55 @@ _NOT_COMMITTED = {  # a rebalance is under way: whoever owns the partition reads
     KafkaError._NO_OFFSET,
     KafkaError.STALE_MEMBER_EPOCH,
 }
-_COMMITTED_TRIES = 3
-_GAP = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
+_GAP = {
+    KafkaError._AUTO_OFFSET_RESET,
+    KafkaError._LOG_TRUNCATION,
+    KafkaError.OFFSET_OUT_OF_RANGE,
+}
 
 
 class KafkaEventConsumer:
     """See `connector.interfaces.EventConsumer` for the contract of each call."""
 
     def __init__(self, kafka: KafkaSettings, sink: SinkSettings) -> None:
-        self._request_timeout = kafka.request_timeout_seconds
-        self._close_timeout = sink.close_timeout_seconds
+        self._topic = kafka.events_topic
+        self._close_timeout = sink.close_timeout_seconds / 2  # the task takes the other half
         self._owned: set[TopicPartition] = set()
-        self._paused = False
         self._held: list[RetryableError] = []
+        self._starting = Starting(
+            Topics(kafka), kafka.request_timeout_seconds, accept_gap=sink.accept_gap
+        )
         self._consumer = Consumer(
             group_consumer(kafka, sink), logger=logging.getLogger("confluent_kafka")
         )
+
+    def subscribe(self, listener: AssignmentListener) -> None:
+        """See `connector.interfaces.EventConsumer`; the listener is told within poll and close."""
+
+        def on_assign(consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
+            if partitions:
+                consumer.incremental_assign(self._starting.positions(consumer, partitions))
+            self._owned.update(map(_partition, partitions))
+            listener.assigned([_partition(each) for each in partitions])
+            log.info("partitions assigned", partitions=[p.partition for p in partitions])
+
+        def on_revoke(consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
+            listener.revoked([_partition(each) for each in partitions])
+            self._unassign(consumer, partitions)
+            log.info("partitions revoked", partitions=[p.partition for p in partitions])
+
+        def on_lost(consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
+            listener.lost([_partition(each) for each in partitions])
+            self._unassign(consumer, partitions)
+            log.warning("partitions lost", partitions=[p.partition for p in partitions])
+
         self._consumer.subscribe(
-            [kafka.events_topic],
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_revoke,
+            [self._topic], on_assign=on_assign, on_revoke=on_revoke, on_lost=on_lost
         )
+
+    def _unassign(self, consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
+        self._owned.difference_update(map(_partition, partitions))
+        consumer.incremental_unassign(partitions)
 
     def poll(self, max_messages: int, timeout_seconds: float) -> Polled:
         """Wait for the first message only, then take what is already here.
@@ -94,34 +129,22 @@ class KafkaEventConsumer:
         except RetryableError as passing:
             self._held = [passing]
 
-    def owns(self, partition: TopicPartition) -> bool:
-        """Whether the partition is assigned to this member now."""
-        return partition in self._owned
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """See `connector.interfaces.EventConsumer`. What was fetched ahead is fetched again."""
+        self._consumer.pause(_raw_partitions(partitions))
 
-    def wait_paused(self, seconds: float) -> None:
-        """Poll without consuming, so that the group does not take the member for dead."""
-        self._paused = True
-        self._consumer.pause(_raw_partitions(self._owned))
-        try:
-            for item in self._consume(1, seconds):
-                error = item.error()
-                if error is None:  # cannot be: every partition is paused
-                    raise FatalError("a paused partition delivered a message")
-                if error.code() != KafkaError._PARTITION_EOF:
-                    _raise_unless_passing(item, error)
-        except RetryableError:
-            pass  # waiting is what the caller does already
-        finally:
-            self._paused = False
-            self._consumer.resume(_raw_partitions(self._owned))
+    def resume(self, partitions: Collection[TopicPartition]) -> None:
+        """See `connector.interfaces.EventConsumer`."""
+        self._consumer.resume(_raw_partitions(partitions))
 
     def commit(self, positions: Mapping[TopicPartition, Position]) -> None:
-        """Commit synchronously, with the leader epoch, what is still owned."""
+        """Commit synchronously, with leader epoch and topic id, what is still owned."""
         offsets = [
             RawTopicPartition(
                 partition.topic,
                 partition.partition,
                 at.offset,
+                metadata=self._starting.topic_id,
                 leader_epoch=-1 if at.leader_epoch is None else at.leader_epoch,
             )
             for partition, at in positions.items()
@@ -154,42 +177,6 @@ class KafkaEventConsumer:
             # The client drops what this call had fetched: only a new start reads it again.
             raise FatalError(f"consuming: {error_of(exception).name()}: start again") from exception
 
-    def _on_assign(self, consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
-        """Begin where the group committed; at the beginning where it never has."""
-        committed = self._committed(consumer, partitions)
-        for partition in committed:
-            if partition.offset == OFFSET_INVALID:
-                partition.offset = OFFSET_BEGINNING
-        consumer.incremental_assign(committed)
-        if self._paused:
-            consumer.pause(partitions)
-        self._owned.update(_partition(partition) for partition in partitions)
-        log.info("partitions assigned", partitions=[p.partition for p in partitions])
-
-    def _committed(
-        self, consumer: Consumer, partitions: list[RawTopicPartition]
-    ) -> list[RawTopicPartition]:
-        """Where the group is. To guess would be to lose or to jump: rather the program ends.
-
-        Raises:
-            FatalError: the coordinator does not say, also not when asked again.
-        """
-        for _ in range(_COMMITTED_TRIES):
-            try:
-                answer = consumer.committed(partitions, timeout=self._request_timeout)
-            except KafkaException as exception:
-                log.warning("committed offsets unknown", error=error_of(exception).name())
-                continue
-            if all(each.error is None for each in answer):
-                return answer
-        raise FatalError("the group's committed offsets cannot be read: start again")
-
-    def _on_revoke(self, consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
-        """Called within `poll`, so nothing is in flight: what was applied was committed."""
-        consumer.incremental_unassign(partitions)
-        self._owned.difference_update(_partition(partition) for partition in partitions)
-        log.info("partitions revoked", partitions=[p.partition for p in partitions])
-
 
 def _partition(of: RawMessage | RawTopicPartition) -> TopicPartition:
     if isinstance(of, RawTopicPartition):
@@ -197,7 +184,7 @@ def _partition(of: RawMessage | RawTopicPartition) -> TopicPartition:
     return TopicPartition(of.topic() or "", of.partition() or 0)
 
 
-def _raw_partitions(partitions: set[TopicPartition]) -> list[RawTopicPartition]:
+def _raw_partitions(partitions: Collection[TopicPartition]) -> list[RawTopicPartition]:
     return [RawTopicPartition(each.topic, each.partition) for each in partitions]
 
 
@@ -225,8 +212,7 @@ def _raise_unless_passing(item: RawMessage, error: KafkaError) -> None:
         return
     if error.code() in _GAP:
         raise FatalError(
-            f"the group's offset {item.offset()} of {item.topic()}[{item.partition()}] is not in"
-            " the topic any more: events may be missing. Compare with the API, then reset the"
-            " group's offset to go on"
+            f"events may be missing: {item.topic()}[{item.partition()}]: offset {item.offset()} is"
+            " not in the topic any more. Nothing was skipped; start again to see what is missing"
         )
     raise translate(error, "consuming")

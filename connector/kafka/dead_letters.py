@@ -1,6 +1,8 @@
 """The dead letter queue: original bytes, and Kafka Connect's header names for the why."""
 
 import logging
+import queue
+import time
 from collections.abc import Callable, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -13,12 +15,15 @@ from connector.kafka.failures import error_of, translate
 from connector.kafka.settings import dead_letter_producer
 from connector.serde import Headers
 
+OnDelivery = Callable[[KafkaError | None, RawMessage], None]
+_POLL_SECONDS = 0.1
 
-def letter_headers(letter: DeadLetter, connector_name: str) -> Headers:
+
+def letter_headers(letter: DeadLetter, connector_name: str, *, with_own: bool = True) -> Headers:
     """The message's own headers, then where it was and why it is here. No record content."""
     message = letter.message
     return [
-        *message.headers,
+        *(message.headers if with_own else ()),
         *_headers(
             {
                 "topic": message.partition.topic,
@@ -30,6 +35,7 @@ def letter_headers(letter: DeadLetter, connector_name: str) -> Headers:
                 "exception.message": letter.explanation,
             }
         ),
+        ("imednet.error.attempts", str(letter.attempts).encode()),
     ]
 
 
@@ -49,9 +55,6 @@ def _headers(values: dict[str, str]) -> Headers:
     return [(f"__connect.errors.{name}", value.encode()) for name, value in values.items()]
 
 
-OnDelivery = Callable[[KafkaError | None, RawMessage], None]
-
-
 class KafkaDeadLetterQueue:
     """`connector.interfaces.DeadLetterQueue` on a topic."""
 
@@ -65,40 +68,46 @@ class KafkaDeadLetterQueue:
 
     def publish(self, letters: Sequence[DeadLetter]) -> None:
         """See `connector.interfaces.DeadLetterQueue`."""
-        failures: list[KafkaError] = []
+        results: queue.SimpleQueue[KafkaError | None] = queue.SimpleQueue()
 
         def delivered(error: KafkaError | None, _: RawMessage) -> None:
-            if error is not None:
-                failures.append(error)
+            results.put(error)
 
+        end = time.monotonic() + self._timeout
         for letter in letters:
             self._produce(letter, delivered)
-        if self._producer.flush(self._timeout):
-            raise RetryableError("dead letters were not acknowledged in time")
-        if failures:
-            raise translate(failures[0], "writing dead letters")
+        for _ in letters:
+            while results.empty():
+                if time.monotonic() > end:
+                    raise RetryableError("dead letters were not acknowledged in time")
+                self._producer.poll(_POLL_SECONDS)
+            if (error := results.get()) is not None:
+                raise translate(error, "writing dead letters")
 
     def _produce(self, letter: DeadLetter, delivered: OnDelivery) -> None:
+        message = letter.message
         headers = letter_headers(letter, self._connector_name)
+        if self._sent(message.key, message.value, headers, delivered):
+            return
+        # Too large with the headers on top: kept by reference, the origin still has it.
+        reference = letter_headers(letter, self._connector_name, with_own=False)
+        reference += [("imednet.value.bytes", str(len(message.value or b"")).encode())]
+        if not self._sent(message.key, None, reference, delivered):
+            self._sent(None, None, reference, delivered)  # then it is the key that is too large
+
+    def _sent(
+        self, key: bytes | None, value: bytes | None, headers: Headers, delivered: OnDelivery
+    ) -> bool:
+        """Whether it was queued; False: it is larger than the topic takes."""
         try:
             self._producer.produce(
-                self._topic,
-                key=letter.message.key,
-                value=letter.message.value,
-                headers=headers,
-                on_delivery=delivered,
+                self._topic, key=key, value=value, headers=headers, on_delivery=delivered
             )
         except KafkaException as exception:
             error = error_of(exception)
-            if error.code() != KafkaError.MSG_SIZE_TOO_LARGE:
-                raise translate(error, "writing dead letters") from exception
-            # Too large with the headers on top: kept by reference, the origin still has it.
-            size = str(len(letter.message.value or b"")).encode()
-            self._producer.produce(
-                self._topic,
-                key=letter.message.key,
-                headers=[*headers, ("imednet.value.bytes", size)],
-                on_delivery=delivered,
-            )
+            if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                return False
+            raise translate(error, "writing dead letters") from exception
         except BufferError:
             raise RetryableError("the dead letter producer's queue is full") from None
+        return True

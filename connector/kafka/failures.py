@@ -5,6 +5,7 @@ from confluent_kafka import KafkaError, KafkaException
 from connector.errors import ConnectorError, FatalError, RetryableError
 
 FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
+_ONE_EACH = "another sink has this SINK_GROUP_INSTANCE_ID; each needs its own"
 _WHAT_TO_DO = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "allow this user to use the topic",
     KafkaError.GROUP_AUTHORIZATION_FAILED: "allow this user to use the consumer group",
@@ -16,7 +17,9 @@ _WHAT_TO_DO = {
     KafkaError.UNKNOWN_TOPIC_OR_PART: "run `imednet-connector setup`",
     KafkaError._UNKNOWN_TOPIC: "run `imednet-connector setup`",
     KafkaError._UNKNOWN_PARTITION: "run `imednet-connector setup`",
-    KafkaError.UNSUPPORTED_VERSION: "use Kafka 2.5 or newer",
+    KafkaError.FENCED_INSTANCE_ID: _ONE_EACH,
+    KafkaError.UNRELEASED_INSTANCE_ID: _ONE_EACH,
+    KafkaError.UNSUPPORTED_VERSION: "use Kafka 2.5 or newer (4.0 for SINK_GROUP_PROTOCOL=consumer)",
 }
 
 
@@ -27,7 +30,9 @@ def translate(error: KafkaError, doing: str) -> ConnectorError:
         return FatalError(f"{text}: another source of this study has taken over; run one only")
     if advice := _WHAT_TO_DO.get(error.code()):
         return FatalError(f"{text}: {advice}")
-    if error.fatal():
+    if error.code() == KafkaError._FATAL and "instance" in error.str().lower():
+        return FatalError(f"{doing}: {_ONE_EACH}")  # librdkafka says it in the text only
+    if error.fatal() or error.code() == KafkaError._FATAL:
         return FatalError(f"{text}: the Kafka client cannot go on; start again")
     return RetryableError(text)
 

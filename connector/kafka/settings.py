@@ -60,21 +60,26 @@ def dead_letter_producer(settings: KafkaSettings) -> dict[str, Any]:
 
 def group_consumer(settings: KafkaSettings, sink: SinkSettings) -> dict[str, Any]:
     """Offsets move by explicit commits only, and a gap is an error rather than a jump."""
-    return connection(settings, "sink") | {
+    config = connection(settings, "sink") | {
         "group.id": sink.group_id,
+        "group.protocol": sink.group_protocol,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
-        # A first start begins at the beginning by an explicit assignment (consumer.py).
+        # A first start begins at the beginning by an explicit assignment (starting.py).
         "auto.offset.reset": "error",
         "isolation.level": "read_committed",
-        "partition.assignment.strategy": "cooperative-sticky",
         "enable.partition.eof": True,
         "max.poll.interval.ms": _milliseconds(sink.max_poll_interval_seconds),
-        "session.timeout.ms": _milliseconds(sink.session_timeout_seconds),
         # librdkafka's default is 64 MB a consumer, and its own copy of each message beside it.
         "queued.max.messages.kbytes": 16_384,
         "fetch.queue.backoff.ms": 10,
     }
+    if sink.group_instance_id is not None:
+        config["group.instance.id"] = sink.group_instance_id
+    if sink.group_protocol == "classic":  # with KIP-848 both are the broker's
+        config["partition.assignment.strategy"] = "cooperative-sticky"
+        config["session.timeout.ms"] = _milliseconds(sink.session_timeout_seconds)
+    return config
 
 
 def log_reader(settings: KafkaSettings) -> dict[str, Any]:

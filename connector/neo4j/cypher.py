@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from connector.entities import ENTITIES, Entity, Reference
+from connector.entities import ENTITIES, Entity, Reference, snake_case
 from connector.events import Identity
 from connector.graph import NodeChange, key_map
 
 DELETED_LABEL = "Deleted"
+_REMOVE_OTHERS = (
+    "FOREACH (name IN [name IN keys(n) WHERE row.properties[name] IS NULL"
+    " AND NOT name STARTS WITH 'x_'] | REMOVE n[name])"
+)
 _ORDER = {name: index for index, name in enumerate(ENTITIES)}
 
 
@@ -88,45 +92,32 @@ def probe_rows(versions: Mapping[Identity, int], identities: Sequence[Identity])
 
 
 def statements(changes: Sequence[NodeChange]) -> list[Statement]:
-    """One transaction's statements: nodes, parents first, then relationships.
-
-    Rows are in key order, so that concurrent transactions lock in one order.
-    """
-    ordered = sorted(changes, key=lambda change: _sort_key(change.identity))
-    nodes: dict[tuple[int, bool], list[NodeChange]] = defaultdict(list)
-    links: dict[tuple[int, int, str], list[dict[str, Any]]] = defaultdict(list)
-    for change in ordered:
-        rank = _ORDER[change.identity.entity]
-        nodes[rank, change.properties is None].append(change)
-        for index, link in enumerate(change.links):
-            target = "" if link.target is None else link.target.entity
-            links[rank, index, target].append(_link_row(change, link.target))
-    made = [_node_statement(group) for _, group in sorted(nodes.items())]
-    entities = list(ENTITIES.values())
-    for (rank, index, target), rows in sorted(links.items()):
-        entity = entities[rank]
-        # A new relationship locks its target: two transactions take shared targets in one order.
-        rows.sort(key=lambda row: str(row.get("target")))
-        made.append(Statement(_link(entity.name, entity.references[index], target), rows))
-    return made
+    """One statement, so one round trip, for each kind and for its deletes; parents first."""
+    groups: dict[tuple[int, bool], list[NodeChange]] = defaultdict(list)
+    for change in changes:
+        groups[_ORDER[change.identity.entity], change.properties is None].append(change)
+    return [_statement(group) for _, group in sorted(groups.items())]
 
 
-def _sort_key(identity: Identity) -> tuple[str, str, int, str]:
-    number = identity.id if isinstance(identity.id, int) else 0
-    return identity.study_key, identity.entity, number, str(identity.id)
-
-
-def _node_statement(group: list[NodeChange]) -> Statement:
+def _statement(group: list[NodeChange]) -> Statement:
     is_delete = group[0].properties is None
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "key": list(key_map(change.identity).values()),
             "version": change.version,
             "properties": tombstone(change) if is_delete else change.properties,
+            "to": [_target(link.target) for link in change.links],
         }
         for change in group
     ]
-    return Statement(_node(group[0].identity.entity, is_delete), rows)
+    # A new relationship locks its target until the commit: transactions that share targets take
+    # them in one order, so that none waits for the other in a circle.
+    rows.sort(key=lambda row: (row["key"][0], row["to"], row["key"][-1]))
+    return Statement(_write(group[0].identity.entity, is_delete), rows)
+
+
+def _target(target: Identity | None) -> list[Any]:
+    return [] if target is None else [target.entity, target.id]
 
 
 def tombstone(change: NodeChange) -> dict[str, Any]:
@@ -135,46 +126,76 @@ def tombstone(change: NodeChange) -> dict[str, Any]:
 
 
 @cache
-def _node(entity_name: str, is_delete: bool) -> str:  # noqa: FBT001 - cached, private
-    """Replace a node's properties unless it has this version or a newer one.
+def _write(entity_name: str, is_delete: bool) -> str:  # noqa: FBT001 - cached, private
+    """Let each row's node be what the row says, unless it has this version or a newer one.
 
     The lock comes before the guard: two writers that both evaluated the guard first would both
     pass it, and the stale one might write last. Setting a label that is there takes the lock
     and stores nothing. (Setting an absent property to null does too, but only once the database
     knows the property's name: on a new 5.26.30 it takes no lock, and the stale writer wins.)
-    Properties of the graph's users (``x_``) stay.
+
+    Relationships are touched only where a reference has moved: what the node's own properties
+    say of it is compared with what the row says. ``unlinked``: a stub, or a deleted entity, has
+    none of its own, so there is nothing to look for and to remove. Properties of the graph's
+    users (``x_``) stay.
     """
+    entity = ENTITIES[entity_name]
+    references = list(enumerate(entity.references))
     label = f"SET n:{DELETED_LABEL}" if is_delete else f"REMOVE n:{DELETED_LABEL}"
-    entity = ENTITIES[entity_name]
-    return (
-        f"UNWIND $rows AS row MERGE (n:{entity.label} {_pattern(entity, 'row.key[{}]')})"
-        f" SET n:{entity.label}"
-        " WITH n, row WHERE coalesce(n._version, -1) < row.version"
-        " FOREACH (name IN [name IN keys(n) WHERE row.properties[name] IS NULL"
-        " AND NOT name STARTS WITH 'x_'] | REMOVE n[name])"
-        f" SET n += row.properties {label}"
+    moved = "".join(
+        f", unlinked OR {_reference_in_graph(reference)} <> row.to[{index}] AS moved_{index}"
+        for index, reference in references
     )
+    lines = [
+        f"UNWIND $rows AS row MERGE (n:{entity.label} {_pattern(entity, 'row.key[{}]')})",
+        f"SET n:{entity.label}",
+        "WITH n, row WHERE coalesce(n._version, -1) < row.version",
+        f"WITH n, row, n._version IS NULL OR n:{DELETED_LABEL} AS unlinked",
+        f"WITH n, row, unlinked{moved}",
+        _REMOVE_OTHERS,
+        f"SET n += row.properties {label}",
+        *(_unlink(index, reference) for index, reference in references),
+        *(
+            _link(index, reference, target.entity)
+            for index, reference in references
+            for target in reference.targets
+            if not is_delete
+        ),
+    ]
+    return "\n".join(lines)
 
 
-@cache
-def _link(entity_name: str, reference: Reference, target_name: str) -> str:
-    """Let a reference go where the row says, and nowhere else.
+def _reference_in_graph(reference: Reference) -> str:
+    """Where the node's relationship goes now, by its properties: as ``to`` of a row says it.
 
-    Runs after the node statement of the same transaction, which holds the node's lock: a row
-    whose version is not the node's lost against a newer one, and is passed over.
+    An id that is 0 or missing means: none, so the next target counts (as in `connector.graph`).
     """
-    entity = ENTITIES[entity_name]
-    owner = (
-        f"UNWIND $rows AS row MATCH (n:{entity.label} {_pattern(entity, 'row.key[{}]')})"
-        " WHERE n._version = row.version"
-    )
-    if not target_name:
-        return f"{owner} MATCH {_path('o', reference)} DELETE r"
-    target = ENTITIES[target_name]
-    wanted = _path("p", reference).replace("[r:", "[:")
+    cases, otherwise = "", "[]"
+    for target in reference.targets:
+        if target.field is None:
+            otherwise = f"['{target.entity}', n.study_key]"
+        else:
+            name = f"n.{snake_case(target.field)}"
+            cases += f" WHEN {name} > 0 THEN ['{target.entity}', {name}]"
+    return f"CASE{cases} ELSE {otherwise} END" if cases else otherwise
+
+
+def _unlink(index: int, reference: Reference) -> str:
     return (
-        f"{owner} MERGE (p:{target.label} {_pattern(target, 'row.target[{}]')})"
-        f" MERGE {wanted} WITH n, p MATCH {_path('o', reference)} WHERE o <> p DELETE r"
+        f"FOREACH (r IN CASE WHEN moved_{index} AND NOT unlinked"
+        f" THEN [{_path('', reference)} | r] ELSE [] END | DELETE r)"
+    )
+
+
+def _link(index: int, reference: Reference, target_name: str) -> str:
+    """CREATE, not MERGE: the node is locked, and has no other relationship of this reference."""
+    target = ENTITIES[target_name]
+    key = [f"row.key[0], {name}: t[1]" for name in target.key_properties[1:]] or ["t[1]"]
+    return (
+        f"FOREACH (t IN CASE WHEN moved_{index} AND row.to[{index}][0] = '{target_name}'"
+        f" THEN [row.to[{index}]] ELSE [] END"
+        f" | MERGE (p:{target.label} {{study_key: {key[0]}}})"
+        f" CREATE {_path('p', reference).replace('[r:', '[:')})"
     )
 
 
@@ -183,16 +204,6 @@ def _path(other: str, reference: Reference) -> str:
     if reference.outgoing:
         return f"(n)-[r:{kind}]->({other})"
     return f"({other})-[r:{kind}]->(n)"
-
-
-def _link_row(change: NodeChange, target: Identity | None) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "key": list(key_map(change.identity).values()),
-        "version": change.version,
-    }
-    if target is not None:
-        row["target"] = list(key_map(target).values())
-    return row
 
 
 def _pattern(entity: Entity, place: str) -> str:

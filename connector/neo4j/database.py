@@ -80,27 +80,24 @@ class Neo4jDatabase:
             query = neo4j.Query(cypher, timeout=self._settings.transaction_timeout_seconds)
             return session.run(query, parameters).values()
 
-    def write(self, statements: Sequence[Statement], metadata: dict[str, Any]) -> None:
-        """All statements in one transaction; on return the server has acknowledged its commit.
+    def write(self, statement: Statement, metadata: dict[str, Any]) -> None:
+        """One transaction of one statement; on return the server has acknowledged its commit.
 
         ``metadata`` shows up in SHOW TRANSACTIONS.
 
         Raises:
             ConnectorError: as `connector.interfaces.GraphWriter` says.
         """
-        # Not execute_write: it would hide its own retries from the task, which must go on
-        # polling meanwhile. Each result is consumed, or a failure could go unnoticed.
-        with (
-            translated("writing the graph"),
-            self._session(neo4j.WRITE_ACCESS) as session,
-            session.begin_transaction(
-                metadata={"app": "imednet-connector", **metadata},
-                timeout=self._settings.transaction_timeout_seconds,
-            ) as transaction,
-        ):
-            for statement in statements:
-                transaction.run(statement.cypher, rows=statement.rows).consume()
-            transaction.commit()
+        # Auto-commit: one round trip, where an explicit transaction takes three. The server
+        # answers the last pull after its commit, and consume() waits for that answer. Nothing is
+        # retried here: that would hide failures from the sink, which has to say that it waits.
+        query = neo4j.Query(
+            statement.cypher,
+            metadata={"app": "imednet-connector", **metadata},
+            timeout=self._settings.transaction_timeout_seconds,
+        )
+        with translated("writing the graph"), self._session(neo4j.WRITE_ACCESS) as session:
+            session.run(query, rows=statement.rows).consume()
 
     def missing_schema(self) -> list[SchemaItem]:
         """The constraints and indexes of the connector that the database lacks (or not online)."""

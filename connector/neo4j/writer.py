@@ -30,7 +30,6 @@ class Neo4jGraphWriter:
         return wanted
 
     def write(self, changes: Sequence[NodeChange]) -> None:
-        """One transaction of a few UNWIND statements."""
-        if changes:
-            metadata = {**self._metadata, "changes": len(changes)}
-            self._database.write(cypher.statements(changes), metadata)
+        """One transaction of one statement for each kind, parents first."""
+        for statement in cypher.statements(changes):
+            self._database.write(statement, {**self._metadata, "changes": len(statement.rows)})

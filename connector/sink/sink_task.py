@@ -1,33 +1,42 @@
-"""The sink's loop: poll -> decode -> probe -> one transaction -> acknowledged -> commit offsets.
+"""The sink's loop: poll -> lanes -> batches on writers -> acknowledged -> commit offsets.
 
-Offsets are committed in one place, after the graph (or the dead letter queue) has acknowledged all
-that they stand for. Until then every failure that may pass is repeated, while the member stays in
-its group; what it loses in a rebalance meanwhile is the next owner's.
+This thread alone polls, owns the lanes and commits; writers only work on the batch that they are
+given. So the membership never depends on the database, and what may be committed is decided in
+one place.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
 
 import structlog
 
-from connector.errors import BatchTooLargeError, InvalidEventError, RetryableError
-from connector.events import Identity
+from connector.config import SinkSettings
+from connector.errors import RetryableError
 from connector.interfaces import (
     Clock,
     DeadLetter,
     DeadLetterQueue,
     EventConsumer,
     GraphWriter,
-    Message,
     Polled,
+    TopicPartition,
 )
-from connector.retry import Backoff
-from connector.sink.batch import Candidate, decode_all, halves, next_positions
+from connector.sink.applier import Applied, Applier
+from connector.sink.batch import Batch
+from connector.sink.lane import Lane, LaneLimits
+from connector.sink.patience import Patience
+from connector.sink.writer_threads import Done, Result, Writers
 
 log = structlog.stdlib.get_logger("connector.sink")
 
-_POLL_SECONDS = 0.5
+_POLL_EVENTS = 2000
+_POLL_SECONDS_IDLE = 0.5
+_POLL_SECONDS_BUSY = 0.002
+"""While writers work: their ends are looked for between two polls."""
 
 
 @dataclass(slots=True)
@@ -50,121 +59,190 @@ class SinkPorts:
     writer: GraphWriter
     dead_letters: DeadLetterQueue
     clock: Clock
+    writers: Writers
 
 
 class SinkTask:
     """Applies the events of the partitions it owns to the graph until it is told to stop."""
 
-    def __init__(self, ports: SinkPorts, *, batch_events_max: int, backoff: Backoff) -> None:
+    def __init__(self, ports: SinkPorts, settings: SinkSettings) -> None:
         self._ports = ports
-        self._batch_events_max = batch_events_max
-        self._backoff = backoff
+        self._settings = settings
+        self._limits = LaneLimits(
+            transaction_events_max=settings.transaction_events_max,
+            batch_events_max=max(settings.batch_events_max, settings.transaction_events_max),
+            batch_bytes_max=settings.batch_bytes_max,
+            linger_seconds=settings.linger_seconds,
+        )
+        self._applier = Applier(
+            ports.writer,
+            ports.dead_letters,
+            ports.clock,
+            transaction_events_max=settings.transaction_events_max,
+            transaction_bytes_max=settings.batch_bytes_max,
+        )
+        self._patience = Patience(ports.clock, settings.retry_wait_seconds_max)
+        self._lanes: dict[TopicPartition, Lane] = {}
+        self._commit_at = 0.0
         self.progress = SinkProgress()
 
     def run(self, stop: threading.Event) -> None:
-        """Work until ``stop`` is set; then the batch at hand is finished and committed.
+        """Work until ``stop`` is set; then what is being written is finished and committed.
 
         Raises:
             FatalError: repeating cannot help. Nothing that is not applied was committed.
         """
-        while not stop.is_set():
-            try:
-                polled = self._ports.consumer.poll(self._batch_events_max, _POLL_SECONDS)
-            except RetryableError as error:
-                self._pause(error, stop)
-                continue
-            if polled.messages or polled.ends:
-                self._finish(polled, stop)
+        self._ports.consumer.subscribe(self)
+        try:
+            while not stop.is_set():
+                self._accept(self._poll(stop))
+                self._collect()
+                self._start_batches()
+                self._hold_back_full_lanes()
+                self._commit_when_due()
+        finally:
+            self._let_go(list(self._lanes), self._settings.close_timeout_seconds / 2)
 
-    def _finish(self, polled: Polled, stop: threading.Event) -> None:
-        """Apply and commit, as often as it takes; given up only when asked to stop."""
-        applied = False
-        while True:
-            try:
-                if not applied:
-                    self._apply(polled)
-                    applied = True
-                # The only place where offsets advance: all before them is acknowledged.
-                self._ports.consumer.commit(next_positions(polled))
-            except RetryableError as error:
-                self._pause(error, stop)
-                polled = self._still_owned(polled)
-                if stop.is_set():
-                    return  # not committed: it comes again
-            else:
-                self._backoff.reset()
-                self.progress.consumed += len(polled.messages)
-                return
+    # ------------------------------------------------------------------------- the loop's steps
 
-    def _apply(self, polled: Polled) -> None:
-        """On return the graph or the dead letter queue has acknowledged every message."""
-        before = self.progress.written
-        letters = self._apply_messages(polled.messages)
-        if letters:
-            self._ports.dead_letters.publish(letters)
-        for letter in letters:
-            log.warning(
-                "dead letter",
-                reason=letter.reason,
-                offset=letter.message.offset,
-                partition=letter.message.partition.partition,
+    def _poll(self, stop: threading.Event) -> Polled:
+        busy = any(lane.is_busy for lane in self._lanes.values())
+        idle_seconds = min(_POLL_SECONDS_IDLE, self._limits.linger_seconds or _POLL_SECONDS_IDLE)
+        try:
+            return self._ports.consumer.poll(
+                _POLL_EVENTS, _POLL_SECONDS_BUSY if busy else idle_seconds
             )
-        written = self.progress.written - before
-        self.progress.dead_letters += len(letters)
-        self.progress.unchanged += len(polled.messages) - written - len(letters)
+        except RetryableError as error:
+            log.warning("polling again", reason=str(error))
+            self._ports.clock.wait(stop, _POLL_SECONDS_IDLE)
+            return Polled([], {})
 
-    def _apply_messages(self, messages: Sequence[Message]) -> list[DeadLetter]:
-        """Write the newest valid state of each entity; what is invalid comes back as letters."""
-        decoded = decode_all(messages, self._ports.clock.now_ms())
-        newer = self._newer({who: each.change.version for who, each in decoded.newest.items()})
-        candidates = [each for who, each in decoded.newest.items() if who in newer]
-        refused = self._write(candidates)
-        self.progress.written += len(candidates) - len(refused)
-        letters = decoded.letters + refused
-        # An older state that a refused one had superseded is its entity's newest valid one now.
-        keys = {letter.message.key for letter in refused}
-        done = {(letter.message.partition, letter.message.offset) for letter in letters}
-        older = [
-            each
-            for each in messages
-            if each.key in keys and (each.partition, each.offset) not in done
-        ]
-        return letters + (self._apply_messages(older) if older else [])
+    def _accept(self, polled: Polled) -> None:
+        now = self._ports.clock.monotonic()
+        for partition, messages in groupby(polled.messages, attrgetter("partition")):
+            self._lanes[partition].add(messages, now)
+        for partition, end in polled.ends.items():
+            self._lanes[partition].reached_end(end)
 
-    def _newer(self, versions: dict[Identity, int]) -> set[Identity]:
-        """What must be written; everything where the probe is too much for the database."""
+    def _collect(self, wait_seconds: float = 0.0) -> bool:
+        """Take in what writers have finished; whether there was anything."""
+        first = done = self._ports.writers.done(wait_seconds)
+        while done is not None:
+            self._take_in(done)
+            done = self._ports.writers.done(0)
+        return first is not None
+
+    def _take_in(self, done: Done) -> None:
+        if done.error is not None:
+            done.lane.dropped.set()
+            raise done.error
+        if done.lane.dropped.is_set() or done.result is None:
+            return  # another generation's: never committed
+        if isinstance(done.result, Batch):
+            done.lane.prepared(done.result)
+        else:
+            done.lane.written()
+            self._count(done.result)
+
+    def _start_batches(self) -> None:
+        """Each free lane goes on. Decoded batches are few: they are what takes memory."""
+        now = self._ports.clock.monotonic()
+        decoded = sum(lane.holds_decoded for lane in self._lanes.values())
+        for lane in sorted(self._lanes.values(), key=attrgetter("started_at")):
+            if batch := lane.start_writing():
+                decoded -= 1
+                self._submit(lane, partial(self._applier.write, batch))
+            if decoded < self._settings.writers_max and (messages := lane.start_preparing(now)):
+                decoded += 1
+                self._submit(lane, partial(self._applier.prepare, messages))
+
+    def _submit(self, lane: Lane, step: Callable[[], Result]) -> None:
+        def until_done() -> Result:
+            return self._patience.until_done(step, lane.dropped)
+
+        self._ports.writers.submit(lane, until_done)
+
+    def _hold_back_full_lanes(self) -> None:
+        """Full lanes are paused, so that polling goes on, whatever the database does."""
+        share = self._settings.buffer_bytes_max // max(1, len(self._lanes))
+        full = [each for each in self._lanes.values() if not each.is_paused and each.is_full(share)]
+        low = [each for each in self._lanes.values() if each.is_paused and each.is_low(share)]
+        for lanes, call in ((full, self._ports.consumer.pause), (low, self._ports.consumer.resume)):
+            if lanes:
+                call([lane.partition for lane in lanes])
+        for lane in full + low:
+            lane.is_paused = not lane.is_paused
+
+    def _commit_when_due(self) -> None:
+        now = self._ports.clock.monotonic()
+        if now < self._commit_at:
+            return
+        self._commit_at = now + self._settings.commit_interval_seconds
+        self._commit(self._lanes.values())
+
+    def _commit(self, lanes: Iterable[Lane]) -> None:
+        """The only place where offsets advance: all before them is acknowledged."""
+        moved = [lane for lane in lanes if lane.applied != lane.committed]
+        positions = {lane.partition: lane.applied for lane in moved if lane.applied is not None}
+        if not positions:
+            return
         try:
-            return self._ports.writer.newer(versions) if versions else set()
-        except (BatchTooLargeError, InvalidEventError):
-            return set(versions)  # the write is guarded, and can be halved
+            self._ports.consumer.commit(positions)
+        except RetryableError as error:
+            log.warning("committing again", reason=str(error))  # with the next
+        else:
+            for lane in moved:
+                lane.committed = lane.applied
 
-    def _write(self, candidates: Sequence[Candidate]) -> list[DeadLetter]:
-        """Write in one transaction; in halves where it is too large or holds invalid data."""
+    # ------------------------------------------------------------------------------- rebalances
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        """See `connector.interfaces.AssignmentListener`."""
+        for partition in partitions:
+            self._lanes[partition] = Lane(partition, self._limits)
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        """What is being written is finished, if that does not take too long, and committed."""
+        self._let_go(partitions, self._settings.revoke_timeout_seconds)
+
+    def lost(self, partitions: Collection[TopicPartition]) -> None:
+        """Another member has them: nothing of them may be committed."""
+        for partition in partitions:
+            if lane := self._lanes.pop(partition, None):
+                lane.dropped.set()
+
+    def _let_go(self, partitions: Collection[TopicPartition], wait_seconds: float) -> None:
+        lanes = [self._lanes[each] for each in partitions if each in self._lanes]
+        clock = self._ports.clock
+        end = clock.monotonic() + wait_seconds
         try:
-            self._ports.writer.write([each.change for each in candidates])
-        except (BatchTooLargeError, InvalidEventError) as error:
-            if len(candidates) > 1:
-                return [letter for half in halves(candidates) for letter in self._write(half)]
-            if isinstance(error, BatchTooLargeError):
-                raise RetryableError(
-                    f"a single event is too much for the database: {error}"
-                ) from error
-            return [DeadLetter(candidates[0].message, error.reason, str(error))]
-        return []
+            while (
+                any(lane.is_writing and not lane.dropped.is_set() for lane in lanes)
+                and not self._patience.is_tried
+                and self._collect(max(0.0, end - clock.monotonic()))
+            ):
+                pass
+        finally:
+            self._commit(lanes)
+            self.lost(partitions)
 
-    def _still_owned(self, polled: Polled) -> Polled:
-        owns = self._ports.consumer.owns
-        return Polled(
-            [message for message in polled.messages if owns(message.partition)],
-            {partition: at for partition, at in polled.ends.items() if owns(partition)},
-        )
+    # ---------------------------------------------------------------------------------- progress
 
-    def _pause(self, error: RetryableError, stop: threading.Event) -> None:
-        self.progress.retries += 1
-        wait_seconds = self._backoff.next_wait(error.retry_after_seconds)
-        log.warning(
-            "waiting before the next try", reason=str(error), wait_seconds=round(wait_seconds, 1)
-        )
-        end = self._ports.clock.monotonic() + wait_seconds
-        while not stop.is_set() and (left := end - self._ports.clock.monotonic()) > 0:
-            self._ports.consumer.wait_paused(min(left, _POLL_SECONDS))
+    def _count(self, applied: Applied) -> None:
+        progress = self.progress
+        progress.consumed += applied.consumed
+        progress.written += applied.written
+        progress.unchanged += applied.unchanged
+        progress.dead_letters += len(applied.letters)
+        progress.retries = self._patience.retries
+        for letter in applied.letters:
+            _say(letter)
+
+
+def _say(letter: DeadLetter) -> None:
+    log.warning(
+        "dead letter",
+        reason=letter.reason,
+        offset=letter.message.offset,
+        partition=letter.message.partition.partition,
+    )

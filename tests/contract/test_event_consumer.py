@@ -1,15 +1,17 @@
 """The promises of EventConsumer and DeadLetterQueue, on the fakes and on a real Kafka alike."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 
 from connector.config import KafkaSettings, SinkSettings
 from connector.cursor import Cursor
-from connector.errors import FatalError
+from connector.errors import ConnectorError, FatalError
 from connector.interfaces import (
     DeadLetter,
     EventConsumer,
@@ -22,9 +24,41 @@ from connector.kafka.consumer import KafkaEventConsumer
 from connector.kafka.dead_letters import KafkaDeadLetterQueue
 from connector.kafka.event_log import KafkaEventLog, read_to_end
 from connector.kafka.lag import GroupLag
-from connector.sink.batch import next_positions
+from connector.kafka.topics import Topics
 from tests.builders import record_row, upsert
 from tests.fakes.in_memory_kafka import InMemoryConsumer, InMemoryTopic
+
+
+class Member:
+    """A consumer with what it was told of its assignment."""
+
+    def __init__(self, consumer: EventConsumer) -> None:
+        self.consumer = consumer
+        self.owned: set[TopicPartition] = set()
+        self.told: list[str] = []
+        consumer.subscribe(self)
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        self.told.append("assigned")
+        self.owned |= set(partitions)
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        self.told.append("revoked")
+        self.owned -= set(partitions)
+
+    def lost(self, partitions: Collection[TopicPartition]) -> None:
+        self.told.append("lost")
+        self.owned -= set(partitions)
+
+    def poll(self, most: int = 1000, seconds: float = 0.2) -> Polled:
+        return self.consumer.poll(most, seconds)
+
+    def commit(self, messages: list[Message]) -> None:
+        """All of these are applied."""
+        last = {each.partition: each for each in messages}
+        self.consumer.commit(
+            {at: Position(each.offset + 1, each.leader_epoch) for at, each in last.items()}
+        )
 
 
 @dataclass
@@ -32,7 +66,7 @@ class Group:
     """A topic of four partitions with messages, and members of one group, one after another."""
 
     produce: Callable[[int], None]
-    join: Callable[[], EventConsumer]
+    join: Callable[[], Member]
 
 
 @pytest.fixture(params=["fake", pytest.param("kafka", marks=pytest.mark.servers)])
@@ -44,18 +78,22 @@ def group(request: pytest.FixtureRequest, study: str) -> Iterator[Group]:
             for number in range(count):
                 topic.append(number % 4, b"k%d" % number, b"v")
 
-        yield Group(append, lambda: InMemoryConsumer(topic, committed))
+        yield Group(append, lambda: Member(InMemoryConsumer(topic, committed)))
         return
     kafka: KafkaSettings = request.getfixturevalue("kafka_settings")
-    members: list[KafkaEventConsumer] = []
+    members: list[Member] = []
 
-    def join() -> KafkaEventConsumer:
-        members.append(KafkaEventConsumer(kafka, SinkSettings(group_id=study)))
+    def join() -> Member:
+        members.append(joined(kafka, study))
         return members[-1]
 
     yield Group(lambda count: produce(kafka, count), join)
     for member in members:
-        member.close()
+        member.consumer.close()
+
+
+def joined(kafka: KafkaSettings, group_id: str, **settings: Any) -> Member:
+    return Member(KafkaEventConsumer(kafka, SinkSettings(group_id=group_id, **settings)))
 
 
 def produce(kafka: KafkaSettings, count: int) -> None:
@@ -65,12 +103,12 @@ def produce(kafka: KafkaSettings, count: int) -> None:
     producer.flush(10)
 
 
-def take(member: EventConsumer, count: int) -> list[Message]:
+def take(member: Member, count: int) -> list[Message]:
     """Poll until so many messages came; none more may come at once."""
     messages: list[Message] = []
     end = time.monotonic() + 30
     while len(messages) < count and time.monotonic() < end:
-        messages += member.poll(1000, 0.2).messages
+        messages += member.poll().messages
     assert len(messages) == count
     return messages
 
@@ -90,20 +128,23 @@ def test_what_is_not_committed_comes_again_and_what_is_does_not(group: Group) ->
     member = group.join()
     taken = take(member, 20)
     done = [message for message in taken if message.partition.partition < 2]
-    member.commit(next_positions(Polled(done, {})))
-    member.close()
+    member.commit(done)
+    member.consumer.close()
     again = take(group.join(), 10)
     assert places(again) == places(taken) - places(done)
 
 
-def test_messages_that_arrive_during_a_pause_are_not_lost(group: Group) -> None:
+def test_a_paused_partition_brings_nothing_and_loses_nothing(group: Group) -> None:
     member = group.join()
     group.produce(8)
     first = take(member, 8)
+    held = {each for each in member.owned if each.partition < 3}
+    member.consumer.pause(held)
     group.produce(8)
-    for _ in range(3):
-        member.wait_paused(0.1)
-    assert places(take(member, 8)).isdisjoint(places(first))
+    assert {message.partition.partition for message in take(member, 2)} == {3}
+    assert member.poll().messages == []
+    member.consumer.resume(held)
+    assert places(take(member, 6)).isdisjoint(places(first))
 
 
 @pytest.mark.servers
@@ -119,53 +160,139 @@ def test_the_end_of_a_partition_is_told_so_that_the_lag_is_0(
         [],
         Cursor(study_key=study),
     )
-    member = KafkaEventConsumer(kafka_settings, SinkSettings(group_id=study))
+    member = joined(kafka_settings, study)
     lag, end = GroupLag(kafka_settings, study), time.monotonic() + 30
     while lag.read() and time.monotonic() < end:
-        member.commit(next_positions(member.poll(1000, 0.2)))
+        polled = member.poll()
+        member.commit(polled.messages)
+        member.consumer.commit(polled.ends)
     assert lag.read() == 0
-    member.close()
+    member.consumer.close()
 
 
 @pytest.mark.servers
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_a_member_that_joins_takes_partitions_and_gives_them_back(
-    kafka_settings: KafkaSettings, study: str
+    kafka_settings: KafkaSettings, study: str, protocol: str
 ) -> None:
-    one = KafkaEventConsumer(kafka_settings, SinkSettings(group_id=study))
+    one = joined(kafka_settings, study, group_protocol=protocol)
     take(one, 0)
-    other = KafkaEventConsumer(kafka_settings, SinkSettings(group_id=study))
-    partitions = {TopicPartition(kafka_settings.events_topic, each) for each in range(4)}
+    other = joined(kafka_settings, study, group_protocol=protocol)
     shared = False
-    end = time.monotonic() + 40
+    end = time.monotonic() + 60
     while not shared and time.monotonic() < end:
         one.poll(10, 0.1)
         other.poll(10, 0.1)
-        owned = [{each for each in partitions if member.owns(each)} for member in (one, other)]
-        shared = all(len(each) == 2 for each in owned)
-        assert not owned[0] & owned[1]
+        shared = len(one.owned) == len(other.owned) == 2
+        assert not one.owned & other.owned
     assert shared
-    other.commit({min(owned[0]): Position(3, None)})  # not its own: nothing happens
-    other.close()
-    while not all(one.owns(each) for each in partitions) and time.monotonic() < end:
+    other.consumer.commit({min(one.owned): Position(3, None)})  # not its own: nothing happens
+    other.consumer.close()
+    assert other.told[-1] == "revoked"
+    while len(one.owned) < 4 and time.monotonic() < end:
         one.poll(10, 0.1)
-    assert all(one.owns(each) for each in partitions)
-    one.close()
+    assert len(one.owned) == 4
+    one.consumer.close()
 
 
 @pytest.mark.servers
-def test_a_gap_is_reported_and_never_skipped(kafka_settings: KafkaSettings, study: str) -> None:
-    """The group's offset is beyond the topic's end, as after the topic was made anew."""
-    produce(kafka_settings, 40)
-    member = KafkaEventConsumer(kafka_settings, SinkSettings(group_id=study))
-    take(member, 40)
-    member.commit({TopicPartition(kafka_settings.events_topic, 0): Position(500, None)})
-    member.close()
-    late = KafkaEventConsumer(kafka_settings, SinkSettings(group_id=study))
-    end = time.monotonic() + 30
-    with pytest.raises(FatalError, match="events may be missing"):
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_static_member_that_restarts_gets_its_partitions_without_a_rebalance(
+    kafka_settings: KafkaSettings, study: str, protocol: str
+) -> None:
+    one = joined(kafka_settings, study, group_protocol=protocol, group_instance_id="one")
+    other = joined(kafka_settings, study, group_protocol=protocol, group_instance_id="other")
+    end = time.monotonic() + 60
+    while not len(one.owned) == len(other.owned) == 2 and time.monotonic() < end:
+        one.poll(10, 0.1)
+        other.poll(10, 0.1)
+    had, told = set(other.owned), len(one.told)
+    assert len(had) == 2
+    other.consumer.close()
+    again = joined(kafka_settings, study, group_protocol=protocol, group_instance_id="other")
+    while not again.owned and time.monotonic() < end:
+        one.poll(10, 0.1)
+        again.poll(10, 0.1)
+    assert again.owned == had
+    assert len(one.told) == told
+    again.consumer.close()
+    one.consumer.close()
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_of_two_members_with_one_instance_id_one_ends_with_what_to_do(
+    kafka_settings: KafkaSettings, study: str, protocol: str
+) -> None:
+    members = [
+        joined(kafka_settings, study, group_protocol=protocol, group_instance_id="same")
+        for _ in range(2)
+    ]
+    end = time.monotonic() + 40
+    with pytest.raises(FatalError, match="SINK_GROUP_INSTANCE_ID"):
         while time.monotonic() < end:
-            late.poll(100, 0.2)
-    late.close()
+            for member in members:
+                member.poll(10, 0.1)
+    for member in members:
+        member.consumer.close()
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize(
+    ("at", "topic_id", "said"),
+    [(500, None, r"offsets \[10, 500\) were cut off"), (5, "another", "made anew")],
+)
+def test_a_gap_is_reported_and_skipped_only_when_told(
+    kafka_settings: KafkaSettings, study: str, at: int, topic_id: str | None, said: str
+) -> None:
+    """The group's offset is beyond the topic's end, or of another topic of the same name."""
+    produce(kafka_settings, 40)
+    consumer = KafkaEventConsumer(kafka_settings, SinkSettings(group_id=study))
+    member = Member(consumer)
+    take(member, 40)
+    consumer._starting.topic_id = topic_id or consumer._starting.topic_id
+    consumer.commit({TopicPartition(kafka_settings.events_topic, 0): Position(at, None)})
+    consumer.close()
+    late = joined(kafka_settings, study)
+    end = time.monotonic() + 30
+    with pytest.raises(FatalError, match=said):
+        while time.monotonic() < end:
+            late.poll()
+    late.consumer.close()
+    bold = joined(kafka_settings, study, accept_gap=True)
+    take(bold, 40)
+    bold.consumer.close()
+
+
+@pytest.mark.servers
+def test_a_topic_that_was_made_anew_is_read_from_its_beginning(
+    kafka_settings: KafkaSettings, study: str
+) -> None:
+    """The broker forgets the group's offsets with the topic (Kafka 4.1)."""
+    produce(kafka_settings, 40)
+    member = joined(kafka_settings, study)
+    member.commit(take(member, 40))
+    member.consumer.close()
+    remake(kafka_settings)
+    produce(kafka_settings, 80)
+    again = joined(kafka_settings, study)
+    take(again, 80)
+    again.consumer.close()
+
+
+def remake(kafka: KafkaSettings) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    for future in admin.delete_topics([kafka.events_topic]).values():
+        future.result(20)
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        try:
+            Topics(kafka).ensure(make=True)
+            Topics(kafka).partitions(kafka.events_topic)
+        except ConnectorError:
+            time.sleep(0.2)
+        else:
+            return
 
 
 @pytest.mark.servers
@@ -183,14 +310,27 @@ def test_a_dead_letter_keeps_key_value_and_headers_and_says_why(
     assert why["__connect.errors.topic"] == b"origin"
     assert (why["__connect.errors.partition"], why["__connect.errors.offset"]) == (b"3", b"17")
     assert why["__connect.errors.exception.class.name"] == b"value"
+    assert why["imednet.error.attempts"] == b"1"
 
 
 @pytest.mark.servers
 def test_a_letter_that_is_too_large_with_its_reason_is_kept_by_reference(
     kafka_settings: KafkaSettings,
 ) -> None:
-    huge = Message(TopicPartition("origin", 0), 1, 0, 0, b"k", b"x" * 1_000_000, [])
-    KafkaDeadLetterQueue(kafka_settings, "sink-a").publish([DeadLetter(huge, "value", "why")])
-    (letter,) = read_to_end(kafka_settings, kafka_settings.dead_letter_topic)
-    assert letter.value() is None
-    assert dict(letter.headers() or [])["imednet.value.bytes"] == b"1000000"
+    at = TopicPartition("origin", 0)
+    big = b"x" * 1_000_000
+    letters = [
+        Message(at, 1, 0, 0, b"k", big, []),
+        Message(at, 2, 0, 0, b"k", b"v", [("own", big)]),
+        Message(at, 3, 0, 0, big, b"v", []),
+    ]
+    KafkaDeadLetterQueue(kafka_settings, "sink-a").publish(
+        [DeadLetter(each, "value", "why") for each in letters]
+    )
+    kept = list(read_to_end(kafka_settings, kafka_settings.dead_letter_topic))
+    assert [(each.key(), each.value()) for each in kept] == [
+        (b"k", None), (b"k", None), (None, None),
+    ]  # fmt: skip
+    headers = [dict(each.headers() or []) for each in kept]
+    assert [each["imednet.value.bytes"] for each in headers] == [b"1000000", b"1", b"1"]
+    assert [each["__connect.errors.offset"] for each in headers] == [b"1", b"2", b"3"]

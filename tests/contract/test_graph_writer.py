@@ -55,7 +55,7 @@ class RealGraph:
     def set_property(self, record_id: int, name: str, value: Any) -> None:
         match = "UNWIND $rows AS row MATCH (n:Record {study_key: row.s, record_id: row.id})"
         rows = [{"s": self.study, "id": record_id, "value": value}]
-        self.database.write([cypher.Statement(f"{match} SET n.`{name}` = row.value", rows)], {})
+        self.database.write(cypher.Statement(f"{match} SET n.`{name}` = row.value", rows), {})
 
 
 @pytest.fixture(params=["fake", pytest.param("neo4j", marks=pytest.mark.servers)])
@@ -139,6 +139,19 @@ def test_a_record_that_moves_loses_the_old_relationship(graph: Graph, study: str
         moved = upsert(row(study, **changed), version)
         apply(graph, moved)
         assert_equal(expected(moved), graph.state())
+
+
+@pytest.mark.servers
+def test_a_relationship_that_has_not_moved_is_not_touched(
+    database: Neo4jDatabase, study: str
+) -> None:
+    graph = RealGraph(study, database)
+    apply(graph, upsert(row(study, visitId=5, parentRecordId=4), 1))
+    match = "MATCH (:Record {study_key: $rows[0]})-[r]-() RETURN DISTINCT elementId(r) AS id ORDER BY id"
+    before = database.read(match, rows=[study])
+    apply(graph, upsert(row(study, visitId=5, parentRecordId=4, siteId=9), 2))
+    assert database.read(match, rows=[study]) == before
+    assert len(before) == 2
 
 
 def test_a_deleted_entity_stays_as_a_mark_and_can_come_back(graph: Graph, study: str) -> None:

@@ -1,4 +1,7 @@
-"""A clock that moves only when told to."""
+"""A clock that moves only when told to, and while somebody waits."""
+
+import threading
+import time
 
 
 class FakeClock:
@@ -14,3 +17,8 @@ class FakeClock:
 
     def advance(self, seconds: float) -> None:
         self._seconds += seconds
+
+    def wait(self, until: threading.Event, seconds: float) -> None:
+        if not until.is_set():
+            self._seconds += seconds
+            time.sleep(0.0001)  # lets other threads run

@@ -1,5 +1,6 @@
 """A graph in memory with the promises of `connector.interfaces.GraphWriter`."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,11 +21,20 @@ class InMemoryGraph:
         self.graph = GraphState()
         self.failures: list[Exception | None] = []
         self.writes = 0
+        self._lock = threading.Lock()
 
     def newer(self, versions: Mapping[Identity, int]) -> set[Identity]:
+        with self._lock:
+            return self._newer(versions)
+
+    def _newer(self, versions: Mapping[Identity, int]) -> set[Identity]:
         return {who for who, version in versions.items() if self._version(who) < version}
 
     def write(self, changes: Sequence[NodeChange]) -> None:
+        with self._lock:
+            self._write(changes)
+
+    def _write(self, changes: Sequence[NodeChange]) -> None:
         self.writes += 1
         if self.failures and (failure := self.failures.pop(0)) is not None:
             raise failure

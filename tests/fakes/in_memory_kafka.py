@@ -1,11 +1,13 @@
 """Topics in memory: the events log, a consumer group member, a dead letter queue."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from connector.cursor import Cursor
 from connector.errors import FatalError, InvalidEventError, RetryableError
 from connector.events import Identity, Known, RecordEvent
 from connector.interfaces import (
+    AssignmentListener,
     DeadLetter,
     InvalidRow,
     Message,
@@ -103,18 +105,29 @@ class InMemoryConsumer:
     ) -> None:
         self.topic, self.committed = topic, committed
         numbers = owned if owned is not None else set(range(len(topic.partitions)))
-        self.owned = {TopicPartition(TOPIC, number) for number in numbers}
-        self.next = {each: committed.get(each, Position(0, None)).offset for each in self.owned}
+        self._first = {TopicPartition(TOPIC, number) for number in numbers}
+        self.owned: set[TopicPartition] = set()
+        self.paused: set[TopicPartition] = set()
+        self.next: dict[TopicPartition, int] = {}
         self.at_end: set[TopicPartition] = set()
         self.commit_failures: list[Exception] = []
-        self.waits = 0
+        self.polls = 0
         self.is_closed = False
+        self._rebalances: list[Callable[[], None]] = []
+
+    def subscribe(self, listener: AssignmentListener) -> None:
+        self.listener = listener
+        self._rebalances.append(lambda: self._assign(self._first))
 
     def poll(self, max_messages: int, timeout_seconds: float) -> Polled:
-        del timeout_seconds
+        if timeout_seconds:
+            time.sleep(0.0005)  # lets the writers' threads run
+        self.polls += 1
+        while self._rebalances:
+            self._rebalances.pop(0)()
         messages: list[Message] = []
         ends: dict[TopicPartition, Position] = {}
-        for partition in sorted(self.owned):
+        for partition in sorted(self.owned - self.paused):
             log = self.topic.partitions[partition.partition]
             start = self.next[partition]
             taken = log[start : start + max_messages - len(messages)]
@@ -127,12 +140,11 @@ class InMemoryConsumer:
                 ends[partition] = Position(len(log), None)
         return Polled(messages, ends)
 
-    def owns(self, partition: TopicPartition) -> bool:
-        return partition in self.owned
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        self.paused |= set(partitions)
 
-    def wait_paused(self, seconds: float) -> None:
-        del seconds
-        self.waits += 1
+    def resume(self, partitions: Collection[TopicPartition]) -> None:
+        self.paused -= set(partitions)
 
     def commit(self, positions: Mapping[TopicPartition, Position]) -> None:
         if self.commit_failures:
@@ -141,8 +153,30 @@ class InMemoryConsumer:
             {partition: at for partition, at in positions.items() if partition in self.owned}
         )
 
+    def assign(self, partition: int) -> None:
+        """At the next poll."""
+        self._rebalances.append(lambda: self._assign({TopicPartition(TOPIC, partition)}))
+
     def revoke(self, partition: int) -> None:
-        self.owned.discard(TopicPartition(TOPIC, partition))
+        """At the next poll."""
+        self._rebalances.append(lambda: self._take(partition, self.listener.revoked))
+
+    def lose(self, partition: int) -> None:
+        """At the next poll."""
+        self._rebalances.append(lambda: self._take(partition, self.listener.lost))
+
+    def _assign(self, partitions: set[TopicPartition]) -> None:
+        self.owned |= partitions
+        self.paused -= partitions
+        self.at_end -= partitions
+        for each in partitions:
+            self.next[each] = self.committed.get(each, Position(0, None)).offset
+        self.listener.assigned(partitions)
+
+    def _take(self, partition: int, tell: Callable[[Collection[TopicPartition]], None]) -> None:
+        at = TopicPartition(TOPIC, partition)
+        tell([at])
+        self.owned.discard(at)
 
     def close(self) -> None:
         self.is_closed = True

@@ -25,6 +25,6 @@ def publish_load(kafka: KafkaSettings, study: str, records: int) -> None:
 
 def messages(kafka: KafkaSettings) -> list[Message]:
     return [
-        Message(TopicPartition("t", raw.partition() or 0), 0, None, 0, raw.key(), raw.value())
+        Message(TopicPartition("t", raw.partition() or 0), 0, None, 0, raw.key(), raw.value(), [])
         for raw in read_to_end(kafka, kafka.events_topic)
     ]

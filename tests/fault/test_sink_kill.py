@@ -30,7 +30,7 @@ def test_kill_9_in_the_middle_of_a_load_loses_nothing(
 ) -> None:
     publish_load(kafka_settings, study, RECORDS)
     variables = environment | topics | {
-        "SINK_GROUP_ID": study, "SINK_BATCH_EVENTS_MAX": "250", "SINK_SESSION_TIMEOUT_SECONDS": "6"
+        "SINK_GROUP_ID": study, "SINK_TRANSACTION_EVENTS_MAX": "250", "SINK_SESSION_TIMEOUT_SECONDS": "6"
     }  # fmt: skip
     rng, consumed = random.Random(11), 0
     for kill in range(KILLS):
@@ -60,7 +60,9 @@ def test_sigterm_commits_what_is_applied_so_that_nothing_comes_again(
     tmp_path: Path,
 ) -> None:
     publish_load(kafka_settings, study, RECORDS)
-    variables = environment | topics | {"SINK_GROUP_ID": study, "SINK_BATCH_EVENTS_MAX": "250"}
+    variables = (
+        environment | topics | {"SINK_GROUP_ID": study, "SINK_TRANSACTION_EVENTS_MAX": "250"}
+    )
     total = 0
     for stop in range(3):
         with running("sink", variables, tmp_path / f"sink-{stop}.log") as sink:

@@ -7,15 +7,16 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connector.config import SinkSettings
 from connector.errors import BatchTooLargeError, RetryableError
 from connector.events import RecordEvent
 from connector.interfaces import Polled, Position, TopicPartition
-from connector.retry import Backoff
 from connector.sink.sink_task import SinkPorts, SinkTask
-from tests.builders import delete, record_row, upsert
+from tests.builders import delete, is_through, record_row, upsert
 from tests.fakes.clock import FakeClock
 from tests.fakes.in_memory_graph import InMemoryGraph
 from tests.fakes.in_memory_kafka import InMemoryConsumer, InMemoryDeadLetterQueue, InMemoryTopic
+from tests.fakes.inline_writers import InlineWriters
 from tests.oracle import assert_equal, fold
 
 
@@ -41,24 +42,29 @@ def deliver(topic: InMemoryTopic, rng: random.Random) -> InMemoryGraph:
     for round_number in range(4):
         consumer = InMemoryConsumer(topic, committed)
         stop = threading.Event()
-        polls = rng.randint(1, 8) if round_number < 3 else 10_000
+        polls = rng.randint(1, 8) if round_number < 3 else None
         poll = consumer.poll
 
         def limited(max_messages: int, timeout_seconds: float) -> Polled:
             nonlocal polls
-            polls -= 1
             found = poll(max_messages, timeout_seconds)  # noqa: B023
-            if polls <= 0 or not (found.messages or found.ends):
+            if polls is None:
+                if not found.messages and not found.ends and is_through(task):  # noqa: B023
+                    stop.set()  # noqa: B023
+            elif (polls := polls - 1) <= 0:
                 stop.set()  # noqa: B023
             return found
 
         consumer.poll = limited  # type: ignore[method-assign]
-        consumer.wait_paused = clock.advance  # type: ignore[method-assign]
         graph.failures = rng.choices(
             [None, RetryableError("x"), BatchTooLargeError("x")], [8, 1, 1], k=6
         )
-        ports = SinkPorts(consumer, graph, InMemoryDeadLetterQueue(), clock)
-        SinkTask(ports, batch_events_max=rng.randint(2, 9), backoff=Backoff(1.0)).run(stop)
+        ports = SinkPorts(consumer, graph, InMemoryDeadLetterQueue(), clock, InlineWriters())
+        limits = {"transaction_events_max": rng.randint(2, 9), "batch_events_max": 20}
+        if rng.random() < 0.3:  # as if killed: what was applied is not committed
+            consumer.commit_failures = [RetryableError("x")] * 100
+        task = SinkTask(ports, SinkSettings(**limits))
+        task.run(stop)
         for partition in list(committed):
             if rng.random() < 0.3 and round_number < 3:
                 committed[partition] = Position(0, None)

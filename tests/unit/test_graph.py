@@ -34,6 +34,14 @@ def test_no_two_variables_get_one_name() -> None:
     assert (made["var_deleted"], made["var_var_deleted"], made["var_var_var_deleted"]) == (1, 2, 3)
 
 
+def test_an_unknown_field_never_takes_a_documented_ones_property() -> None:
+    made = properties(visit_id=7, recordData={"visit_id": 8, "visitID": 9})
+    assert made["visit_id"] == 5
+    assert made["var_visit_id"] == 7
+    made = properties(newField="API", recordData={"new_field": "form", "newField": "other"})
+    assert (made["new_field"], made["var_new_field"], made["newField"]) == ("API", "form", "other")
+
+
 def test_nested_values_are_stored_as_json_text_and_plain_lists_as_lists() -> None:
     made = properties(
         recordData={"a": {"z": 1, "b": None}, "l": [1, 2], "m": [1, "x"], "n": [None]}

@@ -1,15 +1,19 @@
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import pytest
 
+from connector.config import SinkSettings
 from connector.errors import BatchTooLargeError, FatalError, InvalidEventError, RetryableError
 from connector.events import Identity
 from connector.graph import NodeChange
 from connector.interfaces import Polled, Position, TopicPartition
-from connector.retry import Backoff
+from connector.serde import encode
 from connector.sink.sink_task import SinkPorts, SinkTask
-from tests.builders import record_row, upsert
+from connector.sink.writer_threads import WriterThreads
+from tests.builders import is_through, record_row, upsert
 from tests.fakes.clock import FakeClock
 from tests.fakes.in_memory_graph import InMemoryGraph
 from tests.fakes.in_memory_kafka import (
@@ -24,9 +28,9 @@ P0 = TopicPartition(TOPIC, 0)
 
 
 class Sink:
-    """A sink task on fakes, run until it has read its topic to the end."""
+    """A sink task on fakes with real threads, run until it has applied its topic to the end."""
 
-    def __init__(self, topic: InMemoryTopic, owned: set[int] | None = None) -> None:
+    def __init__(self, topic: InMemoryTopic, owned: set[int] | None = None, **limits: Any) -> None:
         self.topic = topic
         self.committed: dict[TopicPartition, Position] = {}
         self.graph = InMemoryGraph()
@@ -34,22 +38,28 @@ class Sink:
         self.clock = FakeClock()
         self.consumer = InMemoryConsumer(topic, self.committed, owned)
         self.stop = threading.Event()
-        ports = SinkPorts(self.consumer, self.graph, self.letters, self.clock)
-        self.task = SinkTask(ports, batch_events_max=10, backoff=Backoff(1.0))
-        self.consumer.wait_paused = self._wait  # type: ignore[method-assign]
+        self.settings = SinkSettings(**{"transaction_events_max": 10, **limits})
+        ports = SinkPorts(
+            self.consumer,
+            self.graph,
+            self.letters,
+            self.clock,
+            WriterThreads(self.settings.writers_max),
+        )
+        self.task = SinkTask(ports, self.settings)
+        self.until: Callable[[], bool] = self.is_through
         poll = self.consumer.poll
 
-        def stop_at_end(max_messages: int, timeout_seconds: float) -> Polled:
+        def stop_when_through(max_messages: int, timeout_seconds: float) -> Polled:
             polled = poll(max_messages, timeout_seconds)
-            if not polled.messages and not polled.ends:
+            if not polled.messages and not polled.ends and self.until():
                 self.stop.set()
             return polled
 
-        self.consumer.poll = stop_at_end  # type: ignore[method-assign]
+        self.consumer.poll = stop_when_through  # type: ignore[method-assign]
 
-    def _wait(self, seconds: float) -> None:
-        self.consumer.waits += 1
-        self.clock.advance(seconds)
+    def is_through(self) -> bool:
+        return is_through(self.task)
 
     def run(self) -> None:
         self.task.run(self.stop)
@@ -58,7 +68,7 @@ class Sink:
 def topic_of(count: int, partitions: int = 1) -> InMemoryTopic:
     topic = InMemoryTopic(partitions)
     for number in range(1, count + 1):
-        topic.append_event(upsert(record_row(number)), 11)
+        topic.append_event(upsert(record_row(number, subjectId=number)), number)
     return topic
 
 
@@ -75,7 +85,7 @@ def test_a_write_that_fails_is_repeated_while_the_member_stays_in_its_group() ->
     sink.graph.failures = [RetryableError("down")] * 4
     sink.run()
     assert sink.committed == {P0: Position(25, 0)}
-    assert sink.consumer.waits >= 4
+    assert sink.task.progress.retries == 4
     assert sink.letters.letters == []
     assert_equal(fold(sink.topic.messages()), sink.graph.state("S1"))
 
@@ -136,24 +146,90 @@ def test_a_batch_that_is_too_large_is_written_in_halves() -> None:
     assert sink.letters.letters == []
 
 
-def test_a_partition_lost_while_waiting_is_neither_written_nor_committed_again() -> None:
-    sink = Sink(topic_of(4, partitions=1))
-    sink.graph.failures = [RetryableError("down")]
-    wait = sink.consumer.wait_paused
+def test_what_a_lost_partition_had_in_flight_is_not_committed_even_if_it_comes_back() -> None:
+    sink = Sink(topic_of(4))
+    began, go_on = threading.Event(), threading.Event()
+    write, assigned = sink.graph.write, sink.task.assigned
+    assignments = 0
 
-    def lose(seconds: float) -> None:
-        wait(seconds)
-        sink.consumer.revoke(0)
+    def slow(changes: Sequence[NodeChange]) -> None:
+        began.set()
+        assert go_on.wait(20)
+        write(changes)
 
-    sink.consumer.wait_paused = lose  # type: ignore[method-assign]
+    def newer(versions: Mapping[Identity, int]) -> set[Identity]:
+        if assignments > 1:  # the new lane gets nowhere: whatever is committed is the old one's
+            raise RetryableError("down")
+        return set(versions)
+
+    def count(partitions: Collection[TopicPartition]) -> None:
+        nonlocal assignments
+        assignments += 1
+        assigned(partitions)
+        if assignments > 1:
+            go_on.set()
+
+    sink.graph.write, sink.graph.newer = slow, newer  # type: ignore[method-assign]
+    sink.task.assigned = count  # type: ignore[method-assign]
+
+    def step() -> bool:
+        if began.is_set() and assignments == 1:
+            sink.consumer.lose(0)
+            sink.consumer.assign(0)
+        return bool(sink.graph.graph.nodes) and sink.task._patience.retries > 3
+
+    sink.until = step
+    sink.run()
+    assert sink.graph.graph.nodes
+    assert sink.committed == {}
+
+
+def test_a_revoke_waits_for_what_is_being_written_and_commits_it() -> None:
+    sink = Sink(topic_of(4))
+    began = threading.Event()
+    write = sink.graph.write
+
+    def slow(changes: Sequence[NodeChange]) -> None:
+        began.set()
+        time.sleep(0.05)
+        write(changes)
+
+    sink.graph.write = slow  # type: ignore[method-assign]
+    sink.until = lambda: not sink.task._lanes and began.is_set()
+    later(began.is_set, lambda: sink.consumer.revoke(0))
+    sink.run()
+    assert sink.committed == {P0: Position(4, 0)}
+
+
+def test_a_revoke_does_not_wait_for_a_database_that_is_away() -> None:
+    sink = Sink(topic_of(4))
+    sink.graph.failures = [RetryableError("down")] * 10**6
+    sink.until = lambda: not sink.task._lanes and sink.task._patience.retries > 3
+    later(lambda: sink.task._patience.retries > 3, lambda: sink.consumer.revoke(0))
     sink.run()
     assert sink.committed == {}
-    assert sink.graph.graph.nodes == {}
+
+
+def later(holds: Callable[[], bool], act: Callable[[], None]) -> None:
+    def wait() -> None:
+        end = time.monotonic() + 20
+        while not holds() and time.monotonic() < end:
+            time.sleep(0.001)
+        act()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def test_a_commit_that_fails_is_repeated_without_writing_again() -> None:
     sink = Sink(topic_of(4))
     sink.consumer.commit_failures = [RetryableError("coordinator")]
+    sink.clock.advance(100)
+
+    def committed() -> bool:
+        sink.clock.advance(2)
+        return bool(sink.committed)
+
+    sink.until = committed
     sink.run()
     assert sink.committed[P0].offset == 4
     assert sink.graph.writes == 1
@@ -161,15 +237,77 @@ def test_a_commit_that_fails_is_repeated_without_writing_again() -> None:
 
 def test_a_stop_during_an_outage_commits_nothing_that_is_not_applied() -> None:
     sink = Sink(topic_of(4))
-    sink.graph.failures = [RetryableError("down")] * 1000
-
-    def stop(seconds: float) -> None:
-        sink.clock.advance(seconds)
-        sink.stop.set()
-
-    sink.consumer.wait_paused = stop  # type: ignore[method-assign]
+    sink.graph.failures = [RetryableError("down")] * 10**6
+    sink.until = lambda: sink.task._patience.retries > 3
     sink.run()
     assert sink.committed == {}
+
+
+def test_the_consumer_is_polled_all_along_an_outage_and_fetches_only_what_fits() -> None:
+    sink = Sink(topic_of(3000), buffer_bytes_max=1_000_000)
+    sink.graph.failures = [RetryableError("down")] * 10**6
+    sink.until = lambda: sink.consumer.polls > 300
+    sink.run()
+    assert sink.consumer.paused == {P0}
+    assert sink.consumer.next[P0] <= 2000  # one poll
+
+
+def test_full_lanes_are_paused_and_resumed_until_all_is_applied() -> None:
+    sink = Sink(topic_of(5000, partitions=3), buffer_bytes_max=1_000_000)
+    pauses: list[int] = []
+    pause = sink.consumer.pause
+
+    def count(partitions: Collection[TopicPartition]) -> None:
+        pauses.append(len(partitions))
+        pause(partitions)
+
+    sink.consumer.pause = count  # type: ignore[method-assign]
+    sink.run()
+    assert pauses
+    assert sum(at.offset for at in sink.committed.values()) == 5000
+
+
+def test_lanes_are_written_side_by_side_and_each_in_order() -> None:
+    topic = InMemoryTopic(3)
+    for version in range(1, 31):
+        for partition in range(3):
+            event = upsert(record_row(partition + 1, recordStatus=f"v{version}"), version)
+            topic.append(partition, *encode(event))
+    sink = Sink(topic, transaction_events_max=5)
+    order: dict[int, list[int]] = {1: [], 2: [], 3: []}
+    together = threading.Barrier(3)
+    write = sink.graph.write
+
+    def record(changes: Sequence[NodeChange]) -> None:
+        if len(order[int(changes[0].identity.id)]) == 0:
+            together.wait(20)  # only passed by three at once
+        for change in changes:
+            order[int(change.identity.id)].append(change.version)
+        write(changes)
+
+    sink.graph.write = record  # type: ignore[method-assign]
+    sink.run()
+    assert all(versions == sorted(versions) for versions in order.values())
+    assert [versions[-1] for versions in order.values()] == [30, 30, 30]
+
+
+def test_no_more_batches_are_written_at_once_than_there_are_writers() -> None:
+    sink = Sink(topic_of(600, partitions=6), writers_max=2)
+    now, most, lock = [0], [0], threading.Lock()
+    write = sink.graph.write
+
+    def count(changes: Sequence[NodeChange]) -> None:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.002)
+        write(changes)
+        with lock:
+            now[0] -= 1
+
+    sink.graph.write = count  # type: ignore[method-assign]
+    sink.run()
+    assert most == [2]
 
 
 def test_a_probe_that_is_too_much_for_the_database_is_replaced_by_the_guarded_write() -> None:

@@ -1,0 +1,123 @@
+"""What is done with a batch, on a writer's thread: probe, decode, write, dead-letter.
+
+Both steps may raise RetryableError; repeating them goes on where they stopped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from connector.errors import BatchTooLargeError, InvalidEventError, RetryableError
+from connector.events import Identity
+from connector.interfaces import Clock, DeadLetter, DeadLetterQueue, GraphWriter, Message
+from connector.sink.batch import (
+    Batch,
+    Candidate,
+    State,
+    TransactionSize,
+    decode_newest,
+    first_part,
+    halves,
+    newest_states,
+    superseded_by,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a batch's events. ``unchanged``: superseded, or already in the graph."""
+
+    consumed: int
+    written: int
+    letters: Sequence[DeadLetter]
+
+    @property
+    def unchanged(self) -> int:
+        """Neither written nor dead-lettered."""
+        return self.consumed - self.written - len(self.letters)
+
+
+class Applier:
+    """Brings batches into the graph. Thread-safe, as its ports are."""
+
+    def __init__(
+        self,
+        writer: GraphWriter,
+        dead_letters: DeadLetterQueue,
+        clock: Clock,
+        *,
+        transaction_events_max: int,
+        transaction_bytes_max: int,
+    ) -> None:
+        self._writer = writer
+        self._dead_letters = dead_letters
+        self._clock = clock
+        self._size = TransactionSize(transaction_events_max)
+        self._bytes_max = transaction_bytes_max
+
+    def prepare(self, messages: Sequence[Message]) -> Batch:
+        """Find out what has to be written, and decode that only.
+
+        Raises:
+            RetryableError: the graph does not answer.
+            FatalError: as `GraphWriter`.
+        """
+        now_ms = self._clock.now_ms()
+        states, letters = newest_states(messages, now_ms)
+        newer = self._newer(states)
+        wanted = (state for who, state in states.items() if who in newer)
+        candidates, invalid = decode_newest(wanted, messages, now_ms)
+        return Batch(len(messages), messages, candidates, letters + invalid)
+
+    def write(self, batch: Batch) -> Applied:
+        """On return the graph or the dead letter queue has acknowledged every message of it.
+
+        Raises:
+            RetryableError: not all is acknowledged; ``batch`` holds what is left to do.
+            FatalError: as `GraphWriter`.
+        """
+        self._write_candidates(batch)
+        while older := superseded_by(batch.refused, batch):
+            again = self.prepare(older)
+            batch.letters += batch.refused + again.letters
+            batch.messages, batch.candidates, batch.refused = older, again.candidates, []
+            self._write_candidates(batch)
+        letters = batch.letters + batch.refused
+        if letters:
+            self._dead_letters.publish(letters)
+        return Applied(batch.count, batch.written, letters)
+
+    def _newer(self, states: dict[Identity, State]) -> set[Identity]:
+        """What must be written; everything where the probe is too much for the database."""
+        versions = {who: state.version for who, state in states.items()}
+        try:
+            return self._writer.newer(versions) if versions else set()
+        except (BatchTooLargeError, InvalidEventError):
+            return set(versions)  # the write is guarded, and can be halved
+
+    def _write_candidates(self, batch: Batch) -> None:
+        while batch.candidates:
+            part = first_part(batch.candidates, self._size.events, self._bytes_max)
+            refused = self._write_part(part)
+            batch.refused += refused
+            batch.written += len(part) - len(refused)
+            del batch.candidates[: len(part)]
+
+    def _write_part(self, part: Sequence[Candidate], attempts: int = 1) -> list[DeadLetter]:
+        """Write in one transaction; in halves where it is too large or holds invalid data."""
+        try:
+            self._writer.write([each.change for each in part])
+        except (BatchTooLargeError, InvalidEventError) as error:
+            if isinstance(error, BatchTooLargeError):
+                self._size.was_too_large(len(part))
+            if len(part) > 1:
+                first, second = halves(part)
+                return self._write_part(first, attempts + 1) + self._write_part(
+                    second, attempts + 1
+                )
+            if isinstance(error, BatchTooLargeError):
+                raise RetryableError(
+                    f"a single event is too much for the database: {error}"
+                ) from error
+            return [DeadLetter(part[0].message, error.reason, str(error), attempts)]
+        self._size.fitted()
+        return []

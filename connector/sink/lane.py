@@ -1,0 +1,157 @@
+"""A lane: one assignment of one partition, in order, from its messages to its offset. No I/O.
+
+A lane has two places: one batch may be prepared while the one before it is written. What belongs
+to a lane that was dropped (its partition was revoked or lost) is never committed, even if the
+partition comes back: that is a new lane.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from connector.interfaces import Message, Position, TopicPartition
+from connector.sink.batch import Batch
+
+_MESSAGE_OVERHEAD_BYTES = 1500
+"""What a message costs in memory beside its value: objects, key, headers (measured)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLimits:
+    """What one lane may hold, and how much goes into a batch."""
+
+    transaction_events_max: int
+    batch_events_max: int
+    batch_bytes_max: int
+    linger_seconds: float
+
+
+def message_bytes(message: Message) -> int:
+    """About what a message takes in memory."""
+    return len(message.value or b"") + _MESSAGE_OVERHEAD_BYTES
+
+
+class Lane:
+    """Messages that wait, the batch that is ready, and how far the graph has it."""
+
+    def __init__(self, partition: TopicPartition, limits: LaneLimits) -> None:
+        self.partition = partition
+        self._limits = limits
+        self._waiting: deque[Message] = deque()
+        self._waiting_since = 0.0
+        self._take = limits.transaction_events_max
+        self._next: Position | None = None
+        self._end: Position | None = None
+        self._preparing: Position | None = None
+        self._ready: tuple[Batch, Position] | None = None
+        self._writing: Position | None = None
+        self.waiting_bytes = 0
+        self.applied: Position | None = None
+        """Everything before it is acknowledged. Only the task commits it."""
+        self.committed: Position | None = None
+        self.started_at = 0.0
+        """When its last batch was begun: who has waited longest is next."""
+        self.is_paused = False
+        self.dropped = threading.Event()
+
+    def add(self, messages: Iterable[Message], now: float) -> None:
+        """Messages that were polled, in order. ``now`` in monotonic seconds."""
+        if not self._waiting:
+            self._waiting_since = now
+        for message in messages:
+            self._waiting.append(message)
+            self.waiting_bytes += message_bytes(message)
+
+    def reached_end(self, end: Position) -> None:
+        """Between the messages so far and this offset there is nothing to apply."""
+        self._end = end
+        self._pass_end()
+
+    def is_full(self, share_bytes: int) -> bool:
+        """Whether its share of the memory for waiting messages is used up."""
+        return self.waiting_bytes >= share_bytes
+
+    def is_low(self, share_bytes: int) -> bool:
+        """Whether it is time to fetch again."""
+        return self.waiting_bytes <= share_bytes // 2
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a batch is on its way."""
+        return bool(self._preparing or self._ready or self._writing)
+
+    @property
+    def holds_decoded(self) -> bool:
+        """Whether decoded events wait for the writing to begin (or are being decoded)."""
+        return bool(self._preparing or self._ready)
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether the graph may be changing."""
+        return self._writing is not None
+
+    # ---------------------------------------------------------------------------------- batches
+
+    def start_preparing(self, now: float) -> list[Message] | None:
+        """The next batch's messages, if the place is free and the batch is due."""
+        if self.dropped.is_set() or self.holds_decoded or not self._is_due(now):
+            return None
+        taken: list[Message] = []
+        size = 0
+        while self._waiting and len(taken) < self._take:
+            size += message_bytes(self._waiting[0])
+            if taken and size > self._limits.batch_bytes_max:
+                break
+            taken.append(self._waiting.popleft())
+        self.waiting_bytes -= sum(map(message_bytes, taken))
+        self._waiting_since = self.started_at = now
+        last = taken[-1]
+        # The off-by-one lives here only: what is committed is the next offset to read.
+        self._preparing = Position(last.offset + 1, last.leader_epoch)
+        return taken
+
+    def _is_due(self, now: float) -> bool:
+        # Without a linger a free lane takes what there is: latency when idle, batches when busy.
+        if not self._waiting:
+            return False
+        waited = now - self._waiting_since >= self._limits.linger_seconds
+        return waited or len(self._waiting) >= self._take
+
+    def prepared(self, batch: Batch) -> None:
+        """The batch is ready; what it came to says how many messages the next should have.
+
+        Where most of a batch is unchanged (a replay), larger batches cost the database less;
+        where most of it is new, a batch is one transaction, so that little waits in memory.
+        """
+        if self._preparing is None:
+            raise AssertionError("nothing was being prepared")
+        self._ready, self._preparing = (batch, self._preparing), None
+        changed, limits = len(batch.candidates), self._limits
+        if 2 * changed <= limits.transaction_events_max:
+            if batch.count >= self._take:
+                self._take = min(limits.batch_events_max, 2 * self._take)
+        elif changed > limits.transaction_events_max:
+            self._take = max(limits.transaction_events_max, self._take // 2)
+
+    def start_writing(self) -> Batch | None:
+        """The batch that is ready, if the one before it is written."""
+        if self.dropped.is_set() or self._writing or self._ready is None:
+            return None
+        batch, self._writing = self._ready
+        self._ready = None
+        return batch
+
+    def written(self) -> None:
+        """The graph or the dead letter queue has acknowledged the whole batch."""
+        self.applied, self._writing = self._writing, None
+        self._pass_end()
+
+    def _pass_end(self) -> None:
+        end = self._end
+        if end is None or self._waiting or self.is_busy:
+            return
+        if self.applied is None or self.applied.offset < end.offset:
+            epoch = self.applied.leader_epoch if self.applied else end.leader_epoch
+            self.applied = Position(end.offset, epoch)
+        self._end = None

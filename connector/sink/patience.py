@@ -1,0 +1,76 @@
+"""Repeating what fails for a while, for as long as it takes, and saying so without noise."""
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+
+from connector.errors import RetryableError
+from connector.interfaces import Clock
+from connector.retry import Backoff
+
+log = structlog.stdlib.get_logger("connector.sink")
+T = TypeVar("T")
+
+_SAY_AGAIN_SECONDS = 60.0
+
+
+class Patience:
+    """Shared by all writers, so that an outage is said once, and its end. Thread-safe."""
+
+    def __init__(self, clock: Clock, wait_seconds_max: float) -> None:
+        self._clock = clock
+        self._wait_seconds_max = wait_seconds_max
+        self._lock = threading.Lock()
+        self._since: float | None = None
+        self._said = 0.0
+        self.retries = 0
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether something has failed more than once in a row, and still does."""
+        return self._since is not None
+
+    def until_done(self, step: Callable[[], T], given_up: threading.Event) -> T | None:
+        """What ``step`` returns once it does not raise RetryableError; None: given up. Blocks.
+
+        Raises:
+            ConnectorError: what ``step`` raises beside RetryableError.
+        """
+        backoff = Backoff(self._wait_seconds_max)
+        tries = 0
+        while not given_up.is_set():
+            try:
+                result = step()
+            except RetryableError as error:
+                tries += 1
+                self._failed(error, tries)
+                self._clock.wait(given_up, backoff.next_wait(error.retry_after_seconds))
+            else:
+                self._succeeded()
+                return result
+        return None
+
+    def _failed(self, error: RetryableError, tries: int) -> None:
+        with self._lock:
+            self.retries += 1
+            if tries == 1:
+                # Two transactions in each other's way, a connection that was cut: nothing yet.
+                log.info("trying again", reason=str(error))
+                return
+            now = self._clock.monotonic()
+            if self._since is None:
+                self._since = now
+            elif now - self._said < _SAY_AGAIN_SECONDS:
+                return
+            self._said = now
+            log.warning("waiting", reason=str(error), for_seconds=round(now - self._since))
+
+    def _succeeded(self) -> None:
+        if self._since is None:
+            return
+        with self._lock:
+            if self._since is not None:
+                log.info("going on", after_seconds=round(self._clock.monotonic() - self._since))
+                self._since = None

@@ -1,0 +1,22 @@
+"""Writers that run each step at once, in the task's own thread: the same order in every run."""
+
+from collections.abc import Callable
+
+from connector.errors import ConnectorError
+from connector.sink.lane import Lane
+from connector.sink.writer_threads import Done, Result
+
+
+class InlineWriters:
+    def __init__(self) -> None:
+        self._done: list[Done] = []
+
+    def submit(self, lane: Lane, step: Callable[[], Result]) -> None:
+        try:
+            self._done.append(Done(lane, step(), None))
+        except ConnectorError as error:
+            self._done.append(Done(lane, None, error))
+
+    def done(self, timeout_seconds: float) -> Done | None:
+        del timeout_seconds
+        return self._done.pop(0) if self._done else None

@@ -1,0 +1,126 @@
+import pytest
+
+from connector.interfaces import Message, Position, TopicPartition
+from connector.sink.batch import Batch, Candidate
+from connector.sink.lane import Lane, LaneLimits, message_bytes
+
+P0 = TopicPartition("t", 0)
+LIMITS = LaneLimits(
+    transaction_events_max=10, batch_events_max=40, batch_bytes_max=10**9, linger_seconds=0.0
+)
+
+
+def message(offset: int) -> Message:
+    return Message(P0, offset, 4, 0, b"k", b"v" * 100, [])
+
+
+def lane_with(count: int, limits: LaneLimits = LIMITS) -> Lane:
+    lane = Lane(P0, limits)
+    lane.add([message(offset) for offset in range(count)], now=0.0)
+    return lane
+
+
+def prepare(lane: Lane, changed: int = 0) -> list[int]:
+    """The offsets of the next batch, which is ready then."""
+    messages = lane.start_preparing(0.0) or []
+    if messages:
+        candidates: list[Candidate] = [None] * changed  # type: ignore[list-item]
+        lane.prepared(Batch(len(messages), messages, candidates, []))
+    return [each.offset for each in messages]
+
+
+def apply(lane: Lane, changed: int = 0) -> int:
+    """How many messages the next batch had, all acknowledged."""
+    offsets = prepare(lane, changed)
+    lane.start_writing()
+    lane.written()
+    return len(offsets)
+
+
+def test_the_next_batch_is_prepared_while_one_is_written_but_no_third() -> None:
+    lane = lane_with(100)
+    assert prepare(lane, changed=10) == list(range(10))
+    assert lane.start_writing() is not None
+    assert prepare(lane, changed=10) == list(range(10, 20))
+    assert lane.start_writing() is None
+    assert lane.start_preparing(0.0) is None
+
+
+def test_the_offset_to_commit_is_the_one_after_the_last_that_is_acknowledged() -> None:
+    lane = lane_with(20)
+    prepare(lane, changed=10)
+    lane.start_writing()
+    prepare(lane, changed=10)
+    assert lane.applied is None
+    lane.written()
+    assert lane.applied == Position(10, 4)
+
+
+def test_an_end_counts_when_everything_before_it_is_acknowledged() -> None:
+    lane = lane_with(1)
+    lane.reached_end(Position(5, None))
+    assert lane.applied is None
+    apply(lane)
+    assert lane.applied == Position(5, 4)
+
+
+def test_an_end_of_a_partition_without_messages_counts_at_once() -> None:
+    lane = lane_with(0)
+    lane.reached_end(Position(5, None))
+    assert lane.applied == Position(5, None)
+
+
+def test_an_end_before_later_messages_does_not_move_the_offset_back() -> None:
+    lane = lane_with(9)
+    lane.reached_end(Position(6, None))
+    apply(lane)
+    assert lane.applied == Position(9, 4)
+
+
+def test_batches_grow_while_nothing_is_new_and_shrink_to_a_transaction_when_all_is() -> None:
+    lane = lane_with(300)
+    assert [apply(lane) for _ in range(4)] == [10, 20, 40, 40]
+    assert [apply(lane, changed=40), apply(lane, changed=20), apply(lane, changed=10)] == [
+        40, 20, 10,
+    ]  # fmt: skip
+
+
+def test_a_free_lane_takes_what_there_is() -> None:
+    assert prepare(lane_with(1)) == [0]
+
+
+def test_with_a_linger_a_lane_waits_for_a_full_batch_or_for_its_time() -> None:
+    limits = LaneLimits(10, 40, 10**9, linger_seconds=2.0)
+    lane = lane_with(9, limits)
+    assert lane.start_preparing(1.9) is None
+    assert lane_with(10, limits).start_preparing(0.0) is not None
+    assert lane.start_preparing(2.0) is not None
+
+
+def test_a_batch_is_bounded_by_bytes_but_holds_one_message() -> None:
+    size = message_bytes(message(0))
+    assert len(prepare(lane_with(9, LaneLimits(10, 40, 3 * size, 0.0)))) == 3
+    assert len(prepare(lane_with(9, LaneLimits(10, 40, 1, 0.0)))) == 1
+
+
+def test_a_lane_is_full_by_bytes_and_low_at_half_of_them() -> None:
+    lane = lane_with(20)
+    size = message_bytes(message(0))
+    assert lane.is_full(20 * size)
+    assert not lane.is_full(21 * size)
+    prepare(lane)
+    assert lane.is_low(20 * size)
+    assert not lane.is_low(19 * size)
+
+
+def test_a_dropped_lane_begins_nothing() -> None:
+    lane = lane_with(20)
+    prepare(lane, changed=10)
+    lane.dropped.set()
+    assert lane.start_writing() is None
+    assert lane_with(0).start_preparing(0.0) is None
+
+
+def test_a_batch_that_nobody_began_cannot_be_ready() -> None:
+    with pytest.raises(AssertionError):
+        lane_with(1).prepared(Batch(0, [], [], []))
