@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from
 
-.PHONY: help setup check test demo docs format clean
+QUIX_STAMP := .venv-quix/.made-from
+
+.PHONY: help setup check test demo bench docs format clean
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
@@ -30,6 +32,15 @@ test: $(STAMP) ## all tests, on a real Kafka and a real Neo4j
 
 demo: $(STAMP) ## the whole way in one command
 	$(BIN)/imednet-connector demo $(ARGS)
+
+# A peer's pins exclude ours: it lives in an environment of its own.
+$(QUIX_STAMP): benchmarks/quix/requirements.txt
+	$(PYTHON) -m venv --clear .venv-quix
+	.venv-quix/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+bench: $(STAMP) $(QUIX_STAMP) ## the sink beside its ceiling, the usual way and a peer
+	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(STAMP) ## write the generated files anew
 	$(BIN)/python docs/generate.py

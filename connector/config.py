@@ -177,7 +177,7 @@ class SinkSettings(Section):
         0.0, ge=0, le=60, description="Wait for a fuller batch; 0 writes at once what is there."
     )
     commit_interval_seconds: Seconds = Field(
-        1.0, description="Between two commits of offsets; also at a rebalance and at the end."
+        0.2, description="Between two commits of offsets; also at a rebalance and at the end."
     )
     max_poll_interval_seconds: float = Field(
         300.0, ge=10, le=86_400, description="Kafka's max.poll.interval.ms."

@@ -1,0 +1,1 @@
+"""Benchmarks of the sink beside its ceiling, the usual way and a peer, in one run."""

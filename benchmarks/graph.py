@@ -1,0 +1,87 @@
+"""The database from outside: empty it, look whether something is there, and its ceiling."""
+
+import queue
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import neo4j
+
+from benchmarks.work import Work
+from connector.graph import node_change
+from connector.neo4j.cypher import schema
+
+CEILING_SESSIONS = 4
+
+
+class Graph:
+    """A driver of the benchmark's own."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._driver = neo4j.GraphDatabase.driver(
+            environment["NEO4J_URI"],
+            auth=(environment["NEO4J_USERNAME"], environment["NEO4J_PASSWORD"]),
+            notifications_min_severity="OFF",
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._driver.close()
+
+    def run(self, cypher: str, **parameters: Any) -> list[list[Any]]:
+        """The rows of a query."""
+        with self._driver.session(database="neo4j") as session:
+            return session.run(cypher, parameters).values()  # type: ignore[arg-type]
+
+    def make_schema(self) -> None:
+        """What `imednet-connector setup` makes; the same for all but the ceiling."""
+        for item in schema():
+            self.run(item.cypher)
+        self.run("CALL db.awaitIndexes(300)")
+
+    def clear(self) -> None:
+        """Remove all nodes."""
+        self.run("MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 5000 ROWS")
+
+    def holds(self, study: str, last: Sequence[tuple[int, int]]) -> bool:
+        """Whether these records have these versions."""
+        rows = [[number, version] for number, version in last]
+        cypher = (
+            "UNWIND $rows AS row MATCH (n:Record {study_key: $study, record_id: row[0]})"
+            " WHERE n._version >= row[1] RETURN count(n)"
+        )
+        return bool(self.run(cypher, rows=rows, study=study)[0][0] == len(rows))
+
+    def counts(self) -> dict[str, int]:
+        """Records, visits and relationships."""
+        rows = self.run(
+            "MATCH (n:Record) WITH count(n) AS records MATCH (v:Visit) WITH records, count(v) AS"
+            " visits MATCH ()-[r:HAS_RECORD]->() RETURN records, visits, count(r)"
+        )
+        return dict(zip(("records", "visits", "relationships"), rows[0], strict=True))
+
+    def ceiling(self, work: Work, batch: int) -> float:
+        """Rows a second by plain CREATE of a label without constraints, in four sessions."""
+        rows = [node_change(event).properties for event in work.events]
+        parts: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
+        for start in range(0, len(rows), batch):
+            parts.put(rows[start : start + batch])
+
+        def session() -> None:
+            while True:
+                try:
+                    part = parts.get_nowait()
+                except queue.Empty:
+                    return
+                self.run("UNWIND $rows AS row CREATE (n:Ceiling) SET n = row", rows=part)
+
+        threads = [threading.Thread(target=session) for _ in range(CEILING_SESSIONS)]
+        began = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return len(rows) / (time.monotonic() - began)

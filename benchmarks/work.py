@@ -1,0 +1,94 @@
+"""The work: record events of about 950 bytes with 40 variables, of 500 subjects."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from connector.events import Op, Origin, RecordEvent
+from connector.serde import content_hash, encode
+
+SUBJECTS = 500
+VARIABLES = [f"VAR{number:02}" for number in range(40)]
+OBSERVED_AT = "2026-01-01T00:00:00.000Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one measurement applies, and when the graph holds it."""
+
+    name: str
+    events: list[RecordEvent]
+
+
+def first_load(study: str, count: int, start: int = 0) -> Work:
+    """Each record once, version 1."""
+    return Work("first load", [_event(row, 1) for row in _rows(study, count, start)])
+
+
+def replay(load: Work) -> Work:
+    """The same again."""
+    return Work("replay", load.events)
+
+
+def updates(load: Work) -> Work:
+    """3 of 40 variables of each record are another value."""
+    events = []
+    for event in load.events:
+        row = dict(event.data or {})
+        changed = {name: row["recordData"][name] + "9" for name in VARIABLES[7:10]}
+        row["recordData"] = row["recordData"] | changed
+        events.append(_event(row, 2))
+    return Work("updates", events)
+
+
+def hot_set(load: Work, records: int = 500) -> Work:
+    """So few records, edited again and again, as many events as the load has."""
+    events = []
+    rows = [dict(event.data or {}) for event in load.events[:records]]
+    for edit in range(len(load.events) // records):
+        for row in rows:
+            changed = {VARIABLES[edit % 40]: str(edit)}
+            row["recordData"] = row["recordData"] | changed
+            events.append(_event(dict(row), 3 + edit))
+    return Work("hot set", events)
+
+
+def last_of_each_partition(events: list[tuple[int, RecordEvent]]) -> list[tuple[int, int]]:
+    """(record id, version) of the last event of each partition: when seen, all is applied."""
+    last = {partition: event for partition, event in events}
+    return [(int(event.id), event.version) for event in last.values()]
+
+
+def messages(work: Work) -> Iterator[tuple[RecordEvent, int, bytes, bytes, Any]]:
+    """Each event with its subject, key, value and headers."""
+    for event in work.events:
+        yield (event, int((event.data or {})["subjectId"]), *encode(event))
+
+
+def _rows(study: str, count: int, start: int) -> Iterator[dict[str, Any]]:
+    rng = random.Random(start)
+    for number in range(start + 1, start + count + 1):
+        subject = number % SUBJECTS + 1
+        visit = subject * 100_000 + number // SUBJECTS // 10
+        yield {
+            "studyKey": study, "intervalId": 1, "formId": 101, "formKey": "VS",
+            "siteId": subject % 20 + 1, "recordId": number, "recordStatus": "Complete",
+            "deleted": False, "dateModified": "2024-11-04 16:03:19", "subjectId": subject,
+            "subjectKey": f"01-{subject:03}", "visitId": visit, "parentRecordId": 0,
+            "recordData": {name: str(rng.randint(10, 999)) for name in VARIABLES},
+        }  # fmt: skip
+
+
+def _event(row: dict[str, Any], version: int) -> RecordEvent:
+    return RecordEvent(
+        entity="record",
+        op=Op.UPSERT,
+        origin=Origin.SNAPSHOT,
+        study_key=row["studyKey"],
+        id=row["recordId"],
+        version=version,
+        content_hash=content_hash(row),
+        observed_at=OBSERVED_AT,
+        data=row,
+    )
