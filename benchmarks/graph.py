@@ -34,7 +34,7 @@ class Graph:
     def run(self, cypher: str, **parameters: Any) -> list[list[Any]]:
         """The rows of a query."""
         with self._driver.session(database="neo4j") as session:
-            return session.run(cypher, parameters).values()  # type: ignore[arg-type]
+            return session.run(cypher, parameters).values()
 
     def make_schema(self) -> None:
         """What `imednet-connector setup` makes; the same for all but the ceiling."""

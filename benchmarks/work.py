@@ -54,12 +54,6 @@ def hot_set(load: Work, records: int = 500) -> Work:
     return Work("hot set", events)
 
 
-def last_of_each_partition(events: list[tuple[int, RecordEvent]]) -> list[tuple[int, int]]:
-    """(record id, version) of the last event of each partition: when seen, all is applied."""
-    last = {partition: event for partition, event in events}
-    return [(int(event.id), event.version) for event in last.values()]
-
-
 def messages(work: Work) -> Iterator[tuple[RecordEvent, int, bytes, bytes, Any]]:
     """Each event with its subject, key, value and headers."""
     for event in work.events:

@@ -18,9 +18,12 @@ app = Application(
 sdf = app.dataframe(topic=app.topic(topic))
 sdf.sink(
     Neo4jSink(
-        host=address.hostname, port=address.port, username=os.environ["NEO4J_USERNAME"],
-        password=os.environ["NEO4J_PASSWORD"], cypher_query=merge,
+        host=address.hostname,
+        port=address.port,
+        username=os.environ["NEO4J_USERNAME"],
+        password=os.environ["NEO4J_PASSWORD"],
+        cypher_query=merge,
         notifications_min_severity="OFF",
-    )  # fmt: skip
+    )
 )
 app.run()
