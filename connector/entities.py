@@ -8,6 +8,7 @@ reference; the order of the rows is parents first.
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 
 class Reading(Enum):
@@ -40,7 +41,7 @@ class Reference:
     outgoing: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Entity:
     """One kind: how the API names it, how it is read, and what it is in the graph."""
 
@@ -56,7 +57,7 @@ class Entity:
     indexed: tuple[str, ...] = ()
     """Further properties that people look entities up by."""
 
-    @property
+    @cached_property
     def key_properties(self) -> tuple[str, ...]:
         """The node key in the graph: ``study_key`` and, but for studies, the numeric id."""
         own = snake_case(self.id_field)

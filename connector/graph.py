@@ -6,9 +6,8 @@ order in which events of different entities arrive.
 """
 
 import math
-from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -24,18 +23,18 @@ variables can get one name)."""
 
 PropertyValue = str | int | float | bool | list[str] | list[int] | list[float] | list[bool]
 _SCALARS = (str, bool, int, float)
+_TEXT = {str}
+_RECORD_DATA = snake_case(VARIABLES_FIELD)
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """The wanted state of one reference: where it goes, or that it goes nowhere."""
 
     reference: Reference
     target: Identity | None
 
 
-@dataclass(frozen=True, slots=True)
-class NodeChange:
+class NodeChange(NamedTuple):
     """One entity's newest state as the graph holds it. ``properties`` is None for a delete."""
 
     identity: Identity
@@ -50,12 +49,12 @@ def node_change(event: RecordEvent) -> NodeChange:
     Raises:
         InvalidEventError: the graph cannot hold a value, a name or a reference of it.
     """
-    entity = ENTITIES[event.entity]
+    entity, identity = ENTITIES[event.entity], event.identity
     if event.data is None:
         links = tuple(Link(reference, None) for reference in entity.references)
-        return NodeChange(event.identity, event.version, None, links)
+        return NodeChange(identity, event.version, None, links)
     properties = _properties(entity, event.data)
-    properties.update(key_map(event.identity))
+    properties.update(key_map(identity))
     properties["_version"] = event.version
     if event.content_hash:
         properties["_hash"] = event.content_hash
@@ -63,13 +62,19 @@ def node_change(event: RecordEvent) -> NodeChange:
         Link(reference, _target(event.study_key, reference, event.data))
         for reference in entity.references
     )
-    return NodeChange(event.identity, event.version, properties, links)
+    return NodeChange(identity, event.version, properties, links)
 
 
 def key_map(identity: Identity) -> dict[str, PropertyValue]:
     """The key properties of the node that this identity names."""
-    values: tuple[EntityId, ...] = (identity.study_key, identity.id)
-    return dict(zip(ENTITIES[identity.entity].key_properties, values, strict=False))
+    return dict(zip(ENTITIES[identity.entity].key_properties, key_values(identity), strict=True))
+
+
+def key_values(identity: Identity) -> list[EntityId]:
+    """The values of the key properties, in their order."""
+    if identity.entity == "study":
+        return [identity.study_key]
+    return [identity.study_key, identity.id]
 
 
 def _target(study_key: str, reference: Reference, data: dict[str, Any]) -> Identity | None:
@@ -86,26 +91,49 @@ def _target(study_key: str, reference: Reference, data: dict[str, Any]) -> Ident
 
 
 def _properties(entity: Entity, data: dict[str, Any]) -> dict[str, PropertyValue]:
-    own = {_field_property(entity.name, field): value for field, value in data.items()}
-    variables = data.get(VARIABLES_FIELD)
+    own = dict(zip(_field_properties(entity.name, tuple(data)), data.values(), strict=True))
+    variables = own.pop(_RECORD_DATA, None)
     if variables is None:
-        variables = {}
+        return _storables(own)
     if not isinstance(variables, dict):
         raise InvalidEventError("recordData is not an object", reason="record_data")
-    own.pop(_field_property(entity.name, VARIABLES_FIELD), None)
-    named = {
-        (VARIABLE_PREFIX + name if name in own else variable_property(entity.name, name)): value
-        for name, value in variables.items()
-    }
+    renamed = _renamed_variables(entity.name, tuple(variables), frozenset(own))
+    named = variables
+    if renamed:
+        named = {renamed.get(name, name): value for name, value in variables.items()}
+    properties = dict(_storables(named))
+    properties.update(_storables(own))
+    return properties
+
+
+def _storables(values: dict[str, Any]) -> dict[str, PropertyValue]:
+    if set(map(type, values.values())) <= _TEXT:  # as nearly all forms are: nothing to look at
+        return values
     return {
-        # Nearly all values are text, which needs no look.
         name: value if type(value) is str else _storable(value)
-        for name, value in (named | own).items()
+        for name, value in values.items()
         if value is not None
     }
 
 
+# A form's records all have the same fields and variables: names are found once for each form.
 @lru_cache(maxsize=4096)
+def _field_properties(entity_name: str, fields: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_field_property(entity_name, field) for field in fields)
+
+
+@lru_cache(maxsize=4096)
+def _renamed_variables(
+    entity_name: str, variables: tuple[str, ...], own: frozenset[str]
+) -> dict[str, str]:
+    """Those whose property has another name than they have."""
+    names = (
+        (name, VARIABLE_PREFIX + name if name in own else variable_property(entity_name, name))
+        for name in variables
+    )
+    return {variable: name for variable, name in names if variable != name}
+
+
 def _field_property(entity_name: str, field: str) -> str:
     """The property that holds an API field; an unknown field never takes another one's name."""
     name = snake_case(field)
@@ -114,7 +142,6 @@ def _field_property(entity_name: str, field: str) -> str:
     return _checked_name(VARIABLE_PREFIX + name if _is_taken(entity_name, name) else name)
 
 
-@lru_cache(maxsize=65_536)
 def variable_property(entity_name: str, variable: str) -> str:
     """The property that holds a form's variable: its own name, prefixed where that is taken.
 
@@ -144,6 +171,8 @@ def _checked_name(name: str) -> str:
 
 def _storable(value: Any) -> PropertyValue:
     """``value`` where Neo4j can store it, else its JSON text (maps, mixed or nested lists)."""
+    if type(value) is bool:
+        return value
     if isinstance(value, list):
         kinds = {type(item) for item in value}
         if len(kinds) <= 1 and kinds <= set(_SCALARS):

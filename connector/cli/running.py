@@ -1,7 +1,9 @@
 """What long-running commands share: signals, and progress lines."""
 
 import dataclasses
+import gc
 import os
+import re
 import resource
 import signal
 import sys
@@ -9,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -49,8 +52,25 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
+def tune_interpreter() -> None:
+    """For programs whose threads decode events: what is alive stays, what comes goes at once.
+
+    Nothing in the flow of events is cyclic, so the collector only walks through batches in vain
+    (a quarter of the sink's CPU); and threads that take turns less often lose less of it.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 100, 100)
+    sys.setswitchinterval(0.02)
+
+
 def peak_memory_mb() -> float:
     """The most memory that this process has had resident, in MB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux's getrusage also counts what the parent had before exec
+        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+        if found:
+            return round(int(found[1]) / 1024, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)
 

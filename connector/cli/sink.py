@@ -1,7 +1,13 @@
 """``imednet-connector sink``: one member of the consumer group."""
 
 from connector import logs
-from connector.cli.running import SystemClock, counts, progress_lines, stop_on_signals
+from connector.cli.running import (
+    SystemClock,
+    counts,
+    progress_lines,
+    stop_on_signals,
+    tune_interpreter,
+)
 from connector.config import Settings
 from connector.kafka.consumer import KafkaEventConsumer
 from connector.kafka.dead_letters import KafkaDeadLetterQueue
@@ -35,6 +41,7 @@ def run(settings: Settings) -> None:
             writers=WriterThreads(settings.sink.writers_max),
         )
         task = SinkTask(ports, settings.sink)
+        tune_interpreter()
         interval = settings.log.progress_interval_seconds
         try:
             with progress_lines(interval, lambda: counts(task.progress)):

@@ -56,7 +56,8 @@ class KafkaEventConsumer:
     def __init__(self, kafka: KafkaSettings, sink: SinkSettings) -> None:
         self._topic = kafka.events_topic
         self._close_timeout = sink.close_timeout_seconds / 2  # the task takes the other half
-        self._owned: set[TopicPartition] = set()
+        self._owned: dict[int, TopicPartition] = {}
+        """Of the one topic, by number."""
         self._held: list[RetryableError] = []
         self._starting = Starting(
             Topics(kafka), kafka.request_timeout_seconds, accept_gap=sink.accept_gap
@@ -71,7 +72,7 @@ class KafkaEventConsumer:
         def on_assign(consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
             if partitions:
                 consumer.incremental_assign(self._starting.positions(consumer, partitions))
-            self._owned.update(map(_partition, partitions))
+            self._owned.update((each.partition, _partition(each)) for each in partitions)
             listener.assigned([_partition(each) for each in partitions])
             log.info("partitions assigned", partitions=[p.partition for p in partitions])
 
@@ -90,7 +91,8 @@ class KafkaEventConsumer:
         )
 
     def _unassign(self, consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
-        self._owned.difference_update(map(_partition, partitions))
+        for each in partitions:
+            self._owned.pop(each.partition, None)
         consumer.incremental_unassign(partitions)
 
     def poll(self, max_messages: int, timeout_seconds: float) -> Polled:
@@ -109,19 +111,16 @@ class KafkaEventConsumer:
         for item in raw:
             error = item.error()
             if error is None:
-                messages.append(_message(item))
-            elif error.code() == KafkaError._PARTITION_EOF:
-                ends[_partition(item)] = Position(item.offset() or 0, None)
-            else:
+                # A callback may have taken a partition away after its messages were fetched.
+                if (partition := self._owned.get(item.partition() or 0)) is not None:
+                    messages.append(_message(item, partition))
+            elif error.code() != KafkaError._PARTITION_EOF:
                 self._hold(item, error)
-        # A callback may have taken a partition away after its messages were fetched.
-        polled = Polled(
-            [message for message in messages if message.partition in self._owned],
-            {partition: at for partition, at in ends.items() if partition in self._owned},
-        )
-        if self._held and not polled.messages and not polled.ends:
+            elif (partition := self._owned.get(item.partition() or 0)) is not None:
+                ends[partition] = Position(item.offset() or 0, None)
+        if self._held and not messages and not ends:
             raise self._held.pop()
-        return polled
+        return Polled(messages, ends)
 
     def _hold(self, item: RawMessage, error: KafkaError) -> None:
         try:
@@ -148,7 +147,7 @@ class KafkaEventConsumer:
                 leader_epoch=-1 if at.leader_epoch is None else at.leader_epoch,
             )
             for partition, at in positions.items()
-            if partition in self._owned
+            if partition.partition in self._owned
         ]
         if not offsets:
             return
@@ -178,10 +177,8 @@ class KafkaEventConsumer:
             raise FatalError(f"consuming: {error_of(exception).name()}: start again") from exception
 
 
-def _partition(of: RawMessage | RawTopicPartition) -> TopicPartition:
-    if isinstance(of, RawTopicPartition):
-        return TopicPartition(of.topic, of.partition)
-    return TopicPartition(of.topic() or "", of.partition() or 0)
+def _partition(of: RawTopicPartition) -> TopicPartition:
+    return TopicPartition(of.topic, of.partition)
 
 
 def _raw_partitions(partitions: Collection[TopicPartition]) -> list[RawTopicPartition]:
@@ -194,16 +191,15 @@ def list_headers(raw: RawMessage) -> Headers:
     return headers if isinstance(headers, list) else list(headers.items())
 
 
-def _message(raw: RawMessage) -> Message:
-    _, timestamp_ms = raw.timestamp()
+def _message(raw: RawMessage, partition: TopicPartition) -> Message:
     return Message(
-        partition=_partition(raw),
-        offset=raw.offset() or 0,
-        leader_epoch=raw.leader_epoch(),
-        timestamp_ms=timestamp_ms,
-        key=raw.key(),
-        value=raw.value(),
-        headers=list_headers(raw),
+        partition,
+        raw.offset() or 0,
+        raw.leader_epoch(),
+        raw.timestamp()[1],
+        raw.key(),
+        raw.value(),
+        list_headers(raw),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from connector.entities import ENTITIES, Entity, Reference, snake_case
 from connector.events import Identity
-from connector.graph import NodeChange, key_map
+from connector.graph import NodeChange, key_map, key_values
 
 DELETED_LABEL = "Deleted"
 _REMOVE_OTHERS = (
@@ -85,7 +85,7 @@ def probe(entity_name: str) -> str:
 
 def probe_rows(versions: Mapping[Identity, int], identities: Sequence[Identity]) -> list[list[Any]]:
     """The probe's rows, in the order of ``identities``."""
-    return [[*key_map(each).values(), versions[each]] for each in identities]
+    return [[*key_values(each), versions[each]] for each in identities]
 
 
 # ------------------------------------------------------------------------------------------ write
@@ -103,7 +103,7 @@ def _statement(group: list[NodeChange]) -> Statement:
     is_delete = group[0].properties is None
     rows: list[dict[str, Any]] = [
         {
-            "key": list(key_map(change.identity).values()),
+            "key": key_values(change.identity),
             "version": change.version,
             "properties": tombstone(change) if is_delete else change.properties,
             "to": [_target(link.target) for link in change.links],

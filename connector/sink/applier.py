@@ -3,6 +3,7 @@
 Both steps may raise RetryableError; repeating them goes on where they stopped.
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,6 +54,9 @@ class Applier:
         self._clock = clock
         self._size = TransactionSize(transaction_events_max)
         self._bytes_max = transaction_bytes_max
+        # Python decodes on one core at a time anyway; threads that wait their turn cost less than
+        # threads that fight for the interpreter.
+        self._decoding = threading.Lock()
 
     def prepare(self, messages: Sequence[Message]) -> Batch:
         """Find out what has to be written, and decode that only.
@@ -65,7 +69,8 @@ class Applier:
         states, letters = newest_states(messages, now_ms)
         newer = self._newer(states)
         wanted = (state for who, state in states.items() if who in newer)
-        candidates, invalid = decode_newest(wanted, messages, now_ms)
+        with self._decoding:
+            candidates, invalid = decode_newest(wanted, messages, now_ms)
         return Batch(len(messages), messages, candidates, letters + invalid)
 
     def write(self, batch: Batch) -> Applied:

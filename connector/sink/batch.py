@@ -22,8 +22,7 @@ class State(NamedTuple):
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A state that the graph does not have yet, and the change that it asks for."""
 
     message: Message

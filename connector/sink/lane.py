@@ -59,9 +59,9 @@ class Lane:
         """Messages that were polled, in order. ``now`` in monotonic seconds."""
         if not self._waiting:
             self._waiting_since = now
-        for message in messages:
-            self._waiting.append(message)
-            self.waiting_bytes += message_bytes(message)
+        added = list(messages)
+        self._waiting.extend(added)
+        self.waiting_bytes += sum(map(message_bytes, added))
 
     def reached_end(self, end: Position) -> None:
         """Between the messages so far and this offset there is nothing to apply."""
@@ -100,7 +100,7 @@ class Lane:
         taken: list[Message] = []
         size = 0
         while self._waiting and len(taken) < self._take:
-            size += message_bytes(self._waiting[0])
+            size += len(self._waiting[0].value or b"")
             if taken and size > self._limits.batch_bytes_max:
                 break
             taken.append(self._waiting.popleft())
@@ -130,7 +130,7 @@ class Lane:
         changed, limits = len(batch.candidates), self._limits
         if 2 * changed <= limits.transaction_events_max:
             if batch.count >= self._take:
-                self._take = min(limits.batch_events_max, 2 * self._take)
+                self._take = min(limits.batch_events_max, 4 * self._take)
         elif changed > limits.transaction_events_max:
             self._take = max(limits.transaction_events_max, self._take // 2)
 

@@ -83,7 +83,7 @@ class SinkTask:
         )
         self._patience = Patience(ports.clock, settings.retry_wait_seconds_max)
         self._lanes: dict[TopicPartition, Lane] = {}
-        self._commit_at = 0.0
+        self._commit_at = self._commit_at_caught_up = 0.0
         self.progress = SinkProgress()
 
     def run(self, stop: threading.Event) -> None:
@@ -175,10 +175,11 @@ class SinkTask:
 
     def _commit_when_due(self) -> None:
         now = self._ports.clock.monotonic()
-        if now < self._commit_at:
-            return
-        self._commit_at = now + self._settings.commit_interval_seconds
-        self._commit(self._lanes.values())
+        caught_up = not any(lane.is_busy for lane in self._lanes.values())
+        if now >= (self._commit_at_caught_up if caught_up else self._commit_at):
+            self._commit_at = now + self._settings.commit_interval_seconds
+            self._commit_at_caught_up = now + self._settings.commit_interval_seconds / 10
+            self._commit(self._lanes.values())
 
     def _commit(self, lanes: Iterable[Lane]) -> None:
         """The only place where offsets advance: all before them is acknowledged."""

@@ -23,7 +23,7 @@ def raw(offset: int, error: KafkaError | None = None) -> RawMessage:
 def test_an_error_among_messages_is_raised_after_them() -> None:
     kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}")
     consumer = KafkaEventConsumer(kafka, SinkSettings(close_timeout_seconds=1))
-    consumer._owned = {AT}
+    consumer._owned = {AT.partition: AT}
     error = KafkaError(KafkaError.COORDINATOR_NOT_AVAILABLE)
     queue = [raw(10), raw(11), raw(0, error), raw(12)]
 
