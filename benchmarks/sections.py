@@ -65,7 +65,7 @@ class Bench:
         """Seconds from the moment the work is visible in the topic until the graph has it."""
         began, last = loaded.show(), list(loaded.last.values())
         while not self.graph.holds(STUDY, last):
-            time.sleep(0.01)
+            time.sleep(0.03)
             if time.monotonic() - began > seconds_max:
                 raise TimeoutError(f"not applied; see {self.logs}/{feed.topic}-0.log")
         return time.monotonic() - began

@@ -5,6 +5,7 @@ from `RecordEvent`.
 """
 
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
@@ -38,16 +39,21 @@ class Identity(NamedTuple):
         Raises:
             InvalidEventError: no key, not UTF-8, not three parts, an unknown entity, or no id.
         """
-        try:
-            study, entity, raw_id = (key or b"").decode().split("/")
-        except ValueError:
-            raise InvalidEventError("key is not studyKey/entity/id", reason="key") from None
-        if entity not in ENTITIES:
-            raise InvalidEventError("key names an unknown entity", reason="entity")
-        entity_id = _parse_id(entity, _unescape(raw_id))
-        if not study or entity_id is None:
-            raise InvalidEventError("key without study or id", reason="key")
-        return cls(_unescape(study), entity, entity_id)
+        return _identity(key or b"")
+
+
+@lru_cache(maxsize=16_384)  # a batch's keys are asked for twice: at the probe, and when decoded
+def _identity(key: bytes) -> Identity:
+    try:
+        study, entity, raw_id = key.decode().split("/")
+    except ValueError:
+        raise InvalidEventError("key is not studyKey/entity/id", reason="key") from None
+    if entity not in ENTITIES:
+        raise InvalidEventError("key names an unknown entity", reason="entity")
+    entity_id = _parse_id(entity, _unescape(raw_id))
+    if not study or entity_id is None:
+        raise InvalidEventError("key without study or id", reason="key")
+    return Identity(_unescape(study), entity, entity_id)
 
 
 def _escape(part: str) -> str:

@@ -24,6 +24,7 @@ variables can get one name)."""
 PropertyValue = str | int | float | bool | list[str] | list[int] | list[float] | list[bool]
 _SCALARS = (str, bool, int, float)
 _TEXT = {str}
+_AS_THEY_ARE = {str, bool}
 _RECORD_DATA = snake_case(VARIABLES_FIELD)
 
 
@@ -40,7 +41,7 @@ class NodeChange(NamedTuple):
     identity: Identity
     version: int
     properties: dict[str, PropertyValue] | None
-    links: tuple[Link, ...]
+    links: list[Link]
 
 
 def node_change(event: RecordEvent) -> NodeChange:
@@ -49,19 +50,19 @@ def node_change(event: RecordEvent) -> NodeChange:
     Raises:
         InvalidEventError: the graph cannot hold a value, a name or a reference of it.
     """
-    entity, identity = ENTITIES[event.entity], event.identity
-    if event.data is None:
-        links = tuple(Link(reference, None) for reference in entity.references)
+    entity, identity, data = ENTITIES[event.entity], event.identity, event.data
+    if data is None:
+        links = [Link(reference, None) for reference in entity.references]
         return NodeChange(identity, event.version, None, links)
-    properties = _properties(entity, event.data)
+    properties = _properties(entity, data)
     properties.update(key_map(identity))
     properties["_version"] = event.version
     if event.content_hash:
         properties["_hash"] = event.content_hash
-    links = tuple(
-        Link(reference, _target(event.study_key, reference, event.data))
+    links = [
+        Link(reference, _target(identity.study_key, reference, data))
         for reference in entity.references
-    )
+    ]
     return NodeChange(identity, event.version, properties, links)
 
 
@@ -82,11 +83,10 @@ def _target(study_key: str, reference: Reference, data: dict[str, Any]) -> Ident
         if target.field is None:
             return Identity(study_key, target.entity, study_key)
         value = data.get(target.field)
-        if value is None or (value == 0 and type(value) is int):  # both mean: none
-            continue
-        if type(value) is not int or not 0 < value <= VERSION_MAX:
+        if type(value) is int and 0 < value <= VERSION_MAX:
+            return Identity(study_key, target.entity, value)
+        if value is not None and (value != 0 or type(value) is not int):  # both mean: none
             raise InvalidEventError(f"{target.field} is not an id", reason="reference")
-        return Identity(study_key, target.entity, value)
     return None
 
 
@@ -101,16 +101,14 @@ def _properties(entity: Entity, data: dict[str, Any]) -> dict[str, PropertyValue
     named = variables
     if renamed:
         named = {renamed.get(name, name): value for name, value in variables.items()}
-    properties = dict(_storables(named))
-    properties.update(_storables(own))
-    return properties
+    return {**_storables(named), **_storables(own)}
 
 
 def _storables(values: dict[str, Any]) -> dict[str, PropertyValue]:
     if set(map(type, values.values())) <= _TEXT:  # as nearly all forms are: nothing to look at
         return values
     return {
-        name: value if type(value) is str else _storable(value)
+        name: value if type(value) in _AS_THEY_ARE else _storable(value)
         for name, value in values.items()
         if value is not None
     }
@@ -171,7 +169,7 @@ def _checked_name(name: str) -> str:
 
 def _storable(value: Any) -> PropertyValue:
     """``value`` where Neo4j can store it, else its JSON text (maps, mixed or nested lists)."""
-    if type(value) is bool:
+    if type(value) is int and -VERSION_MAX <= value <= VERSION_MAX:
         return value
     if isinstance(value, list):
         kinds = {type(item) for item in value}

@@ -5,7 +5,7 @@ them on the real clients, ``tests/fakes`` in memory; one contract suite runs on 
 """
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -238,6 +238,13 @@ class EventConsumer(Protocol):
         """Leave the group. Bounded; never raises."""
 
 
+class Probed(NamedTuple):
+    """What must be written: nodes that are not there, and nodes of an older version (or none)."""
+
+    absent: set[Identity]
+    outdated: set[Identity]
+
+
 class GraphWriter(Protocol):
     """The graph. Thread-safe. Both calls block up to the transaction timeout.
 
@@ -248,14 +255,16 @@ class GraphWriter(Protocol):
         FatalError: wrong password, no such database, missing constraints.
     """
 
-    def newer(self, versions: Mapping[Identity, int]) -> set[Identity]:
+    def probe(self, versions: Mapping[Identity, int]) -> Probed:
         """Those that must be written: the graph has no version of them or a smaller one."""
 
-    def write(self, changes: Sequence[NodeChange]) -> None:
+    def write(self, changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> None:
         """Apply, acknowledged on return: one transaction for each kind of entity among them.
 
         A change whose version is not larger than the node's is without effect, however many
-        writers there are. After an error some kinds may be written, others not: repeat it all.
+        writers there are. What is ``absent`` as far as the caller knows is written faster; if
+        it is there by now, only that is lost. After an error some kinds may be written, others
+        not: repeat it all.
         """
 
 

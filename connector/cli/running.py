@@ -1,5 +1,7 @@
 """What long-running commands share: signals, and progress lines."""
 
+import contextlib
+import ctypes
 import dataclasses
 import gc
 import os
@@ -10,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import structlog
 log = structlog.stdlib.get_logger("connector.progress")
 
 _ENDED_BY_SIGNAL = 130
+_MALLOPT = {-8: 1, -1: 32 << 20, -3: 16 << 20}
+"""M_ARENA_MAX, M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h."""
 
 
 class SystemClock:
@@ -52,6 +55,18 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
+def tune_memory() -> None:
+    """For programs whose threads pass batches on: one heap, that keeps what it will need again.
+
+    By default glibc gives threads heaps of their own, and what one allocates and another frees
+    stays in all of them (600 MB where 350 MB will do). Call it before threads are started.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # not glibc: nothing to tune
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in _MALLOPT.items():
+            mallopt(option, value)
+
+
 def tune_interpreter() -> None:
     """For programs whose threads decode events: what is alive stays, what comes goes at once.
 
@@ -75,7 +90,7 @@ def peak_memory_mb() -> float:
     return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)
 
 
-@contextmanager
+@contextlib.contextmanager
 def progress_lines(interval_seconds: float, read: Callable[[], dict[str, Any]]) -> Iterator[None]:
     """Log what ``read`` returns every so often while it changes, and once at the end."""
     done = threading.Event()

@@ -7,6 +7,7 @@ from connector.cli.running import (
     progress_lines,
     stop_on_signals,
     tune_interpreter,
+    tune_memory,
 )
 from connector.config import Settings
 from connector.kafka.consumer import KafkaEventConsumer
@@ -25,6 +26,7 @@ def run(settings: Settings) -> None:
         FatalError: a server cannot be reached or refuses, topics or constraints are missing.
     """
     logs.configure(settings.log)
+    tune_memory()
     topics = Topics(settings.kafka)
     topics.check()
     for topic in (settings.kafka.events_topic, settings.kafka.dead_letter_topic):

@@ -4,8 +4,9 @@ Names in statements come from `connector.entities` only; everything from events 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cache
 from typing import Any
 
@@ -23,10 +24,14 @@ _ORDER = {name: index for index, name in enumerate(ENTITIES)}
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """Cypher with one parameter, ``rows``."""
+    """Cypher with one parameter, ``rows``.
+
+    ``guarded`` takes the same rows where ``cypher`` may meet nodes that are there already.
+    """
 
     cypher: str
     rows: list[dict[str, Any]]
+    guarded: str | None = None
 
 
 # ------------------------------------------------------------------------------------ constraints
@@ -72,6 +77,9 @@ def schema() -> list[SchemaItem]:
 def probe(entity_name: str) -> str:
     """Rows ``[key values..., version]`` to the indexes of those that must be written.
 
+    One answer of two lists, absent and there: the driver takes longer over a row of an answer
+    than the database does.
+
     Reads take no lock, and need none: versions only grow, so what is stale stays stale.
     """
     entity = ENTITIES[entity_name]
@@ -79,7 +87,9 @@ def probe(entity_name: str) -> str:
     return (
         "UNWIND range(0, size($rows) - 1) AS i WITH i, $rows[i] AS row"
         f" OPTIONAL MATCH (n:{entity.label} {_pattern(entity, 'row[{}]')})"
-        f" WITH i, row, n WHERE n IS NULL OR coalesce(n._version, -1) < row[{last}] RETURN i"
+        f" WITH i, row, n WHERE n IS NULL OR coalesce(n._version, -1) < row[{last}]"
+        " RETURN collect(CASE WHEN n IS NULL THEN i END),"
+        " collect(CASE WHEN n IS NOT NULL THEN i END)"
     )
 
 
@@ -91,21 +101,37 @@ def probe_rows(versions: Mapping[Identity, int], identities: Sequence[Identity])
 # ------------------------------------------------------------------------------------------ write
 
 
-def statements(changes: Sequence[NodeChange]) -> list[Statement]:
-    """One statement, so one round trip, for each kind and for its deletes; parents first."""
-    groups: dict[tuple[int, bool], list[NodeChange]] = defaultdict(list)
+class _Way(IntEnum):
+    """How nodes are written, in the order in which it is done for a kind."""
+
+    CREATE = 1
+    MERGE = 2
+    DELETE = 3
+
+
+def statements(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> list[Statement]:
+    """One statement, so one round trip, for each kind and way; parents first.
+
+    What is ``absent`` is created, unless a change among these may make a stub of it before.
+    """
+    targets = {link.target for change in changes for link in change.links}
+    groups: dict[tuple[int, _Way], list[NodeChange]] = defaultdict(list)
     for change in changes:
-        groups[_ORDER[change.identity.entity], change.properties is None].append(change)
-    return [_statement(group) for _, group in sorted(groups.items())]
+        way = _Way.MERGE
+        if change.properties is None:
+            way = _Way.DELETE
+        elif change.identity in absent and change.identity not in targets:
+            way = _Way.CREATE
+        groups[_ORDER[change.identity.entity], way].append(change)
+    return [_statement(group, way) for (_, way), group in sorted(groups.items())]
 
 
-def _statement(group: list[NodeChange]) -> Statement:
-    is_delete = group[0].properties is None
+def _statement(group: list[NodeChange], way: _Way) -> Statement:
     rows: list[dict[str, Any]] = [
         {
             "key": key_values(change.identity),
             "version": change.version,
-            "properties": tombstone(change) if is_delete else change.properties,
+            "properties": tombstone(change) if way is _Way.DELETE else change.properties,
             "to": [_target(link.target) for link in change.links],
         }
         for change in group
@@ -113,7 +139,10 @@ def _statement(group: list[NodeChange]) -> Statement:
     # A new relationship locks its target until the commit: transactions that share targets take
     # them in one order, so that none waits for the other in a circle.
     rows.sort(key=lambda row: (row["key"][0], row["to"], row["key"][-1]))
-    return Statement(_write(group[0].identity.entity, is_delete), rows)
+    entity = group[0].identity.entity
+    if way is _Way.CREATE:
+        return Statement(_create(entity), rows, guarded=_merge(entity))
+    return Statement(_delete(entity) if way is _Way.DELETE else _merge(entity), rows)
 
 
 def _target(target: Identity | None) -> list[Any]:
@@ -126,7 +155,28 @@ def tombstone(change: NodeChange) -> dict[str, Any]:
 
 
 @cache
-def _write(entity_name: str, is_delete: bool) -> str:  # noqa: FBT001 - cached, private
+def _create(entity_name: str) -> str:
+    """Make each row's node: the constraint refuses what is there, and nothing is to be compared."""
+    entity = ENTITIES[entity_name]
+    links = _links(entity, "row.to[{0}][0] = '{1}'")
+    return "\n".join(
+        [f"UNWIND $rows AS row CREATE (n:{entity.label}) SET n = row.properties", *links]
+    )
+
+
+@cache
+def _merge(entity_name: str) -> str:
+    entity = ENTITIES[entity_name]
+    links = _links(entity, "moved_{0} AND row.to[{0}][0] = '{1}'")
+    return _guarded(entity, f"REMOVE n:{DELETED_LABEL}", links)
+
+
+@cache
+def _delete(entity_name: str) -> str:
+    return _guarded(ENTITIES[entity_name], f"SET n:{DELETED_LABEL}", [])
+
+
+def _guarded(entity: Entity, label: str, links: list[str]) -> str:
     """Let each row's node be what the row says, unless it has this version or a newer one.
 
     The lock comes before the guard: two writers that both evaluated the guard first would both
@@ -139,9 +189,7 @@ def _write(entity_name: str, is_delete: bool) -> str:  # noqa: FBT001 - cached, 
     none of its own, so there is nothing to look for and to remove. Properties of the graph's
     users (``x_``) stay.
     """
-    entity = ENTITIES[entity_name]
     references = list(enumerate(entity.references))
-    label = f"SET n:{DELETED_LABEL}" if is_delete else f"REMOVE n:{DELETED_LABEL}"
     moved = "".join(
         f", unlinked OR {_reference_in_graph(reference)} <> row.to[{index}] AS moved_{index}"
         for index, reference in references
@@ -155,12 +203,7 @@ def _write(entity_name: str, is_delete: bool) -> str:  # noqa: FBT001 - cached, 
         _REMOVE_OTHERS,
         f"SET n += row.properties {label}",
         *(_unlink(index, reference) for index, reference in references),
-        *(
-            _link(index, reference, target.entity)
-            for index, reference in references
-            for target in reference.targets
-            if not is_delete
-        ),
+        *links,
     ]
     return "\n".join(lines)
 
@@ -187,12 +230,21 @@ def _unlink(index: int, reference: Reference) -> str:
     )
 
 
-def _link(index: int, reference: Reference, target_name: str) -> str:
+def _links(entity: Entity, condition: str) -> list[str]:
+    """A relationship to each reference's target where ``condition`` (index, target) holds."""
+    return [
+        _link(index, reference, target.entity, condition)
+        for index, reference in enumerate(entity.references)
+        for target in reference.targets
+    ]
+
+
+def _link(index: int, reference: Reference, target_name: str, condition: str) -> str:
     """CREATE, not MERGE: the node is locked, and has no other relationship of this reference."""
     target = ENTITIES[target_name]
     key = [f"row.key[0], {name}: t[1]" for name in target.key_properties[1:]] or ["t[1]"]
     return (
-        f"FOREACH (t IN CASE WHEN moved_{index} AND row.to[{index}][0] = '{target_name}'"
+        f"FOREACH (t IN CASE WHEN {condition.format(index, target_name)}"
         f" THEN [row.to[{index}]] ELSE [] END"
         f" | MERGE (p:{target.label} {{study_key: {key[0]}}})"
         f" CREATE {_path('p', reference).replace('[r:', '[:')})"

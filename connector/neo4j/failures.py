@@ -22,6 +22,9 @@ from connector.errors import (
     RetryableError,
 )
 
+NODE_EXISTS = "ConstraintValidationFailed"
+"""The reason of an InvalidEventError where CREATE met a node of the same key."""
+
 _TOO_LARGE = (
     "Neo.TransientError.General.MemoryPoolOutOfMemoryError",
     "Neo.TransientError.General.OutOfMemoryError",

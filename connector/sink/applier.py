@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from connector.errors import BatchTooLargeError, InvalidEventError, RetryableError
 from connector.events import Identity
-from connector.interfaces import Clock, DeadLetter, DeadLetterQueue, GraphWriter, Message
+from connector.interfaces import Clock, DeadLetter, DeadLetterQueue, GraphWriter, Message, Probed
 from connector.sink.batch import (
     Batch,
     Candidate,
@@ -67,11 +67,13 @@ class Applier:
         """
         now_ms = self._clock.now_ms()
         states, letters = newest_states(messages, now_ms)
-        newer = self._newer(states)
-        wanted = (state for who, state in states.items() if who in newer)
+        probed = self._probe(states)
+        wanted = (
+            state for who, state in states.items() if who in probed.absent or who in probed.outdated
+        )
         with self._decoding:
             candidates, invalid = decode_newest(wanted, messages, now_ms)
-        return Batch(len(messages), messages, candidates, letters + invalid)
+        return Batch(len(messages), messages, candidates, letters + invalid, probed.absent)
 
     def write(self, batch: Batch) -> Applied:
         """On return the graph or the dead letter queue has acknowledged every message of it.
@@ -85,40 +87,44 @@ class Applier:
             again = self.prepare(older)
             batch.letters += batch.refused + again.letters
             batch.messages, batch.candidates, batch.refused = older, again.candidates, []
+            batch.absent = again.absent
             self._write_candidates(batch)
         letters = batch.letters + batch.refused
         if letters:
             self._dead_letters.publish(letters)
         return Applied(batch.count, batch.written, letters)
 
-    def _newer(self, states: dict[Identity, State]) -> set[Identity]:
+    def _probe(self, states: dict[Identity, State]) -> Probed:
         """What must be written; everything where the probe is too much for the database."""
         versions = {who: state.version for who, state in states.items()}
         try:
-            return self._writer.newer(versions) if versions else set()
+            return self._writer.probe(versions) if versions else Probed(set(), set())
         except (BatchTooLargeError, InvalidEventError):
-            return set(versions)  # the write is guarded, and can be halved
+            return Probed(set(), set(versions))  # the write is guarded, and can be halved
 
     def _write_candidates(self, batch: Batch) -> None:
         while batch.candidates:
             part = first_part(batch.candidates, self._size.events, self._bytes_max)
-            refused = self._write_part(part)
+            refused = self._write_part(part, batch.absent)
             batch.refused += refused
             batch.written += len(part) - len(refused)
             del batch.candidates[: len(part)]
 
-    def _write_part(self, part: Sequence[Candidate], attempts: int = 1) -> list[DeadLetter]:
+    def _write_part(
+        self, part: Sequence[Candidate], absent: set[Identity], attempts: int = 1
+    ) -> list[DeadLetter]:
         """Write in one transaction; in halves where it is too large or holds invalid data."""
         try:
-            self._writer.write([each.change for each in part])
+            self._writer.write([each.change for each in part], absent)
         except (BatchTooLargeError, InvalidEventError) as error:
             if isinstance(error, BatchTooLargeError):
                 self._size.was_too_large(len(part))
             if len(part) > 1:
-                first, second = halves(part)
-                return self._write_part(first, attempts + 1) + self._write_part(
-                    second, attempts + 1
-                )
+                return [
+                    letter
+                    for half in halves(part)
+                    for letter in self._write_part(half, absent, attempts + 1)
+                ]
             if isinstance(error, BatchTooLargeError):
                 raise RetryableError(
                     f"a single event is too much for the database: {error}"

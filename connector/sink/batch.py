@@ -47,6 +47,8 @@ class Batch:
     candidates: list[Candidate]
     """Parents first."""
     letters: list[DeadLetter]
+    absent: set[Identity]
+    """Those that the graph had no node of."""
     refused: list[DeadLetter] = field(default_factory=list)
     """By the database, among the candidates so far."""
     written: int = 0
@@ -61,12 +63,9 @@ def newest_states(
     """
     newest: dict[Identity, State] = {}
     letters = []
-    identities: dict[bytes | None, Identity] = {}
     for message in messages:
         try:
-            identity = identities.get(message.key)
-            if identity is None:
-                identity = identities[message.key] = Identity.from_key(message.key)
+            identity = Identity.from_key(message.key)
             version = _version(message, now_ms)
         except InvalidEventError as error:
             letters.append(DeadLetter(message, error.reason, str(error)))

@@ -88,15 +88,33 @@ def test_what_was_written_is_there_with_its_neighbours_as_stubs(graph: Graph, st
     assert stub == {"study_key": study, "visit_id": 5}
 
 
-def test_newer_tells_missing_and_smaller_versions_only(graph: Graph, study: str) -> None:
+def test_the_probe_tells_missing_and_smaller_versions_only(graph: Graph, study: str) -> None:
     apply(graph, upsert(row(study, 1), 5), upsert(row(study, 2), 5))
     at = {
         Identity(study, "record", number): version for number, version in ((1, 5), (2, 6), (3, 1))
     }
     at[Identity(study, "visit", 5)] = 1  # a stub has no version yet
     at[Identity(study, "study", study)] = 1
-    newer = {(each.entity, each.id) for each in graph.writer.newer(at)}
-    assert newer == {("record", 2), ("record", 3), ("visit", 5), ("study", study)}
+    absent, outdated = graph.writer.probe(at)
+    assert {(each.entity, each.id) for each in outdated} == {("record", 2), ("visit", 5)}
+    assert {(each.entity, each.id) for each in absent} == {("record", 3), ("study", study)}
+
+
+def test_what_is_taken_for_absent_and_is_not_is_written_all_the_same(
+    graph: Graph, study: str
+) -> None:
+    """Another writer was faster, or an acknowledgement was lost and the batch is repeated."""
+    old, newest = upsert(row(study, 1, visitId=8), 4), upsert(row(study, 2), 9)
+    apply(
+        graph, upsert(row(study, 1, visitId=5), 3), newest, upsert(row(study, 4, parentRecordId=3))
+    )
+    events = [old, upsert(row(study, 2), 7), upsert(row(study, 3)), upsert(row(study, 5, parentRecordId=6)),
+              upsert(row(study, 6))]  # fmt: skip
+    changes = [node_change(event) for event in events]
+    for _ in range(2):
+        graph.writer.write(changes, absent={change.identity for change in changes})
+    wanted = expected(old, newest, *events[2:], upsert(row(study, 4, parentRecordId=3)))
+    assert_equal(wanted, graph.state())
 
 
 def test_an_older_version_changes_nothing(graph: Graph, study: str) -> None:

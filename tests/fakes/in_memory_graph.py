@@ -1,13 +1,14 @@
 """A graph in memory with the promises of `connector.interfaces.GraphWriter`."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from connector.entities import ENTITIES
 from connector.events import Identity
 from connector.graph import NodeChange, key_map
 from connector.graph_state import GraphState, NodeKey, Relationship
+from connector.interfaces import Probed
 
 
 def key_of(identity: Identity) -> NodeKey:
@@ -23,14 +24,13 @@ class InMemoryGraph:
         self.writes = 0
         self._lock = threading.Lock()
 
-    def newer(self, versions: Mapping[Identity, int]) -> set[Identity]:
+    def probe(self, versions: Mapping[Identity, int]) -> Probed:
         with self._lock:
-            return self._newer(versions)
+            newer = {who for who, version in versions.items() if self._version(who) < version}
+            absent = {who for who in newer if key_of(who) not in self.graph.nodes}
+            return Probed(absent, newer - absent)
 
-    def _newer(self, versions: Mapping[Identity, int]) -> set[Identity]:
-        return {who for who, version in versions.items() if self._version(who) < version}
-
-    def write(self, changes: Sequence[NodeChange]) -> None:
+    def write(self, changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> None:  # noqa: ARG002 - only a matter of speed
         with self._lock:
             self._write(changes)
 

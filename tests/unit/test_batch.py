@@ -107,7 +107,7 @@ def test_what_a_refused_state_had_superseded_comes_back_once() -> None:
     error = InvalidEventError("refused", reason="TypeError")
     earlier = DeadLetter(messages[1], error.reason, str(error))
     refused = DeadLetter(messages[2], error.reason, str(error))
-    batch = Batch(4, messages, [], [earlier])
+    batch = Batch(4, messages, [], [earlier], set())
     assert superseded_by([refused], batch) == [messages[0]]
 
 

@@ -25,7 +25,7 @@ def prepare(lane: Lane, changed: int = 0) -> list[int]:
     messages = lane.start_preparing(0.0) or []
     if messages:
         candidates: list[Candidate] = [None] * changed  # type: ignore[list-item]
-        lane.prepared(Batch(len(messages), messages, candidates, []))
+        lane.prepared(Batch(len(messages), messages, candidates, [], set()))
     return [each.offset for each in messages]
 
 
@@ -122,4 +122,4 @@ def test_a_dropped_lane_begins_nothing() -> None:
 
 def test_a_batch_that_nobody_began_cannot_be_ready() -> None:
     with pytest.raises(AssertionError):
-        lane_with(1).prepared(Batch(0, [], [], []))
+        lane_with(1).prepared(Batch(0, [], [], [], set()))

@@ -1,6 +1,6 @@
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from connector.config import SinkSettings
 from connector.errors import BatchTooLargeError, FatalError, InvalidEventError, RetryableError
 from connector.events import Identity
 from connector.graph import NodeChange
-from connector.interfaces import Polled, Position, TopicPartition
+from connector.interfaces import Polled, Position, Probed, TopicPartition
 from connector.serde import encode
 from connector.sink.sink_task import SinkPorts, SinkTask
 from connector.sink.writer_threads import WriterThreads
@@ -125,11 +125,11 @@ def test_one_event_that_the_database_refuses_is_isolated_by_halving() -> None:
     refused = InvalidEventError("refused", reason="TypeError")
     write = sink.graph.write
 
-    def refuse_five(changes: Sequence[NodeChange]) -> None:
+    def refuse_five(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> None:
         if any(change.identity.id == 5 for change in changes):
             sink.graph.writes += 1
             raise refused
-        write(changes)
+        write(changes, absent)
 
     sink.graph.write = refuse_five  # type: ignore[method-assign]
     sink.run()
@@ -152,15 +152,15 @@ def test_what_a_lost_partition_had_in_flight_is_not_committed_even_if_it_comes_b
     write, assigned = sink.graph.write, sink.task.assigned
     assignments = 0
 
-    def slow(changes: Sequence[NodeChange]) -> None:
+    def slow(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> None:
         began.set()
         assert go_on.wait(20)
-        write(changes)
+        write(changes, absent)
 
-    def newer(versions: Mapping[Identity, int]) -> set[Identity]:
+    def probe(versions: Mapping[Identity, int]) -> Probed:
         if assignments > 1:  # the new lane gets nowhere: whatever is committed is the old one's
             raise RetryableError("down")
-        return set(versions)
+        return Probed(set(), set(versions))
 
     def count(partitions: Collection[TopicPartition]) -> None:
         nonlocal assignments
@@ -169,7 +169,7 @@ def test_what_a_lost_partition_had_in_flight_is_not_committed_even_if_it_comes_b
         if assignments > 1:
             go_on.set()
 
-    sink.graph.write, sink.graph.newer = slow, newer  # type: ignore[method-assign]
+    sink.graph.write, sink.graph.probe = slow, probe  # type: ignore[method-assign]
     sink.task.assigned = count  # type: ignore[method-assign]
 
     def step() -> bool:
@@ -189,10 +189,10 @@ def test_a_revoke_waits_for_what_is_being_written_and_commits_it() -> None:
     began = threading.Event()
     write = sink.graph.write
 
-    def slow(changes: Sequence[NodeChange]) -> None:
+    def slow(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> None:
         began.set()
         time.sleep(0.05)
-        write(changes)
+        write(changes, absent)
 
     sink.graph.write = slow  # type: ignore[method-assign]
     sink.until = lambda: not sink.task._lanes and began.is_set()
@@ -278,12 +278,12 @@ def test_lanes_are_written_side_by_side_and_each_in_order() -> None:
     together = threading.Barrier(3)
     write = sink.graph.write
 
-    def record(changes: Sequence[NodeChange]) -> None:
+    def record(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> None:
         if len(order[int(changes[0].identity.id)]) == 0:
             together.wait(20)  # only passed by three at once
         for change in changes:
             order[int(change.identity.id)].append(change.version)
-        write(changes)
+        write(changes, absent)
 
     sink.graph.write = record  # type: ignore[method-assign]
     sink.run()
@@ -296,12 +296,12 @@ def test_no_more_batches_are_written_at_once_than_there_are_writers() -> None:
     now, most, lock = [0], [0], threading.Lock()
     write = sink.graph.write
 
-    def count(changes: Sequence[NodeChange]) -> None:
+    def count(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> None:
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
         time.sleep(0.002)
-        write(changes)
+        write(changes, absent)
         with lock:
             now[0] -= 1
 
@@ -313,10 +313,10 @@ def test_no_more_batches_are_written_at_once_than_there_are_writers() -> None:
 def test_a_probe_that_is_too_much_for_the_database_is_replaced_by_the_guarded_write() -> None:
     sink = Sink(topic_of(4))
 
-    def too_much(versions: Mapping[Identity, int]) -> set[Identity]:
+    def too_much(versions: Mapping[Identity, int]) -> Probed:
         raise BatchTooLargeError(f"memory, {len(versions)} rows")
 
-    sink.graph.newer = too_much  # type: ignore[method-assign]
+    sink.graph.probe = too_much  # type: ignore[method-assign]
     sink.run()
     assert sink.committed[P0].offset == 4
     assert_equal(fold(sink.topic.messages()), sink.graph.state("S1"))
@@ -330,10 +330,10 @@ def test_an_older_state_is_written_when_the_newest_of_its_batch_is_refused() -> 
     sink = Sink(topic)
     write = sink.graph.write
 
-    def refuse_three(changes: Sequence[NodeChange]) -> None:
+    def refuse_three(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> None:
         if any(change.version == 3 for change in changes):
             raise InvalidEventError("refused", reason="TypeError")
-        write(changes)
+        write(changes, absent)
 
     sink.graph.write = refuse_three  # type: ignore[method-assign]
     sink.run()
