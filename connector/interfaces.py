@@ -169,6 +169,13 @@ class Position(NamedTuple):
     leader_epoch: int | None
 
 
+class Range(NamedTuple):
+    """Offsets of one partition, ``end`` not included."""
+
+    start: int
+    end: int
+
+
 class Message(NamedTuple):
     """A consumed message; bytes as they are in the topic. A tuple, since there are millions."""
 

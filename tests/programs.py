@@ -11,7 +11,7 @@ from connector.demo.progress import LogTail
 from connector.demo.servers.processes import Child
 from connector.demo.simulator.api import API_KEY, SECURITY_KEY
 from connector.errors import RetryableError
-from connector.kafka.lag import GroupLag
+from connector.kafka.group_offsets import GroupOffsets
 
 PROGRAM = [sys.executable, "-m", "connector"]
 
@@ -40,7 +40,7 @@ def source_environment(api: str, study: str, state_dir: Path) -> dict[str, str]:
 @contextmanager
 def running(command: str, environment: dict[str, str], log: Path) -> Iterator[Child]:
     common = {"LOG_FORMAT": "json", "LOG_PROGRESS_INTERVAL_SECONDS": "0.2"}
-    child = Child(command, [*PROGRAM, command], log, common | environment)
+    child = Child(command, [*PROGRAM, *command.split()], log, common | environment)
     try:
         yield child
     finally:
@@ -49,11 +49,11 @@ def running(command: str, environment: dict[str, str], log: Path) -> Iterator[Ch
 
 def consumed_all(kafka: KafkaSettings, group: str) -> Callable[[], bool]:
     """Whether the group has committed everything that is in the topic now."""
-    lag = GroupLag(kafka, group)
+    lag = GroupOffsets(kafka, group)
 
     def reads() -> bool:
         try:
-            return lag.read() == 0
+            return lag.lag() == 0
         except RetryableError:
             return False
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from connector.config import Settings
+from connector.errors import FatalError
 
 app = typer.Typer(
     name="imednet-connector",
@@ -34,6 +35,32 @@ def sink(config: Config = None) -> None:
     from connector.cli import sink as command
 
     command.run(Settings.load(config))
+
+
+@app.command()
+def replay(
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="beginning, a time with its zone, or PARTITION:OFFSET,..."),
+    ] = None,
+    end: Annotated[str, typer.Option("--to", help="As --from; not included.")] = "end",
+    study: Annotated[str | None, typer.Option(help="Only the events of this study.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show ranges and counts only.")] = False,
+    join: Annotated[
+        str | None, typer.Option(metavar="REPLAY", help="Work with, or go on with, this replay.")
+    ] = None,
+    rewind: Annotated[
+        bool, typer.Option("--rewind", help="Move the live group back instead; its sinks are down.")
+    ] = False,
+    config: Config = None,
+) -> None:
+    """Apply events of the topic once more. Live sinks and their offsets are untouched."""
+    from connector.cli import replay as command
+
+    if (start is None) == (join is None):
+        raise FatalError("give one of --from and --join")
+    asked = command.Asked(start or "", end, study, join, plan, rewind)
+    command.run(Settings.load(config), asked)
 
 
 @app.command()

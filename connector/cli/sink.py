@@ -1,5 +1,8 @@
 """``imednet-connector sink``: one member of the consumer group."""
 
+import threading
+from collections.abc import Callable
+
 from connector import logs
 from connector.cli.running import (
     SystemClock,
@@ -10,12 +13,13 @@ from connector.cli.running import (
     tune_memory,
 )
 from connector.config import Settings
+from connector.interfaces import EventConsumer
 from connector.kafka.consumer import KafkaEventConsumer
 from connector.kafka.dead_letters import KafkaDeadLetterQueue
 from connector.kafka.topics import Topics
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.writer import Neo4jGraphWriter
-from connector.sink.sink_task import SinkPorts, SinkTask
+from connector.sink.sink_task import SinkPorts, SinkProgress, SinkTask
 from connector.sink.writer_threads import WriterThreads
 
 
@@ -26,6 +30,20 @@ def run(settings: Settings) -> None:
         FatalError: a server cannot be reached or refuses, topics or constraints are missing.
     """
     logs.configure(settings.log)
+    apply(settings)
+
+
+def apply(
+    settings: Settings,
+    narrowed: Callable[[EventConsumer, threading.Event], EventConsumer] = lambda consumer, _: (
+        consumer
+    ),
+) -> SinkProgress:
+    """Apply what ``narrowed`` lets through until stopped, by a signal or by itself; what was done.
+
+    Raises:
+        FatalError: as `run`.
+    """
     tune_memory()
     topics = Topics(settings.kafka)
     topics.check()
@@ -36,7 +54,7 @@ def run(settings: Settings) -> None:
         stop = stop_on_signals()
         consumer = KafkaEventConsumer(settings.kafka, settings.sink)
         ports = SinkPorts(
-            consumer=consumer,
+            consumer=narrowed(consumer, stop),
             writer=Neo4jGraphWriter(database, {"group": settings.sink.group_id}),
             dead_letters=KafkaDeadLetterQueue(settings.kafka, settings.sink.group_id),
             clock=SystemClock(),
@@ -50,3 +68,4 @@ def run(settings: Settings) -> None:
                 task.run(stop)
         finally:
             consumer.close()
+    return task.progress

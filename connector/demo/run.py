@@ -22,7 +22,7 @@ from connector.demo.servers.processes import Child, free_port
 from connector.demo.simulator.api import API_KEY, SECURITY_KEY
 from connector.entities import ENTITIES
 from connector.errors import FatalError, RetryableError
-from connector.kafka.lag import GroupLag
+from connector.kafka.group_offsets import GroupOffsets
 from connector.neo4j.database import Neo4jDatabase
 
 STUDY = "DEMO"
@@ -177,7 +177,7 @@ def _drive(
 ) -> dict[str, int]:
     """Edit for a while, stop, wait until all of it has arrived; the edits by kind."""
     _edits(api, _EDITS_PER_SECOND)
-    lag = GroupLag(settings.kafka, settings.sink.group_id)
+    lag = GroupOffsets(settings.kafka, settings.sink.group_id)
     end = time.monotonic() + plan.seconds
     while time.monotonic() < end:
         programs.check()
@@ -198,10 +198,10 @@ def _drive(
         time.sleep(0.25)
 
 
-def _read(lag: GroupLag) -> int | None:
+def _read(lag: GroupOffsets) -> int | None:
     """The lag, None while a new broker is still finding its coordinator."""
     try:
-        return lag.read()
+        return lag.lag()
     except RetryableError:
         return None
 

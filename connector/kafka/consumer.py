@@ -143,7 +143,7 @@ class KafkaEventConsumer:
                 partition.topic,
                 partition.partition,
                 at.offset,
-                metadata=self._starting.topic_id,
+                metadata=self._starting.note(partition.partition),
                 leader_epoch=-1 if at.leader_epoch is None else at.leader_epoch,
             )
             for partition, at in positions.items()

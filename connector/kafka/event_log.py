@@ -5,16 +5,10 @@ import time
 from collections.abc import Iterator, Sequence
 
 from confluent_kafka import (
-    OFFSET_BEGINNING,
-    Consumer,
-    IsolationLevel,
     KafkaError,
     KafkaException,
     Producer,
 )
-from confluent_kafka import Message as RawMessage
-from confluent_kafka import TopicPartition as RawTopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from connector.config import KafkaSettings
 from connector.cursor import Cursor
@@ -25,13 +19,11 @@ from connector.kafka.consumer import list_headers
 from connector.kafka.dead_letters import invalid_row_headers
 from connector.kafka.failures import error_of, translate
 from connector.kafka.partitioner import partition_of
-from connector.kafka.settings import admin, log_reader, transactional_producer
+from connector.kafka.settings import transactional_producer
+from connector.kafka.topic_log import read_to_end
 from connector.kafka.topics import Topics
 from connector.serde import Headers, encode, known_state
 
-# Another study's source may have died inside a transaction; the broker ends it after
-# transaction.timeout.ms (60 s), and until then committed messages behind it cannot be read.
-_STUCK_SECONDS_MAX = 90.0
 _PRODUCE_ROOM_SECONDS = 30.0
 
 
@@ -155,55 +147,6 @@ def _produce(
         else:
             producer.poll(0)
             return
-
-
-def read_to_end(settings: KafkaSettings, topic: str) -> Iterator[RawMessage]:
-    """Every committed message that the topic holds now, each partition in order.
-
-    Open transactions hold back what lies behind them, so the end is the high watermark as of now,
-    not the last stable offset: ending there could miss a committed cursor.
-
-    Raises:
-        RetryableError: the brokers do not answer, or a transaction stays open.
-    """
-    ends = _high_watermarks(settings, topic)
-    unread = {partition for partition, end in ends.items() if end > 0}
-    consumer = Consumer(log_reader(settings), logger=_logger())
-    try:
-        consumer.assign([RawTopicPartition(topic, each, OFFSET_BEGINNING) for each in unread])
-        deadline = time.monotonic() + _STUCK_SECONDS_MAX
-        while unread:
-            for message in consumer.consume(1000, 0.5):
-                error = message.error()
-                if error is None:
-                    deadline = time.monotonic() + _STUCK_SECONDS_MAX
-                    yield message
-                elif error.code() != KafkaError._PARTITION_EOF:
-                    raise translate(error, f"reading {topic}")
-                if (message.offset() or 0) + (error is None) >= ends[message.partition() or 0]:
-                    unread.discard(message.partition() or 0)
-            if time.monotonic() > deadline:
-                raise RetryableError(f"reading {topic}: a transaction stays open")
-    finally:
-        consumer.close()
-
-
-def _high_watermarks(settings: KafkaSettings, topic: str) -> dict[int, int]:
-    count = Topics(settings).partitions(topic)
-    client = AdminClient(admin(settings))
-    request = {
-        RawTopicPartition(topic, each): OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        for each in range(count)
-    }
-    futures = client.list_offsets(
-        request,
-        isolation_level=IsolationLevel.READ_UNCOMMITTED,
-        request_timeout=settings.request_timeout_seconds,
-    )
-    try:
-        return {each.partition: future.result().offset for each, future in futures.items()}
-    except KafkaException as exception:
-        raise translate(error_of(exception), f"reading the end of {topic}") from exception
 
 
 def _logger() -> logging.Logger:

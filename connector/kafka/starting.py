@@ -53,7 +53,12 @@ class Starting:
         self._topics = topics
         self._timeout_seconds = timeout_seconds
         self._accept_gap = accept_gap
+        self._notes: dict[int, str] = {}
         self.topic_id = ""
+
+    def note(self, partition: int) -> str:
+        """What to commit beside an offset: the topic's id, and what stood behind it before."""
+        return f"{self.topic_id} {self._notes.get(partition, '')}".strip()
 
     def positions(
         self, consumer: Consumer, partitions: list[RawTopicPartition]
@@ -82,7 +87,8 @@ class Starting:
             lambda: consumer.get_watermark_offsets(committed, timeout=self._timeout_seconds)
         )
         offset = None if committed.offset == OFFSET_INVALID else committed.offset
-        start, gap = begin(offset, committed.metadata or "", Log(first, after_last, self.topic_id))
+        topic_id, _, self._notes[committed.partition] = (committed.metadata or "").partition(" ")
+        start, gap = begin(offset, topic_id, Log(first, after_last, self.topic_id))
         name = f"{committed.topic}[{committed.partition}]"
         if gap and not self._accept_gap:
             raise FatalError(

@@ -22,8 +22,9 @@ from connector.interfaces import (
 )
 from connector.kafka.consumer import KafkaEventConsumer
 from connector.kafka.dead_letters import KafkaDeadLetterQueue
-from connector.kafka.event_log import KafkaEventLog, read_to_end
-from connector.kafka.lag import GroupLag
+from connector.kafka.event_log import KafkaEventLog
+from connector.kafka.group_offsets import GroupOffsets
+from connector.kafka.topic_log import read_to_end
 from connector.kafka.topics import Topics
 from tests.builders import record_row, upsert
 from tests.fakes.in_memory_kafka import InMemoryConsumer, InMemoryTopic
@@ -161,12 +162,12 @@ def test_the_end_of_a_partition_is_told_so_that_the_lag_is_0(
         Cursor(study_key=study),
     )
     member = joined(kafka_settings, study)
-    lag, end = GroupLag(kafka_settings, study), time.monotonic() + 30
-    while lag.read() and time.monotonic() < end:
+    lag, end = GroupOffsets(kafka_settings, study), time.monotonic() + 30
+    while lag.lag() and time.monotonic() < end:
         polled = member.poll()
         member.commit(polled.messages)
         member.consumer.commit(polled.ends)
-    assert lag.read() == 0
+    assert lag.lag() == 0
     member.consumer.close()
 
 

@@ -11,7 +11,8 @@ from connector.demo.servers.processes import free_port
 from connector.errors import FatalError, RetryableError
 from connector.events import Identity, Known
 from connector.interfaces import EventLog, InvalidRow
-from connector.kafka.event_log import KafkaEventLog, read_to_end
+from connector.kafka.event_log import KafkaEventLog
+from connector.kafka.topic_log import read_to_end
 from tests.builders import delete, record_row, upsert
 from tests.fakes.in_memory_kafka import InMemoryEventLog, InMemoryTopic
 

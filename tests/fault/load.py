@@ -4,7 +4,8 @@ from connector.config import KafkaSettings
 from connector.cursor import Cursor
 from connector.demo.simulator.study import build_study
 from connector.interfaces import Message, TopicPartition
-from connector.kafka.event_log import KafkaEventLog, read_to_end
+from connector.kafka.event_log import KafkaEventLog
+from connector.kafka.topic_log import read_to_end
 from tests.builders import upsert
 
 

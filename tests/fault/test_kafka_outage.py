@@ -13,7 +13,7 @@ from connector.demo.servers.processes import free_port
 from connector.demo.simulator.api import API_KEY, SECURITY_KEY, Simulation
 from connector.demo.simulator.server import serving
 from connector.demo.simulator.study import build_study
-from connector.kafka.event_log import read_to_end
+from connector.kafka.topic_log import read_to_end
 from connector.kafka.topics import Topics
 from connector.neo4j.database import Neo4jDatabase
 from tests.programs import consumed_all, passes, running, source_environment, wait_until

@@ -17,7 +17,7 @@ from connector.demo.simulator.server import serving
 from connector.demo.simulator.study import build_study
 from connector.graph_state import GraphState
 from connector.interfaces import Message, TopicPartition
-from connector.kafka.event_log import read_to_end
+from connector.kafka.topic_log import read_to_end
 from connector.kafka.topics import Topics
 from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase

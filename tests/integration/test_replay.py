@@ -1,0 +1,183 @@
+"""Replay on real servers, beside a live sink and onto an emptied graph."""
+
+import os
+import re
+import subprocess
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from connector.config import KafkaSettings
+from connector.cursor import Cursor
+from connector.kafka.event_log import KafkaEventLog
+from connector.kafka.group_offsets import GroupOffsets
+from connector.neo4j.cypher import Statement
+from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.reader import read_graph
+from tests.builders import record_row, upsert
+from tests.fault.load import messages, publish_load
+from tests.oracle import assert_equal, fold
+from tests.programs import PROGRAM, consumed_all, running, wait_until
+
+pytestmark = pytest.mark.servers
+RECORDS = 2000
+
+
+def replay(options: str, environment: dict[str, str], code: int = 0) -> str:
+    done = subprocess.run(
+        [*PROGRAM, "replay", *options.split()],
+        env={**os.environ, "LOG_FORMAT": "json", **environment},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def number(name: str, said: str) -> int:
+    found = re.search(rf"{name}: (\d+)", said)
+    assert found, said
+    return int(found[1])
+
+
+@pytest.fixture
+def variables(
+    kafka_settings: KafkaSettings,
+    environment: dict[str, str],
+    topics: dict[str, str],
+    database: Neo4jDatabase,
+    study: str,
+    tmp_path: Path,
+) -> dict[str, str]:
+    """A load that a live group has applied."""
+    assert database
+    publish_load(kafka_settings, study, RECORDS)
+    given = environment | topics | {"SINK_GROUP_ID": study}
+    with running("sink", given, tmp_path / "first.log"):
+        wait_until(consumed_all(kafka_settings, study), 60, "the load")
+    return given
+
+
+def clear(database: Neo4jDatabase, study: str) -> None:
+    rows = [{"study": study}]
+    database.write(
+        Statement("UNWIND $rows AS row MATCH (n {study_key: row.study}) DETACH DELETE n", rows), {}
+    )
+
+
+def live_edits(kafka: KafkaSettings, study: str, stop: threading.Event) -> None:
+    log = KafkaEventLog(kafka, study)
+    log.open()
+    version = 100
+    while not stop.is_set():
+        version += 1
+        rows = [
+            record_row(each, studyKey=study, recordStatus=f"v{version}") for each in range(1, 40)
+        ]
+        log.publish([(upsert(row, version), 1) for row in rows], [], Cursor(study_key=study))
+        time.sleep(0.02)
+
+
+def test_a_window_replayed_beside_live_traffic_changes_nothing_and_counts_what_was_planned(
+    variables: dict[str, str],
+    kafka_settings: KafkaSettings,
+    database: Neo4jDatabase,
+    study: str,
+    tmp_path: Path,
+) -> None:
+    stop = threading.Event()
+    live = threading.Thread(target=live_edits, args=(kafka_settings, study, stop))
+    with running("sink", variables, tmp_path / "live.log") as sink:
+        live.start()
+        now = datetime.now(UTC).isoformat()
+        window = f"--from 2020-01-01T00:00:00Z --to {now} --study {study}"
+        planned = number("events", replay(f"{window} --plan", variables))
+        done = replay(window, variables)
+        assert planned >= RECORDS
+        assert number("consumed", done) == planned
+        assert (number("written", done), number("dead letters", done)) == (0, 0)
+        refused = replay("--from beginning --rewind", variables, code=1)
+        assert "has members" in refused
+        stop.set()
+        live.join()
+        wait_until(consumed_all(kafka_settings, study), 60, "the live edits")
+        assert "partitions revoked" not in sink.log.read_text()
+    assert_equal(fold(messages(kafka_settings)), read_graph(database, study))
+
+
+def test_a_replay_of_all_by_three_workers_rebuilds_an_emptied_graph(
+    variables: dict[str, str],
+    kafka_settings: KafkaSettings,
+    database: Neo4jDatabase,
+    study: str,
+    tmp_path: Path,
+) -> None:
+    offsets = GroupOffsets(kafka_settings, study)
+    before, committed = read_graph(database, study).digest(), offsets.committed()
+    clear(database, study)
+    assert read_graph(database, study).digest() != before
+    with running("replay --from beginning", variables, tmp_path / "one.log") as one:
+        found = None
+        while found is None:
+            found = re.search(r"--join (\S+)", one.log.read_text())
+        joining = f"replay --join {found[1]}"
+        with (
+            running(joining, variables, tmp_path / "two.log") as two,
+            running(joining, variables, tmp_path / "three.log") as three,
+        ):
+            wait_until(
+                lambda: all(each.poll() is not None for each in (one, two, three)), 90, "the end"
+            )
+            assert [each.poll() for each in (one, two, three)] == [0, 0, 0]
+    assert read_graph(database, study).digest() == before
+    assert offsets.committed() == committed
+    assert "no replay of this name" in replay(f"--join {found[1]}", variables, code=1)
+
+
+def test_a_live_group_without_members_is_moved_back_and_reads_again(
+    variables: dict[str, str],
+    kafka_settings: KafkaSettings,
+    database: Neo4jDatabase,
+    study: str,
+    tmp_path: Path,
+) -> None:
+    before = read_graph(database, study).digest()
+    replay("--from beginning --rewind", variables)
+    assert not consumed_all(kafka_settings, study)()
+    with running("sink", variables, tmp_path / "again.log"):
+        wait_until(consumed_all(kafka_settings, study), 60, "the topic once more")
+    assert read_graph(database, study).digest() == before
+
+
+def test_a_replay_that_is_stopped_says_how_to_go_on(
+    variables: dict[str, str], database: Neo4jDatabase, study: str, tmp_path: Path
+) -> None:
+    before = read_graph(database, study).digest()
+    clear(database, study)
+    slow = variables | {"SINK_TRANSACTION_EVENTS_MAX": "1", "SINK_WRITERS_MAX": "1"}
+    with running("replay --from beginning", slow, tmp_path / "one.log") as one:
+        wait_until(lambda: '"written"' in one.log.read_text(), 60, "a first write")
+        assert one.stop() == 1
+    found = re.search(r"to go on: imednet-connector replay --join (\S+)", one.log.read_text())
+    assert found
+    replay(f"--join {found[1]}", variables)
+    assert read_graph(database, study).digest() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("", "--from and --join"),
+        ("--from yesterday", "no place in the topic"),
+        ("--from 0:99999999", "partition 0 has offsets"),
+        ("--join nobody", "no replay of this name"),
+        ("--from beginning --to 0:1 --rewind", "goes on to the end"),
+    ],
+)
+def test_a_replay_that_cannot_be_is_refused_in_one_line(
+    environment: dict[str, str], topics: dict[str, str], options: str, says: str
+) -> None:
+    assert says in replay(options, environment | topics, code=1)

@@ -1,0 +1,157 @@
+import threading
+from typing import Any
+
+import pytest
+
+from connector.config import SinkSettings
+from connector.errors import FatalError
+from connector.interfaces import Position, Range, TopicPartition
+from connector.sink.replay import Place, Plan, RangedConsumer, resolve
+from connector.sink.sink_task import SinkPorts, SinkTask
+from connector.sink.writer_threads import WriterThreads
+from tests.builders import record_row, upsert
+from tests.fakes.clock import FakeClock
+from tests.fakes.in_memory_graph import InMemoryGraph
+from tests.fakes.in_memory_kafka import (
+    TOPIC,
+    InMemoryConsumer,
+    InMemoryDeadLetterQueue,
+    InMemoryTopic,
+)
+
+BOUNDS = {0: Range(10, 100), 1: Range(0, 50)}
+
+
+def plan(start: str, end: str = "end", study: str | None = None) -> Plan:
+    places = [resolve(Place.parse(text), BOUNDS, lambda _: {0: 40, 1: 50}) for text in (start, end)]
+    return Plan.between(places[0], places[1], BOUNDS, study)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "ranges"),
+    [
+        ("beginning", "end", {0: (10, 100), 1: (0, 50)}),
+        ("beginning", "2026-01-31T08:00:00Z", {0: (10, 40), 1: (0, 50)}),
+        ("2026-01-31T08:00:00+02:00", "end", {0: (40, 100), 1: (50, 50)}),
+        ("0:20", "end", {0: (20, 100), 1: (50, 50)}),
+        ("beginning", "0:30", {0: (10, 30), 1: (0, 50)}),
+        ("0:20,1:7", "0:10,1:9", {0: (20, 20), 1: (7, 9)}),
+    ],
+)
+def test_a_plan_is_a_range_of_each_partition(
+    start: str, end: str, ranges: dict[int, tuple[int, int]]
+) -> None:
+    assert plan(start, end).ranges == ranges
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("yesterday", "no place in the topic"),
+        ("2026-01-31T08:00:00", "no time zone"),
+        ("7:1", "no partition 7"),
+        ("0:9", "has offsets 10 to 100"),
+        ("0:101", "has offsets 10 to 100"),
+    ],
+)
+def test_a_place_that_is_not_in_the_topic_is_refused_with_what_there_is(
+    text: str, said: str
+) -> None:
+    with pytest.raises(FatalError, match=said):
+        plan(text)
+
+
+def test_a_plan_is_read_back_from_its_notes() -> None:
+    made = plan("0:20", study="S/1")
+    assert Plan.from_notes({each: made.note(each) for each in BOUNDS}) == made
+
+
+@pytest.mark.parametrize("notes", [{}, {0: ""}, {0: "x"}, {0: '{"from":1}'}, {0: "[]"}])
+def test_what_is_no_plan_is_said_to_be_none(notes: dict[int, str]) -> None:
+    with pytest.raises(FatalError, match="no replay of this name"):
+        Plan.from_notes(notes)
+
+
+class Replay:
+    """A replay on fakes, run until its group is through."""
+
+    def __init__(self, topic: InMemoryTopic, planned: Plan, **settings: Any) -> None:
+        self.committed = {
+            TopicPartition(TOPIC, each): Position(at.start, 0)
+            for each, at in planned.ranges.items()
+        }
+        self.graph, self.letters, self.clock = (
+            InMemoryGraph(),
+            InMemoryDeadLetterQueue(),
+            FakeClock(),
+        )
+        self.stop = threading.Event()
+        self.inner = InMemoryConsumer(topic, self.committed)
+        consumer = RangedConsumer(self.inner, planned, self.offsets, self.stop, self.clock)
+        ports = SinkPorts(consumer, self.graph, self.letters, self.clock, WriterThreads(2))
+        self.task = SinkTask(ports, SinkSettings(**settings))
+
+    def offsets(self) -> dict[int, int]:
+        return {each.partition: at.offset for each, at in self.committed.items()}
+
+    def run(self) -> None:
+        ticking = threading.Event()
+
+        def tick() -> None:
+            while not ticking.wait(0.001):
+                self.clock.advance(1)
+
+        threading.Thread(target=tick, daemon=True).start()
+        try:
+            self.task.run(self.stop)
+        finally:
+            ticking.set()
+
+
+def topic_of(count: int) -> InMemoryTopic:
+    topic = InMemoryTopic(2)
+    for number in range(1, count + 1):
+        topic.append_event(upsert(record_row(number, studyKey=f"S{number % 2}")), number)
+    return topic
+
+
+def test_a_replay_applies_its_ranges_and_ends_at_their_ends() -> None:
+    topic = topic_of(400)
+    sizes = [len(log) for log in topic.partitions]
+    planned = Plan({0: Range(5, 60), 1: Range(sizes[1], sizes[1])})
+    replay = Replay(topic, planned, transaction_events_max=7)
+    replay.run()
+    assert replay.task.progress.consumed == 55
+    assert replay.offsets() == {0: 60, 1: sizes[1]}
+
+
+def test_a_replay_of_one_study_leaves_the_others() -> None:
+    topic = topic_of(100)
+    planned = Plan({each: Range(0, len(log)) for each, log in enumerate(topic.partitions)}, "S1")
+    replay = Replay(topic, planned)
+    replay.run()
+    assert replay.task.progress.consumed == 50
+    assert not replay.graph.state("S0").nodes
+    assert replay.offsets() == {each: at.end for each, at in planned.ranges.items()}
+
+
+def test_what_lies_behind_the_end_stays_unread_when_full_lanes_go_on() -> None:
+    topic = topic_of(3000)
+    planned = Plan({each: Range(0, 1000) for each in (0, 1)})
+    replay = Replay(topic, planned, buffer_bytes_max=1_000_000)
+    replay.run()
+    assert replay.task.progress.consumed == 2000
+    assert replay.offsets() == {0: 1000, 1: 1000}
+
+
+def test_a_worker_that_is_done_waits_for_the_rest_of_the_group() -> None:
+    topic = topic_of(100)
+    planned = Plan({each: Range(0, 10) for each in (0, 1)})
+    replay = Replay(topic, planned)
+    replay.inner._first = {TopicPartition(TOPIC, 0)}
+    threading.Timer(
+        0.3, lambda: replay.committed.update({TopicPartition(TOPIC, 1): Position(10, 0)})
+    ).start()
+    replay.run()
+    assert replay.task.progress.consumed == 10
+    assert replay.offsets() == {0: 10, 1: 10}
