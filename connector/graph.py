@@ -191,7 +191,17 @@ def _checked_scalar(value: Any) -> Any:
 
 
 def _json_text(value: Any) -> str:
+    _check_finite(value)
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
     except TypeError:
         raise InvalidEventError("a nested value has no exact JSON form", reason="nested") from None
+
+
+def _check_finite(value: Any) -> None:
+    """JSON has no such numbers: orjson would write null for them."""
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            _check_finite(each)
+    else:
+        _checked_scalar(value)
