@@ -1,4 +1,13 @@
-"""A load for a sink, straight to the topic, and the topic's messages for the oracle."""
+"""A load for a sink, straight to the topic, and the topic's messages for the oracle.
+
+``FAULT_KILLS``, ``FAULT_STOPS`` and ``FAULT_OUTAGE_SECONDS`` in the environment make the fault
+tests longer than they are in CI.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from connector.config import KafkaSettings
 from connector.cursor import Cursor
@@ -6,14 +15,20 @@ from connector.demo.simulator.study import build_study
 from connector.interfaces import Message, TopicPartition
 from connector.kafka.event_log import KafkaEventLog
 from connector.kafka.topic_log import read_to_end
-from tests.builders import upsert
+from tests.builders import record_row, upsert
 
 
-def publish_load(kafka: KafkaSettings, study: str, records: int) -> None:
-    """Records of a simulated study, each in two versions, straight to the topic."""
+def publish_load(kafka: KafkaSettings, study: str, records: int, hubs: int = 0) -> None:
+    """Records of a simulated study, each in two versions, straight to the topic.
+
+    With ``hubs`` each hangs on one of so many sites alone, and may be in any partition.
+    """
     log = KafkaEventLog(kafka, study)
     log.open()
     rows = list(build_study(study, 100, records // 2, 1).table("records").rows())
+    if hubs:
+        alone = {"subjectId": None, "visitId": None, "parentRecordId": 0}
+        rows = [row | alone | {"siteId": row["recordId"] % hubs + 1} for row in rows]
     for version in (1, 2):
         for start in range(0, len(rows), 1000):
             part = rows[start : start + 1000]
@@ -29,3 +44,38 @@ def messages(kafka: KafkaSettings) -> list[Message]:
         Message(TopicPartition("t", raw.partition() or 0), 0, None, 0, raw.key(), raw.value(), [])
         for raw in read_to_end(kafka, kafka.events_topic)
     ]
+
+
+def how_many(name: str, default: int) -> int:
+    """Of the environment, where it says so."""
+    return int(os.environ.get(name, default))
+
+
+@contextmanager
+def live_edits(kafka: KafkaSettings, study: str, every_seconds: float = 0.02) -> Iterator[None]:
+    """While the block runs: transactions of 200 events on 1 000 records, each in a new version."""
+    stop, version = threading.Event(), 100
+    log = KafkaEventLog(kafka, study)
+    log.open()
+
+    def publish() -> None:
+        nonlocal version
+        while not stop.wait(every_seconds):
+            version += 1
+            first = version * 200 % 1000 + 1
+            rows = [
+                record_row(
+                    each, studyKey=study, recordStatus=f"v{version}", subjectId=each % 40 + 1
+                )
+                for each in range(first, first + 200)
+            ]
+            events = [(upsert(each, version), each["subjectId"]) for each in rows]
+            log.publish(events, [], Cursor(study_key=study))
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -13,12 +13,12 @@ from connector.demo.servers.processes import free_port
 from connector.kafka.topic_log import read_to_end
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
-from tests.fault.load import messages, publish_load
+from tests.fault.load import how_many, live_edits, messages, publish_load
 from tests.oracle import assert_equal, fold
 from tests.programs import consumed_all, running, wait_until
 
-pytestmark = pytest.mark.servers
-OUTAGE_SECONDS = 12
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(0)]
+OUTAGE_SECONDS = how_many("FAULT_OUTAGE_SECONDS", 12)
 
 
 def test_an_outage_of_neo4j_is_waited_out_and_dead_letters_nothing(
@@ -47,7 +47,8 @@ def test_an_outage_of_neo4j_is_waited_out_and_dead_letters_nothing(
             wait_until(lambda: tail.read().get("written", 0) > 0, 60, "a first batch")
             assert neo4j.process is not None
             neo4j.process.kill()
-            time.sleep(OUTAGE_SECONDS)
+            with live_edits(kafka_settings, study, every_seconds=0.5):
+                time.sleep(OUTAGE_SECONDS)
             assert sink.poll() is None
             neo4j.start()
             neo4j.wait()
@@ -55,7 +56,7 @@ def test_an_outage_of_neo4j_is_waited_out_and_dead_letters_nothing(
             written = tail.read()["written"]
             wait_until(lambda: tail.read()["written"] > written, 10, "a write after the outage")
             assert time.monotonic() - ready < 10
-            wait_until(consumed_all(kafka_settings, study), 60, "the rest")
+            wait_until(consumed_all(kafka_settings, study), 60 + OUTAGE_SECONDS, "the rest")
         with Neo4jDatabase(settings) as database:
             assert_equal(fold(messages(kafka_settings)), read_graph(database, study))
         assert list(read_to_end(kafka_settings, kafka_settings.dead_letter_topic)) == []

@@ -3,22 +3,17 @@
 import os
 import re
 import subprocess
-import threading
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from connector.config import KafkaSettings
-from connector.cursor import Cursor
-from connector.kafka.event_log import KafkaEventLog
 from connector.kafka.group_offsets import GroupOffsets
 from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
-from tests.builders import record_row, upsert
-from tests.fault.load import messages, publish_load
+from tests.fault.load import live_edits, messages, publish_load
 from tests.oracle import assert_equal, fold
 from tests.programs import PROGRAM, consumed_all, running, wait_until
 
@@ -68,19 +63,6 @@ def clear(database: Neo4jDatabase, study: str) -> None:
     )
 
 
-def live_edits(kafka: KafkaSettings, study: str, stop: threading.Event) -> None:
-    log = KafkaEventLog(kafka, study)
-    log.open()
-    version = 100
-    while not stop.is_set():
-        version += 1
-        rows = [
-            record_row(each, studyKey=study, recordStatus=f"v{version}") for each in range(1, 40)
-        ]
-        log.publish([(upsert(row, version), 1) for row in rows], [], Cursor(study_key=study))
-        time.sleep(0.02)
-
-
 def test_a_window_replayed_beside_live_traffic_changes_nothing_and_counts_what_was_planned(
     variables: dict[str, str],
     kafka_settings: KafkaSettings,
@@ -88,24 +70,24 @@ def test_a_window_replayed_beside_live_traffic_changes_nothing_and_counts_what_w
     study: str,
     tmp_path: Path,
 ) -> None:
-    stop = threading.Event()
-    live = threading.Thread(target=live_edits, args=(kafka_settings, study, stop))
     with running("sink", variables, tmp_path / "live.log") as sink:
-        live.start()
-        now = datetime.now(UTC).isoformat()
-        window = f"--from 2020-01-01T00:00:00Z --to {now} --study {study}"
-        planned = number("events", replay(f"{window} --plan", variables))
-        done = replay(window, variables)
-        assert planned >= RECORDS
-        assert number("consumed", done) == planned
-        assert (number("written", done), number("dead letters", done)) == (0, 0)
-        refused = replay("--from beginning --rewind", variables, code=1)
-        assert "has members" in refused
-        stop.set()
-        live.join()
+        with live_edits(kafka_settings, study):
+            window_is_replayed(variables, study)
         wait_until(consumed_all(kafka_settings, study), 60, "the live edits")
         assert "partitions revoked" not in sink.log.read_text()
     assert_equal(fold(messages(kafka_settings)), read_graph(database, study))
+
+
+def window_is_replayed(variables: dict[str, str], study: str) -> None:
+    now = datetime.now(UTC).isoformat()
+    window = f"--from 2020-01-01T00:00:00Z --to {now} --study {study}"
+    planned = number("events", replay(f"{window} --plan", variables))
+    done = replay(window, variables)
+    assert planned >= RECORDS
+    assert number("consumed", done) == planned
+    assert (number("written", done), number("dead letters", done)) == (0, 0)
+    refused = replay("--from beginning --rewind", variables, code=1)
+    assert "has members" in refused
 
 
 def test_a_replay_of_all_by_three_workers_rebuilds_an_emptied_graph(
