@@ -191,7 +191,7 @@ class SinkSettings(Section):
     revoke_timeout_seconds: Seconds = Field(
         5.0, description="Longest wait for running writes when a partition is taken away."
     )
-    close_timeout_seconds: Seconds = Field(10.0, description="Bound of a graceful shutdown.")
+    close_timeout_seconds: Seconds = Field(9.0, description="Bound of a shutdown, whatever hangs.")
     accept_gap: bool = Field(
         False, description="Go on at the first event there is when some are gone (--accept-gap)."
     )

@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import sys
 import threading
 import time
@@ -20,6 +21,8 @@ import structlog
 log = structlog.stdlib.get_logger("connector.progress")
 
 _ENDED_BY_SIGNAL = 130
+_wakeups: list[socket.socket] = []
+"""Kept open for as long as the process lives."""
 _MALLOPT = {-8: 1, -1: 32 << 20, -3: 16 << 20}
 """M_ARENA_MAX, M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h."""
 
@@ -40,19 +43,40 @@ class SystemClock:
         until.wait(seconds)
 
 
-def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM or SIGINT sets; a second one ends the process at once."""
+def stop_on_signals(seconds_max: float | None = None) -> threading.Event:
+    """An event that SIGTERM or SIGINT sets; a second one ends the process at once.
+
+    After ``seconds_max`` the process ends in any case: a client may hang in a call to a server
+    that does not answer. Nothing is lost by it: what is not committed comes again.
+    """
     stop = threading.Event()
+    # A handler in Python would wait for the main thread to come back from a client's call, which
+    # may hang. The interpreter writes to this socket at once, and a thread of its own acts on it.
+    signals, wakeup = socket.socketpair()
+    wakeup.setblocking(False)
+    signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, _acted_on_elsewhere)
 
-    def handle(signum: int, _: object) -> None:
-        if stop.is_set():
-            os._exit(_ENDED_BY_SIGNAL)
-        log.info("stopping", signal=signal.Signals(signum).name)
+    def act() -> None:
+        name = signal.Signals(signals.recv(1)[0]).name
+        log.info("stopping", signal=name)
         stop.set()
+        signals.settimeout(seconds_max)
+        try:
+            signals.recv(1)
+        except TimeoutError:
+            log.warning("not ended in time: what was not committed comes again", limit=seconds_max)
+            os._exit(1)
+        os._exit(_ENDED_BY_SIGNAL)
 
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, handle)
+    threading.Thread(target=act, name="signals", daemon=True).start()
+    _wakeups.append(wakeup)
     return stop
+
+
+def _acted_on_elsewhere(_signum: int, _frame: object) -> None:
+    """Only so that the signal does not end the process."""
 
 
 def tune_memory() -> None:

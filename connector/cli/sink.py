@@ -51,7 +51,7 @@ def apply(
         topics.partitions(topic)
     with Neo4jDatabase(settings.neo4j) as database:
         database.require_constraints()
-        stop = stop_on_signals()
+        stop = stop_on_signals(settings.sink.close_timeout_seconds)
         consumer = KafkaEventConsumer(settings.kafka, settings.sink)
         ports = SinkPorts(
             consumer=narrowed(consumer, stop),

@@ -55,7 +55,7 @@ class KafkaEventConsumer:
 
     def __init__(self, kafka: KafkaSettings, sink: SinkSettings) -> None:
         self._topic = kafka.events_topic
-        self._close_timeout = sink.close_timeout_seconds / 2  # the task takes the other half
+        self._close_timeout = sink.close_timeout_seconds / 3  # a third each for writes and commit
         self._owned: dict[int, TopicPartition] = {}
         """Of the one topic, by number."""
         self._held: list[RetryableError] = []

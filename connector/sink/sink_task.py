@@ -101,7 +101,7 @@ class SinkTask:
                 self._hold_back_full_lanes()
                 self._commit_when_due()
         finally:
-            self._let_go(list(self._lanes), self._settings.close_timeout_seconds / 2)
+            self._let_go(list(self._lanes), self._settings.close_timeout_seconds / 3)
 
     # ------------------------------------------------------------------------- the loop's steps
 

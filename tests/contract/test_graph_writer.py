@@ -243,20 +243,27 @@ def test_a_stale_writer_that_waits_for_a_newer_ones_lock_does_not_win(
         for statement in newer:
             held.run(statement.cypher, rows=statement.rows).consume()
         with Neo4jDatabase(neo4j_settings) as other:
-            waiting = threading.Thread(target=Neo4jGraphWriter(other, {}).write, args=([stale],))
+            writer = Neo4jGraphWriter(other, {"group": study})
+            waiting = threading.Thread(target=writer.write, args=([stale],))
             waiting.start()
-            assert _until(lambda: _blocked(database))
+            assert _until(
+                lambda: (
+                    _blocked(database)
+                    == [[{"app": "imednet-connector", "group": study, "changes": 1}]]
+                )
+            )
             held.commit()
             waiting.join(30)
     found = read_graph(database, study).nodes[NodeKey("Record", (study, 1))]
     assert (found["a"], found["_version"]) == ("new", 9)
 
 
-def _blocked(database: Neo4jDatabase) -> bool:
-    rows = database.read(
-        "SHOW TRANSACTIONS YIELD status WHERE status STARTS WITH 'Blocked' RETURN 1"
+def _blocked(database: Neo4jDatabase) -> list[list[Any]]:
+    """What says who waits, to whoever looks at the database."""
+    return database.read(
+        "SHOW TRANSACTIONS YIELD status, metaData WHERE status STARTS WITH 'Blocked'"
+        " RETURN metaData"
     )
-    return bool(rows)
 
 
 def _until(holds: Callable[[], bool], seconds: float = 20) -> bool:

@@ -1,0 +1,79 @@
+"""A database that ends transactions: for their memory, or because an administrator does."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from connector.config import KafkaSettings, Neo4jSettings
+from connector.demo.progress import LogTail
+from connector.demo.servers.local import LocalNeo4j
+from connector.demo.servers.processes import free_port
+from connector.kafka.topic_log import read_to_end
+from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.reader import read_graph
+from tests.fault.load import messages, publish_load
+from tests.oracle import assert_equal, fold
+from tests.programs import consumed_all, running, wait_until
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNeo4j]:
+    """A transaction may take 2 MiB: some hundred records."""
+    neo4j = LocalNeo4j(tmp_path_factory.mktemp("neo4j"), free_port(), "a-password-of-its-own")
+    neo4j.start("db.memory.transaction.max=2MiB\n")
+    try:
+        neo4j.wait()
+        yield neo4j
+    finally:
+        if neo4j.process:
+            neo4j.process.stop()
+
+
+def test_batches_shrink_to_what_a_transaction_may_take_and_ended_ones_are_repeated(
+    small: LocalNeo4j,
+    kafka_settings: KafkaSettings,
+    environment: dict[str, str],
+    topics: dict[str, str],
+    study: str,
+    tmp_path: Path,
+) -> None:
+    settings = Neo4jSettings(
+        uri=f"bolt://127.0.0.1:{small.port}", password=SecretStr(small.password)
+    )
+    publish_load(kafka_settings, study, 6000)
+    variables = environment | topics | small.environment | {
+        "SINK_GROUP_ID": study, "SINK_TRANSACTION_EVENTS_MAX": "3000",
+    }  # fmt: skip
+    with Neo4jDatabase(settings) as database:
+        database.make_schema(database.missing_schema())
+        stop = threading.Event()
+        ended = 0
+
+        def end_transactions() -> None:
+            nonlocal ended
+            while not stop.wait(0.7):
+                found = database.read(
+                    "SHOW TRANSACTIONS YIELD transactionId, metaData"
+                    " WHERE metaData.app = 'imednet-connector' RETURN transactionId"
+                )
+                ids = [each for (each,) in found]
+                if ids:
+                    answers = database.read("TERMINATE TRANSACTIONS $ids", ids=ids)
+                    ended += sum(answer[-1] == "Transaction terminated." for answer in answers)
+
+        administrator = threading.Thread(target=end_transactions)
+        with running("sink", variables, tmp_path / "sink.log") as sink:
+            administrator.start()
+            tail = LogTail(sink.log)
+            wait_until(lambda: tail.read().get("consumed", 0) > 3000, 120, "half of the load")
+            stop.set()
+            administrator.join()
+            wait_until(consumed_all(kafka_settings, study), 120, "the load")
+        assert_equal(fold(messages(kafka_settings)), read_graph(database, study))
+    assert ended > 0
+    assert list(read_to_end(kafka_settings, kafka_settings.dead_letter_topic)) == []
