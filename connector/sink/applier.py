@@ -16,6 +16,7 @@ from connector.sink.batch import (
     State,
     TransactionSize,
     decode_newest,
+    first_changing,
     first_part,
     halves,
     newest_states,
@@ -53,6 +54,7 @@ class Applier:
         self._dead_letters = dead_letters
         self._clock = clock
         self._size = TransactionSize(transaction_events_max)
+        self._events_max = transaction_events_max
         self._bytes_max = transaction_bytes_max
         # Python decodes on one core at a time anyway; threads that wait their turn cost less than
         # threads that fight for the interpreter.
@@ -61,6 +63,9 @@ class Applier:
     def prepare(self, messages: Sequence[Message]) -> Batch:
         """Find out what has to be written, and decode that only.
 
+        The batch has the first of the messages: as many as change what one transaction takes, so
+        that what is decoded is bounded.
+
         Raises:
             RetryableError: the graph does not answer.
             FatalError: as `GraphWriter`.
@@ -68,9 +73,11 @@ class Applier:
         now_ms = self._clock.now_ms()
         states, letters = newest_states(messages, now_ms)
         probed = self._probe(states)
-        wanted = (
-            state for who, state in states.items() if who in probed.absent or who in probed.outdated
-        )
+        newer = probed.absent | probed.outdated
+        if len(newer) > self._events_max:
+            messages = messages[: first_changing(messages, newer, self._events_max)]
+            states, letters = newest_states(messages, now_ms)
+        wanted = (state for who, state in states.items() if who in newer)
         with self._decoding:
             candidates, invalid = decode_newest(wanted, messages, now_ms)
         return Batch(len(messages), messages, candidates, letters + invalid, probed.absent)

@@ -1,6 +1,6 @@
 """A batch of messages: the newest state of each entity, and what becomes of each. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -74,6 +74,22 @@ def newest_states(
         if before is None or before.version <= version:
             newest[identity] = State(identity, version, message)
     return newest, letters
+
+
+def first_changing(messages: Sequence[Message], newer: Container[Identity], most: int) -> int:
+    """How many of the first messages are about at most so many entities of ``newer``."""
+    seen: set[bytes | None] = set()
+    for index, message in enumerate(messages):
+        if message.key not in seen:
+            try:
+                changes = Identity.from_key(message.key) in newer
+            except InvalidEventError:
+                continue  # a dead letter
+            if changes and len(seen) == most:
+                return index
+            if changes:
+                seen.add(message.key)
+    return len(messages)
 
 
 def _version(message: Message, now_ms: int) -> int:

@@ -43,7 +43,7 @@ class Lane:
         self._take = limits.transaction_events_max
         self._next: Position | None = None
         self._end: Position | None = None
-        self._preparing: Position | None = None
+        self._preparing: list[Message] = []
         self._ready: tuple[Batch, Position] | None = None
         self._writing: Position | None = None
         self.waiting_bytes = 0
@@ -84,7 +84,7 @@ class Lane:
     @property
     def holds_decoded(self) -> bool:
         """Whether decoded events wait for the writing to begin (or are being decoded)."""
-        return bool(self._preparing or self._ready)
+        return bool(self._preparing or self._ready is not None)
 
     @property
     def is_writing(self) -> bool:
@@ -106,9 +106,7 @@ class Lane:
             taken.append(self._waiting.popleft())
         self.waiting_bytes -= sum(map(message_bytes, taken))
         self._waiting_since = self.started_at = now
-        last = taken[-1]
-        # The off-by-one lives here only: what is committed is the next offset to read.
-        self._preparing = Position(last.offset + 1, last.leader_epoch)
+        self._preparing = taken
         return taken
 
     def _is_due(self, now: float) -> bool:
@@ -122,17 +120,23 @@ class Lane:
         """The batch is ready; what it came to says how many messages the next should have.
 
         Where most of a batch is unchanged (a replay), larger batches cost the database less;
-        where most of it is new, a batch is one transaction, so that little waits in memory.
+        where most of it is new, the batch was cut to one transaction, and the rest waits again.
         """
-        if self._preparing is None:
+        if not self._preparing:
             raise AssertionError("nothing was being prepared")
-        self._ready, self._preparing = (batch, self._preparing), None
-        changed, limits = len(batch.candidates), self._limits
-        if 2 * changed <= limits.transaction_events_max:
-            if batch.count >= self._take:
-                self._take = min(limits.batch_events_max, 4 * self._take)
-        elif changed > limits.transaction_events_max:
-            self._take = max(limits.transaction_events_max, self._take // 2)
+        last, rest = self._preparing[batch.count - 1], self._preparing[batch.count :]
+        self._preparing = []
+        # The off-by-one lives here only: what is committed is the next offset to read.
+        self._ready = batch, Position(last.offset + 1, last.leader_epoch)
+        self._waiting.extendleft(reversed(rest))
+        self.waiting_bytes += sum(map(message_bytes, rest))
+        limits = self._limits
+        if rest:
+            self._take = max(limits.transaction_events_max, batch.count)
+        elif (
+            batch.count >= self._take and 2 * len(batch.candidates) <= limits.transaction_events_max
+        ):
+            self._take = min(limits.batch_events_max, 4 * self._take)
 
     def start_writing(self) -> Batch | None:
         """The batch that is ready, if the one before it is written."""

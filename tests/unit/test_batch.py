@@ -5,6 +5,7 @@ from connector.sink.batch import (
     Batch,
     TransactionSize,
     decode_newest,
+    first_changing,
     first_part,
     newest_states,
     superseded_by,
@@ -121,3 +122,10 @@ def test_the_transaction_size_is_halved_and_grows_back() -> None:
     for _ in range(200):
         size.fitted()
     assert size.events == 500
+
+
+def test_a_batch_is_cut_before_it_changes_more_than_a_transaction_takes() -> None:
+    messages = [message(number, 1, record=number % 4 + 1) for number in range(12)]
+    messages.insert(1, messages[0]._replace(key=b"no event"))
+    newer = {upsert(record_row(number)).identity for number in (1, 2, 4)}
+    assert [first_changing(messages, newer, most) for most in (1, 2, 3)] == [2, 4, 13]

@@ -21,9 +21,12 @@ def lane_with(count: int, limits: LaneLimits = LIMITS) -> Lane:
 
 
 def prepare(lane: Lane, changed: int = 0) -> list[int]:
-    """The offsets of the next batch, which is ready then."""
+    """The offsets of the next batch, which is ready then. All that changes comes first."""
     messages = lane.start_preparing(0.0) or []
     if messages:
+        if changed > LIMITS.transaction_events_max:
+            changed = LIMITS.transaction_events_max
+            messages = messages[:changed]
         candidates: list[Candidate] = [None] * changed  # type: ignore[list-item]
         lane.prepared(Batch(len(messages), messages, candidates, [], set()))
     return [each.offset for each in messages]
@@ -80,9 +83,20 @@ def test_an_end_before_later_messages_does_not_move_the_offset_back() -> None:
 def test_batches_grow_while_nothing_is_new_and_shrink_to_a_transaction_when_all_is() -> None:
     lane = lane_with(300)
     assert [apply(lane) for _ in range(4)] == [10, 40, 40, 40]
-    assert [apply(lane, changed=40), apply(lane, changed=20), apply(lane, changed=10)] == [
-        40, 20, 10,
-    ]  # fmt: skip
+    assert [apply(lane, changed=40), apply(lane, changed=10), apply(lane)] == [10, 10, 10]
+    assert apply(lane) == 40
+
+
+def test_what_a_batch_was_cut_by_waits_again_in_its_place() -> None:
+    lane = lane_with(60)
+    apply(lane)
+    before = lane.waiting_bytes
+    assert prepare(lane, changed=40) == list(range(10, 20))
+    assert lane.waiting_bytes == before - 10 * message_bytes(message(0))
+    lane.start_writing()
+    lane.written()
+    assert lane.applied == Position(20, 4)
+    assert prepare(lane)[0] == 20
 
 
 def test_a_free_lane_takes_what_there_is() -> None:
