@@ -85,34 +85,40 @@ def throughput(bench: Bench) -> Figures:
     """Events a second: first load, replay, updates, hot set; CPU of the processes as well."""
     figures: Figures = defaultdict(lambda: defaultdict(list))
     load = work.first_load(STUDY, bench.events)
-    bench.graph.ceiling(load, TRANSACTION)  # a cold JVM is nobody's measure
-    with bench.contest(USUAL) as (feed, _):
-        bench.applied(feed, feed.load(load))
-    phases = {"updates": work.updates(load), "hot set": work.hot_set(load)}
-    counts = set()
+    phases = [load, work.replay(load), work.updates(load), work.hot_set(load)]
+    for contender in (SINK, QUIX, USUAL):  # a cold JVM is nobody's measure
+        _phases(bench, contender, phases)
+        bench.say(f"warm: {contender.name}")
+    graphs = set()
     for number in range(bench.rounds):
         bench.graph.clear()
         figures["ceiling"]["first load"].append(bench.graph.ceiling(load, TRANSACTION))
         for contender in (SINK, QUIX, USUAL, SINK_2, SINK_4):
             rates = figures[contender.name]
-            with bench.contest(contender) as (feed, children):
-                used = cpu_seconds(children)
-                seconds = bench.applied(feed, feed.load(load))
-                used = cpu_seconds(children) - used
-                rates["first load"].append(bench.events / seconds)
-                rates["CPU s / 100 000 events"].append(used / bench.events * 100_000)
-                counts.add(tuple(bench.graph.counts().items()))
-                seconds = bench.committed(feed, feed.load(work.replay(load)))
-                rates["replay"].append(bench.events / seconds)
-                for name, each in phases.items():
-                    seconds = bench.applied(feed, feed.load(each))
-                    rates[name].append(len(each.events) / seconds)
-                rates["peak memory MB"].append(max(map(peak_memory_mb, children)))
+            for name, value in _phases(bench, contender, phases).items():
+                rates[name].append(value)
+            graphs.add(tuple(bench.graph.counts().items()))
             bench.say(f"round {number + 1}: {contender.name}: {_last(rates)}")
         bench.say(f"round {number + 1}: ceiling: {_last(figures['ceiling'])}")
-    if len(counts) != 1:
-        raise AssertionError(f"the contenders made different graphs: {counts}")
+    if len(graphs) != 1:
+        raise AssertionError(f"the contenders made different graphs: {graphs}")
     return figures
+
+
+def _phases(bench: Bench, contender: Contender, phases: list[work.Work]) -> dict[str, float]:
+    """Rates of one contender, phase after phase, on a graph that was empty."""
+    rates: dict[str, float] = {}
+    with bench.contest(contender) as (feed, children):
+        for each in phases:
+            # Nothing can be seen in the graph of work that changes nothing.
+            measure = bench.committed if each.name == "replay" else bench.applied
+            loaded, used = feed.load(each), cpu_seconds(children)
+            seconds = measure(feed, loaded)
+            used = cpu_seconds(children) - used
+            rates[each.name] = len(each.events) / seconds
+            rates[f"{each.name}, CPU s / 100 000"] = used / len(each.events) * 100_000
+        rates["peak memory MB"] = max(map(peak_memory_mb, children))
+    return rates
 
 
 def latency(bench: Bench, per_second: float = 200, seconds: float = 10) -> Figures:
@@ -248,7 +254,7 @@ def million(bench: Bench, total: int = 1_000_000, outage_seconds: float = 60) ->
 
 
 def _last(rates: dict[str, list[float]]) -> str:
-    return ", ".join(f"{name} {values[-1]:,.0f}" for name, values in rates.items())
+    return ", ".join(f"{name} {values[-1]:,.4g}" for name, values in rates.items())
 
 
 SECTIONS: dict[str, Callable[[Bench], Figures]] = {

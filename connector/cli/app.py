@@ -30,11 +30,16 @@ def source(config: Config = None) -> None:
 
 
 @app.command()
-def sink(config: Config = None) -> None:
+def sink(
+    accept_gap: Annotated[
+        bool, typer.Option("--accept-gap", help="Go on where events are missing from the topic.")
+    ] = False,
+    config: Config = None,
+) -> None:
     """Apply the events of a consumer group to the graph until stopped."""
     from connector.cli import sink as command
 
-    command.run(Settings.load(config))
+    command.run(Settings.load(config), accept_gap=accept_gap)
 
 
 @app.command()

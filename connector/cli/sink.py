@@ -23,14 +23,16 @@ from connector.sink.sink_task import SinkPorts, SinkProgress, SinkTask
 from connector.sink.writer_threads import WriterThreads
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, *, accept_gap: bool = False) -> None:
     """Apply events until stopped.
 
     Raises:
         FatalError: a server cannot be reached or refuses, topics or constraints are missing.
     """
     logs.configure(settings.log)
-    apply(settings)
+    accept_gap |= settings.sink.accept_gap
+    sink = settings.sink.model_copy(update={"accept_gap": accept_gap})
+    apply(settings.model_copy(update={"sink": sink}))
 
 
 def apply(

@@ -1,5 +1,7 @@
 """The promises of GraphWriter, on the fake and on a real Neo4j alike."""
 
+import gc
+import logging
 import random
 import threading
 from collections.abc import Callable
@@ -14,7 +16,7 @@ from connector.graph import node_change
 from connector.graph_state import GraphState, NodeKey
 from connector.interfaces import GraphWriter
 from connector.neo4j import cypher
-from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.database import Neo4jDatabase, _Rows
 from connector.neo4j.reader import read_graph
 from connector.neo4j.writer import Neo4jGraphWriter
 from tests.builders import delete, record_row, upsert
@@ -288,3 +290,22 @@ def test_values_that_the_driver_or_server_refuses_are_invalid_events(
         with pytest.raises(InvalidEventError) as error:
             Neo4jGraphWriter(database, {}).write([change])
         assert "003-11" not in str(error.value)
+
+
+@pytest.mark.servers
+def test_rows_never_reach_the_drivers_log_and_do_not_outlive_the_call(
+    database: Neo4jDatabase, study: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = Neo4jGraphWriter(database, {})
+    event = upsert(row(study, recordData={"V": "canary-content"}))
+    gc.disable()
+    try:
+        with caplog.at_level(logging.DEBUG, logger="neo4j"):
+            writer.probe({event.identity: 1})
+            writer.write([node_change(event)])
+        alive = [each for each in gc.get_objects() if isinstance(each, _Rows) and each]
+    finally:
+        gc.enable()
+    assert "UNWIND $rows" in caplog.text
+    assert "canary-content" not in caplog.text
+    assert alive == []

@@ -13,6 +13,7 @@ from connector.demo.servers.processes import free_port
 from connector.demo.simulator.api import API_KEY, Simulation
 from connector.demo.simulator.server import serving
 from connector.demo.simulator.study import build_study
+from connector.kafka.group_offsets import Committed, GroupOffsets
 from connector.kafka.topic_log import read_to_end
 from connector.neo4j.cypher import schema
 from connector.neo4j.database import Neo4jDatabase
@@ -151,6 +152,25 @@ def test_a_message_that_is_not_json_is_dead_lettered_and_its_neighbours_are_appl
     assert b"canary" not in repr(why).encode()
     assert "canary" not in (tmp_path / "sink.log").read_text()
     assert read_graph(database, study).counts()["Record"] == 2
+
+
+def test_a_gap_stops_the_sink_until_it_is_accepted(
+    variables: dict[str, str],
+    kafka_settings: KafkaSettings,
+    database: Neo4jDatabase,
+    study: str,
+    tmp_path: Path,
+) -> None:
+    producer = Producer({"bootstrap.servers": kafka_settings.bootstrap_servers})
+    key, value, headers = encode(upsert(record_row(1, studyKey=study)))
+    producer.produce(kafka_settings.events_topic, value, key, 0, headers=headers)
+    producer.flush(10)
+    GroupOffsets(kafka_settings, study).move({0: Committed(500, "")})
+    group = variables | {"SINK_GROUP_ID": study}
+    fails("sink", group, "events may be missing", "offsets [1, 500) were cut off", "--accept-gap")
+    with running("sink --accept-gap", group, tmp_path / "sink.log"):
+        wait_until(consumed_all(kafka_settings, study), 60, "lag 0")
+    assert read_graph(database, study).counts()["Record"] == 1
 
 
 def test_setup_says_what_differs_and_check_changes_nothing(variables: dict[str, str]) -> None:
