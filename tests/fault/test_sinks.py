@@ -117,6 +117,34 @@ def test_a_sink_that_was_frozen_beyond_its_session_does_no_harm_when_it_goes_on(
     assert_equal(fold(messages(kafka_settings)), read_graph(database, study))
 
 
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_sinks_that_come_and_go_under_load_lose_nothing_and_repeat_nothing(
+    variables: dict[str, str],
+    kafka_settings: KafkaSettings,
+    database: Neo4jDatabase,
+    study: str,
+    tmp_path: Path,
+    protocol: str,
+) -> None:
+    """Each leaves by SIGTERM and finishes what it has: so no event is applied twice."""
+    given = variables | {"SINK_GROUP_PROTOCOL": protocol}
+    logs = [tmp_path / f"sink-{number}.log" for number in range(4)]
+    with live_edits(kafka_settings, study), running("sink", given, logs[0]) as first:
+        wait_until(lambda: consumed(first), 60, "a first batch")
+        with running("sink", given, logs[1]) as second, running("sink", given, logs[2]) as third:
+            wait_until(lambda: consumed(second) and consumed(third), 60, "all three at work")
+            assert first.stop() == 0
+            before = consumed(second)
+            wait_until(lambda: consumed(second) > before, 60, "the rest at work")
+            assert (second.stop(), third.stop()) == (0, 0)
+    with running("sink", given, logs[3]) as last:
+        wait_until(consumed_all(kafka_settings, study), 60, "the rest")
+        assert last.stop() == 0
+    published = messages(kafka_settings)
+    assert sum(LogTail(log).read().get("consumed", 0) for log in logs) == len(published)
+    assert_equal(fold(published), read_graph(database, study))
+
+
 def test_four_sinks_on_three_hubs_meet_no_deadlock(
     variables: dict[str, str],
     kafka_settings: KafkaSettings,
