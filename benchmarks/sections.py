@@ -26,12 +26,12 @@ from benchmarks.contenders import (
 )
 from benchmarks.feed import Feed, Loaded
 from benchmarks.graph import Graph
+from benchmarks.report import Figures
 from connector.demo.servers.local import LocalNeo4j
 from connector.demo.servers.processes import Child, free_port
 from connector.kafka.partitioner import partition_of
 from connector.serde import encode
 
-Figures = dict[str, dict[str, list[float]]]
 STUDY = "BENCH"
 TRANSACTION = 500
 """Rows a transaction of the ceiling: as this sink's default (the faster of 500 and 1000)."""
@@ -138,6 +138,7 @@ def latency(bench: Bench, per_second: float = 200, seconds: float = 10) -> Figur
 
 def _waits(bench: Bench, feed: Feed, per_second: float, seconds: float) -> Iterator[float]:
     producer = Producer({"bootstrap.servers": feed.servers, "linger.ms": 0})
+    producer.list_topics(feed.topic, 10)  # its connections are up before the clock starts
     events = iter(work.first_load(STUDY, int(per_second * seconds), start=1_000_000).events)
     produced: dict[int, float] = {}
     began, count = time.monotonic(), 0
@@ -160,6 +161,7 @@ def _waits(bench: Bench, feed: Feed, per_second: float, seconds: float) -> Itera
         for (number,) in rows:
             yield (now - produced.pop(number)) * 1000
         time.sleep(0.001)
+    producer.flush(10)
 
 
 def distance(bench: Bench) -> Figures:

@@ -92,14 +92,16 @@ def tune_memory() -> None:
 
 
 def tune_interpreter() -> None:
-    """For programs whose threads decode events: what is alive stays, what comes goes at once.
+    """For programs whose threads decode events.
 
-    Nothing in the flow of events is cyclic, so the collector only walks through batches in vain
-    (a quarter of the sink's CPU); and threads that take turns less often lose less of it.
+    Events hold no circles, but the driver's results do, some 100 objects a call: collected by
+    10 000 they cost nothing that could be measured, by 200 000 they stopped all threads for 150 ms.
+    By the default of 700 the collector walks through batches in vain (a quarter of the CPU). What
+    is alive by now stays. And threads that take turns less often lose less time by it.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(200_000, 100, 100)
+    gc.set_threshold(10_000, 100, 100)
     sys.setswitchinterval(0.02)
 
 
