@@ -93,6 +93,8 @@ class KafkaEventConsumer:
     def _unassign(self, consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
         for each in partitions:
             self._owned.pop(each.partition, None)
+        # A pause outlives the assignment: a partition that came back would stay silent.
+        consumer.resume(partitions)
         consumer.incremental_unassign(partitions)
 
     def poll(self, max_messages: int, timeout_seconds: float) -> Polled:

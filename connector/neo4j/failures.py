@@ -29,6 +29,7 @@ _TOO_LARGE = (
     "Neo.TransientError.General.MemoryPoolOutOfMemoryError",
     "Neo.TransientError.General.OutOfMemoryError",
     "Neo.TransientError.General.StackOverFlowError",
+    "Neo.ClientError.General.TransactionOutOfMemoryError",
     "Neo.ClientError.Transaction.TransactionTimedOut",
 )
 _TRANSIENT = (

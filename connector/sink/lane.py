@@ -156,6 +156,6 @@ class Lane:
         if end is None or self._waiting or self.is_busy:
             return
         if self.applied is None or self.applied.offset < end.offset:
-            epoch = self.applied.leader_epoch if self.applied else end.leader_epoch
-            self.applied = Position(end.offset, epoch)
+            # With the end's own epoch: an older one beside this offset would read as truncation.
+            self.applied = end
         self._end = None
