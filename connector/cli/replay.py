@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 from collections import Counter
+from contextlib import closing
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -86,9 +87,8 @@ def _rewind(settings: Settings, plan: Plan, console: Console) -> None:
     group, topic = settings.sink.group_id, settings.kafka.events_topic
     note = Topics(settings.kafka).topic_id(topic)
     starts = {each: at.start for each, at in plan.ranges.items() if at.end > at.start}
-    offsets = GroupOffsets(settings.kafka, group)
-    offsets.move({each: Committed(start, note) for each, start in starts.items()})
-    offsets.close()
+    with closing(GroupOffsets(settings.kafka, group)) as offsets:
+        offsets.move({each: Committed(start, note) for each, start in starts.items()})
     for partition, start in starts.items():
         console.print(f"group {group}, partition {partition}: goes on at {start}")
 
@@ -96,18 +96,16 @@ def _rewind(settings: Settings, plan: Plan, console: Console) -> None:
 def _note(settings: Settings, group: str, plan: Plan) -> None:
     """Keep the plan where every worker finds it: beside the offsets that the group begins at."""
     topic_id = Topics(settings.kafka).topic_id(settings.kafka.events_topic)
-    offsets = GroupOffsets(settings.kafka, group)
-    offsets.move({
-        partition: Committed(at.start, f"{topic_id} {plan.note(partition)}")
-        for partition, at in plan.ranges.items()
-    })  # fmt: skip
-    offsets.close()
+    with closing(GroupOffsets(settings.kafka, group)) as offsets:
+        offsets.move({
+            partition: Committed(at.start, f"{topic_id} {plan.note(partition)}")
+            for partition, at in plan.ranges.items()
+        })  # fmt: skip
 
 
 def _noted(settings: Settings, group: str) -> Plan:
-    offsets = GroupOffsets(settings.kafka, group)
-    notes = {each: at.note.partition(" ")[2] for each, at in offsets.committed().items()}
-    offsets.close()
+    with closing(GroupOffsets(settings.kafka, group)) as offsets:
+        notes = {each: at.note.partition(" ")[2] for each, at in offsets.committed().items()}
     return Plan.from_notes(notes)
 
 

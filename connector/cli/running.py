@@ -21,8 +21,6 @@ import structlog
 log = structlog.stdlib.get_logger("connector.progress")
 
 _ENDED_BY_SIGNAL = 130
-_wakeups: list[socket.socket] = []
-"""Kept open for as long as the process lives."""
 _MALLOPT = {-8: 1, -1: 32 << 20, -3: 16 << 20}
 """M_ARENA_MAX, M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h."""
 
@@ -54,7 +52,7 @@ def stop_on_signals(seconds_max: float | None = None) -> threading.Event:
     # may hang. The interpreter writes to this socket at once, and a thread of its own acts on it.
     signals, wakeup = socket.socketpair()
     wakeup.setblocking(False)
-    signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+    signal.set_wakeup_fd(wakeup.detach(), warn_on_full_buffer=False)  # open as long as the process
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, _acted_on_elsewhere)
 
@@ -71,7 +69,6 @@ def stop_on_signals(seconds_max: float | None = None) -> threading.Event:
         os._exit(_ENDED_BY_SIGNAL)
 
     threading.Thread(target=act, name="signals", daemon=True).start()
-    _wakeups.append(wakeup)
     return stop
 
 

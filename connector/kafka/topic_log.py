@@ -77,17 +77,14 @@ def bounds(settings: KafkaSettings, topic: str) -> dict[int, Range]:
 
 
 def offsets_at(settings: KafkaSettings, topic: str, since_ms: int) -> dict[int, int]:
-    """Each partition's first offset whose message is not older; its end where all are.
+    """Each partition's first offset whose message is not older; without those where all are.
 
     Raises:
         RetryableError: the brokers do not answer.
         FatalError: there is no such topic.
     """
-    ends = _offsets(settings, topic, OffsetSpec.latest())  # type: ignore[no-untyped-call]
     found = _offsets(settings, topic, OffsetSpec.for_timestamp(since_ms))
-    return {
-        partition: offset if offset >= 0 else ends[partition] for partition, offset in found.items()
-    }
+    return {partition: offset for partition, offset in found.items() if offset >= 0}
 
 
 def _offsets(settings: KafkaSettings, topic: str, wanted: OffsetSpec) -> dict[int, int]:

@@ -74,7 +74,8 @@ def resolve(
         FatalError: an offset that the topic does not have.
     """
     if place.since_ms is not None:
-        return dict(offsets_at(place.since_ms))
+        found = offsets_at(place.since_ms)  # none where all is older
+        return {partition: found.get(partition, each.end) for partition, each in bounds.items()}
     if place.offsets is None:
         return {
             partition: each.start if place.word == "beginning" else each.end

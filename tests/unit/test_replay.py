@@ -23,7 +23,7 @@ BOUNDS = {0: Range(10, 100), 1: Range(0, 50)}
 
 
 def plan(start: str, end: str = "end", study: str | None = None) -> Plan:
-    places = [resolve(Place.parse(text), BOUNDS, lambda _: {0: 40, 1: 50}) for text in (start, end)]
+    places = [resolve(Place.parse(text), BOUNDS, lambda _: {0: 40}) for text in (start, end)]
     return Plan.between(places[0], places[1], BOUNDS, study)
 
 
