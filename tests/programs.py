@@ -1,5 +1,7 @@
 """Running the real programs: source and sink as processes, waited for and ended by the tests."""
 
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +37,17 @@ def source_environment(api: str, study: str, state_dir: Path) -> dict[str, str]:
         "SOURCE_SWEEP_INTERVAL_SECONDS": "0.5",
         "SOURCE_OVERLAP_SECONDS": "3",
     }
+
+
+def run_program(command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """A command that ends by itself, and never with a traceback."""
+    done = subprocess.run(
+        [*PROGRAM, *command.split()],
+        env={**os.environ, "LOG_FORMAT": "json", **environment},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    return done
 
 
 @contextmanager

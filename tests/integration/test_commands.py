@@ -20,7 +20,14 @@ from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
 from connector.serde import encode
 from tests.builders import record_row, upsert
-from tests.programs import PROGRAM, consumed_all, running, source_environment, wait_until
+from tests.programs import (
+    PROGRAM,
+    consumed_all,
+    run_program,
+    running,
+    source_environment,
+    wait_until,
+)
 
 pytestmark = pytest.mark.servers
 
@@ -49,13 +56,8 @@ def variables(
 
 
 def fails(command: str, variables: dict[str, str], *says: str) -> str:
-    done = subprocess.run(
-        [*PROGRAM, *command.split()],
-        env={**os.environ, "LOG_FORMAT": "json", **variables},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = run_program(command, variables)
     assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("imednet-connector: ")]
     assert len(lines) == 1, done.stderr
     for text in says:
