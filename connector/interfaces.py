@@ -229,13 +229,18 @@ class EventConsumer(Protocol):
         """
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
-        """Bring nothing of these until they are resumed. ``poll`` keeps the membership."""
+        """Bring nothing of these until they are resumed. ``poll`` keeps the membership.
+
+        A partition that goes and comes back is not paused any more.
+        """
 
     def resume(self, partitions: Collection[TopicPartition]) -> None:
         """Go on after the last message that ``poll`` returned."""
 
-    def commit(self, positions: Mapping[TopicPartition, Position]) -> None:
-        """Commit, synchronously. A refusal by a rebalance is no error: the messages come again.
+    def commit(self, positions: Mapping[TopicPartition, Position]) -> Collection[TopicPartition]:
+        """Commit, synchronously; returns whose positions were taken.
+
+        A refusal by a rebalance is no error: commit it again, or its messages come again.
 
         Raises:
             RetryableError: the coordinator does not answer; what was applied may come again.

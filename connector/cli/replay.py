@@ -116,11 +116,14 @@ def _work(settings: Settings, group: str, plan: Plan, console: Console) -> None:
     def committed() -> dict[int, int]:
         return {each: at.offset or 0 for each, at in observer.committed().items()}
 
+    workers: list[RangedConsumer] = []
+
     def narrowed(consumer: EventConsumer, stop: threading.Event) -> EventConsumer:
-        return RangedConsumer(consumer, plan, committed, stop, SystemClock())
+        workers.append(RangedConsumer(consumer, plan, committed, stop, SystemClock()))
+        return workers[0]
 
     progress = apply(settings.model_copy(update={"sink": side}), narrowed)
-    is_done = plan.is_done(committed())
+    is_done = workers[0].is_done or plan.is_done(committed())
     if is_done:
         observer.forget()  # the last worker to leave; before, it has members
     observer.close()

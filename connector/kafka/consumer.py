@@ -21,7 +21,6 @@ from connector.interfaces import (
 from connector.kafka.failures import error_of, translate
 from connector.kafka.settings import group_consumer
 from connector.kafka.starting import Starting
-from connector.kafka.topics import Topics
 from connector.serde import Headers
 
 log = structlog.stdlib.get_logger("connector.kafka.consumer")
@@ -59,9 +58,7 @@ class KafkaEventConsumer:
         self._owned: dict[int, TopicPartition] = {}
         """Of the one topic, by number."""
         self._held: list[RetryableError] = []
-        self._starting = Starting(
-            Topics(kafka), kafka.request_timeout_seconds, accept_gap=sink.accept_gap
-        )
+        self._starting = Starting(kafka, accept_gap=sink.accept_gap)
         self._consumer = Consumer(
             group_consumer(kafka, sink), logger=logging.getLogger("confluent_kafka")
         )
@@ -107,7 +104,10 @@ class KafkaEventConsumer:
             raise self._held.pop()
         raw = self._consume(1, timeout_seconds)
         if raw and max_messages > 1:
-            raw += self._consume(max_messages - 1, 0)
+            owned = dict(self._owned)
+            more = self._consume(max_messages - 1, 0)
+            # A partition that went and came back meanwhile is read from its committed offset.
+            raw = [each for each in raw if self._is_still(owned, each.partition())] + more
         messages: list[Message] = []
         ends: dict[TopicPartition, Position] = {}
         for item in raw:
@@ -124,6 +124,9 @@ class KafkaEventConsumer:
             raise self._held.pop()
         return Polled(messages, ends)
 
+    def _is_still(self, owned: Mapping[int, TopicPartition], number: int | None) -> bool:
+        return owned.get(number or 0) is self._owned.get(number or 0)
+
     def _hold(self, item: RawMessage, error: KafkaError) -> None:
         try:
             _raise_unless_passing(item, error)
@@ -138,7 +141,7 @@ class KafkaEventConsumer:
         """See `connector.interfaces.EventConsumer`."""
         self._consumer.resume(_raw_partitions(partitions))
 
-    def commit(self, positions: Mapping[TopicPartition, Position]) -> None:
+    def commit(self, positions: Mapping[TopicPartition, Position]) -> Collection[TopicPartition]:
         """Commit synchronously, with leader epoch and topic id, what is still owned."""
         offsets = [
             RawTopicPartition(
@@ -152,16 +155,16 @@ class KafkaEventConsumer:
             if partition.partition in self._owned
         ]
         if not offsets:
-            return
+            return []
         try:
-            answer = self._consumer.commit(offsets=offsets, asynchronous=False)
-            errors = [each.error for each in answer or [] if each.error is not None]
+            answer = self._consumer.commit(offsets=offsets, asynchronous=False) or []
         except KafkaException as exception:
-            errors = [error_of(exception)]
-        for error in errors:
-            if error.code() not in _NOT_COMMITTED:
-                raise translate(error, "committing offsets")
-            log.info("offsets not committed during a rebalance", error=error.name())
+            _raise_unless_refused(error_of(exception))
+            return []
+        for each in answer:
+            if each.error is not None:
+                _raise_unless_refused(each.error)
+        return [_partition(each) for each in answer if each.error is None]
 
     def close(self) -> None:
         """Leave the group, in a thread of its own: the client's close can hang."""
@@ -203,6 +206,12 @@ def _message(raw: RawMessage, partition: TopicPartition) -> Message:
         raw.value(),
         list_headers(raw),
     )
+
+
+def _raise_unless_refused(error: KafkaError) -> None:
+    if error.code() not in _NOT_COMMITTED:
+        raise translate(error, "committing offsets")
+    log.info("offsets not committed during a rebalance", error=error.name())
 
 
 def _raise_unless_passing(item: RawMessage, error: KafkaError) -> None:

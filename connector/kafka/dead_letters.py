@@ -3,7 +3,7 @@
 import logging
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as RawMessage
@@ -15,8 +15,9 @@ from connector.kafka.failures import error_of, translate
 from connector.kafka.settings import dead_letter_producer
 from connector.serde import Headers
 
-OnDelivery = Callable[[KafkaError | None, RawMessage], None]
 _POLL_SECONDS = 0.1
+_WHOLE, _BY_REFERENCE, _WITHOUT_KEY = range(3)
+"""How a letter is kept, from the best to what always fits. The origin still has it all."""
 
 
 def letter_headers(letter: DeadLetter, connector_name: str, *, with_own: bool = True) -> Headers:
@@ -68,46 +69,59 @@ class KafkaDeadLetterQueue:
 
     def publish(self, letters: Sequence[DeadLetter]) -> None:
         """See `connector.interfaces.DeadLetterQueue`."""
-        results: queue.SimpleQueue[KafkaError | None] = queue.SimpleQueue()
+        # A broker refuses a whole request for one message: those beside it go alone.
+        for letter in self._too_large(letters, _WHOLE):
+            forms = iter((_WHOLE, _BY_REFERENCE, _WITHOUT_KEY))
+            while self._too_large([letter], next(forms)):
+                pass
 
-        def delivered(error: KafkaError | None, _: RawMessage) -> None:
-            results.put(error)
-
-        end = time.monotonic() + self._timeout
+    def _too_large(self, letters: Sequence[DeadLetter], form: int) -> list[DeadLetter]:
+        """Write them; those that this client or the broker finds too large, maybe together."""
+        results: queue.SimpleQueue[tuple[DeadLetter, KafkaError | None]] = queue.SimpleQueue()
         for letter in letters:
-            self._produce(letter, delivered)
+            self._send(letter, form, results)
+        too_large = []
+        end = time.monotonic() + self._timeout
         for _ in letters:
             while results.empty():
                 if time.monotonic() > end:
                     raise RetryableError("dead letters were not acknowledged in time")
                 self._producer.poll(_POLL_SECONDS)
-            if (error := results.get()) is not None:
+            letter, error = results.get()
+            if error is None:
+                continue
+            if error.code() != KafkaError.MSG_SIZE_TOO_LARGE or form == _WITHOUT_KEY:
                 raise translate(error, "writing dead letters")
+            too_large.append(letter)
+        return too_large
 
-    def _produce(self, letter: DeadLetter, delivered: OnDelivery) -> None:
-        message = letter.message
-        headers = letter_headers(letter, self._connector_name)
-        if self._sent(message.key, message.value, headers, delivered):
-            return
-        # Too large with the headers on top: kept by reference, the origin still has it.
-        reference = letter_headers(letter, self._connector_name, with_own=False)
-        reference += [("imednet.value.bytes", str(len(message.value or b"")).encode())]
-        if not self._sent(message.key, None, reference, delivered):
-            self._sent(None, None, reference, delivered)  # then it is the key that is too large
+    def _send(
+        self,
+        letter: DeadLetter,
+        form: int,
+        results: queue.SimpleQueue[tuple[DeadLetter, KafkaError | None]],
+    ) -> None:
+        def delivered(error: KafkaError | None, _: RawMessage) -> None:
+            results.put((letter, error))
 
-    def _sent(
-        self, key: bytes | None, value: bytes | None, headers: Headers, delivered: OnDelivery
-    ) -> bool:
-        """Whether it was queued; False: it is larger than the topic takes."""
+        key, value, headers = _in_form(letter, self._connector_name, form)
         try:
             self._producer.produce(
                 self._topic, key=key, value=value, headers=headers, on_delivery=delivered
             )
         except KafkaException as exception:
-            error = error_of(exception)
-            if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                return False
-            raise translate(error, "writing dead letters") from exception
+            results.put((letter, error_of(exception)))
         except BufferError:
             raise RetryableError("the dead letter producer's queue is full") from None
-        return True
+
+
+def _in_form(
+    letter: DeadLetter, connector_name: str, form: int
+) -> tuple[bytes | None, bytes | None, Headers]:
+    """Key, value and headers of a letter."""
+    message = letter.message
+    if form == _WHOLE:
+        return message.key, message.value, letter_headers(letter, connector_name)
+    reference = letter_headers(letter, connector_name, with_own=False)
+    reference += [("imednet.value.bytes", str(len(message.value or b"")).encode())]
+    return (message.key if form == _BY_REFERENCE else None), None, reference

@@ -9,8 +9,11 @@ import structlog
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException
 from confluent_kafka import TopicPartition as RawTopicPartition
 
+from connector.config import KafkaSettings
 from connector.errors import FatalError, RetryableError
+from connector.interfaces import Range
 from connector.kafka.failures import error_of, translate
+from connector.kafka.topic_log import bounds
 from connector.kafka.topics import Topics
 
 log = structlog.stdlib.get_logger("connector.kafka.consumer")
@@ -49,16 +52,15 @@ def begin(committed: int | None, committed_topic_id: str, log: Log) -> tuple[int
 class Starting:
     """Asks the brokers where the group is, and what they still have."""
 
-    def __init__(self, topics: Topics, timeout_seconds: float, *, accept_gap: bool) -> None:
-        self._topics = topics
-        self._timeout_seconds = timeout_seconds
+    def __init__(self, settings: KafkaSettings, *, accept_gap: bool) -> None:
+        self._settings = settings
         self._accept_gap = accept_gap
         self._notes: dict[int, str] = {}
         self.topic_id = ""
 
     def note(self, partition: int) -> str:
         """What to commit beside an offset: the topic's id, and what stood behind it before."""
-        return f"{self.topic_id} {self._notes.get(partition, '')}".strip()
+        return f"{self.topic_id} {self._notes.get(partition, '')}".rstrip()
 
     def positions(
         self, consumer: Consumer, partitions: list[RawTopicPartition]
@@ -69,26 +71,27 @@ class Starting:
             FatalError: there is a gap, and nobody said to accept it; or the brokers do not say
                 where the group is. To guess would be to lose or to jump.
         """
-        self.topic_id = _persistently(lambda: self._topics.topic_id(partitions[0].topic))
+        settings, topic = self._settings, partitions[0].topic
+        self.topic_id = _persistently(lambda: Topics(settings).topic_id(topic))
         committed = _persistently(lambda: self._committed(consumer, partitions))
-        return [self._begin(consumer, each) for each in committed]
+        # Not by this consumer: it reads committed, so it would take what open transactions hold
+        # back for cut off.
+        there = _persistently(lambda: bounds(settings, topic))
+        return [self._begin(each, there[each.partition]) for each in committed]
 
     def _committed(
         self, consumer: Consumer, partitions: list[RawTopicPartition]
     ) -> list[RawTopicPartition]:
-        answer = consumer.committed(partitions, timeout=self._timeout_seconds)
+        answer = consumer.committed(partitions, timeout=self._settings.request_timeout_seconds)
         for each in answer:
             if each.error is not None:
                 raise translate(each.error, "reading committed offsets")
         return answer
 
-    def _begin(self, consumer: Consumer, committed: RawTopicPartition) -> RawTopicPartition:
-        first, after_last = _persistently(
-            lambda: consumer.get_watermark_offsets(committed, timeout=self._timeout_seconds)
-        )
+    def _begin(self, committed: RawTopicPartition, there: Range) -> RawTopicPartition:
         offset = None if committed.offset == OFFSET_INVALID else committed.offset
         topic_id, _, self._notes[committed.partition] = (committed.metadata or "").partition(" ")
-        start, gap = begin(offset, topic_id, Log(first, after_last, self.topic_id))
+        start, gap = begin(offset, topic_id, Log(there.start, there.end, self.topic_id))
         name = f"{committed.topic}[{committed.partition}]"
         if gap and not self._accept_gap:
             raise FatalError(

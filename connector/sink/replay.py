@@ -137,7 +137,7 @@ class Plan:
             FatalError: this is no group of a replay.
         """
         try:
-            read = {partition: orjson.loads(note) for partition, note in notes.items()}
+            read = {partition: orjson.loads(note) for partition, note in notes.items() if note}
             ranges = {each: Range(note["from"], note["to"]) for each, note in read.items()}
             study_key = next(iter(read.values()))["study"]
         except (orjson.JSONDecodeError, KeyError, TypeError, StopIteration):
@@ -173,6 +173,8 @@ class RangedConsumer:
         self._through, self._clock = through, clock
         self._ended: set[TopicPartition] = set()
         self._asked = clock.monotonic()
+        self.is_done = False
+        """Whether the group was seen to be through. Its offsets are gone once it is forgotten."""
 
     def subscribe(self, listener: AssignmentListener) -> None:
         """See `EventConsumer`."""
@@ -183,7 +185,7 @@ class RangedConsumer:
         """See `EventConsumer`; what lies behind the end of a range is left."""
         polled = self._consumer.poll(max_messages, timeout_seconds)
         messages = [each for each in polled.messages if self._is_planned(each)]
-        behind = {each.partition for each in polled.messages if each.offset >= self._end(each)}
+        behind = {each.partition for each in polled.messages if self._is_behind(each)}
         behind |= {each for each, at in polled.ends.items() if at.offset >= self._end_of(each)}
         new = behind - self._ended
         if new:
@@ -202,9 +204,9 @@ class RangedConsumer:
         if going_on := set(partitions) - self._ended:
             self._consumer.resume(going_on)
 
-    def commit(self, positions: Mapping[TopicPartition, Position]) -> None:
+    def commit(self, positions: Mapping[TopicPartition, Position]) -> Collection[TopicPartition]:
         """See `EventConsumer`."""
-        self._consumer.commit(positions)
+        return self._consumer.commit(positions)
 
     def close(self) -> None:
         """See `EventConsumer`."""
@@ -223,18 +225,24 @@ class RangedConsumer:
         """See `AssignmentListener`."""
         self._listener.lost(partitions)
 
-    def _is_planned(self, message: Message) -> bool:
-        return message.offset < self._end(message) and self._plan.holds(message.key)
+    def _is_behind(self, message: Message) -> bool:
+        return message.offset >= self._end_of(message.partition)
 
-    def _end(self, message: Message) -> int:
-        return self._end_of(message.partition)
+    def _is_planned(self, message: Message) -> bool:
+        start, end = self._range(message.partition)
+        return start <= message.offset < end and self._plan.holds(message.key)
 
     def _end_of(self, partition: TopicPartition) -> int:
-        return self._plan.ranges[partition.partition].end
+        return self._range(partition).end
+
+    def _range(self, partition: TopicPartition) -> Range:
+        # One that the topic got after the plan was made is none of its business.
+        return self._plan.ranges.get(partition.partition, Range(0, 0))
 
     def _look_around(self) -> None:
         now = self._clock.monotonic()
         if now - self._asked >= _ASK_AGAIN_SECONDS:
             self._asked = now
             if self._plan.is_done(self._offsets()):
+                self.is_done = True
                 self._through.set()

@@ -147,12 +147,14 @@ class SinkTask:
     def _start_batches(self) -> None:
         """Each free lane goes on. Decoded batches are few: they are what takes memory."""
         now = self._ports.clock.monotonic()
+        most = self._settings.writers_max
         decoded = sum(lane.holds_decoded for lane in self._lanes.values())
+        writing = sum(lane.is_writing for lane in self._lanes.values())
         for lane in sorted(self._lanes.values(), key=attrgetter("started_at")):
-            if batch := lane.start_writing():
-                decoded -= 1
+            if writing < most and (batch := lane.start_writing()):
+                decoded, writing = decoded - 1, writing + 1
                 self._submit(lane, partial(self._applier.write, batch))
-            if decoded < self._settings.writers_max and (messages := lane.start_preparing(now)):
+            if decoded < most and (messages := lane.start_preparing(now)):
                 decoded += 1
                 self._submit(lane, partial(self._applier.prepare, messages))
 
@@ -188,11 +190,12 @@ class SinkTask:
         if not positions:
             return
         try:
-            self._ports.consumer.commit(positions)
+            taken = self._ports.consumer.commit(positions)
         except RetryableError as error:
             log.warning("committing again", reason=str(error))  # with the next
-        else:
-            for lane in moved:
+            return
+        for lane in moved:
+            if lane.partition in taken:
                 lane.committed = lane.applied
 
     # ------------------------------------------------------------------------------- rebalances

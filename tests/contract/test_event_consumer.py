@@ -1,5 +1,6 @@
 """The promises of EventConsumer and DeadLetterQueue, on the fakes and on a real Kafka alike."""
 
+import random
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -7,7 +8,13 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 
 from connector.config import KafkaSettings, SinkSettings
 from connector.cursor import Cursor
@@ -23,7 +30,7 @@ from connector.interfaces import (
 from connector.kafka.consumer import KafkaEventConsumer
 from connector.kafka.dead_letters import KafkaDeadLetterQueue
 from connector.kafka.event_log import KafkaEventLog
-from connector.kafka.group_offsets import GroupOffsets
+from connector.kafka.group_offsets import Committed, GroupOffsets
 from connector.kafka.topic_log import read_to_end
 from connector.kafka.topics import Topics
 from tests.builders import record_row, upsert
@@ -197,6 +204,53 @@ def test_a_member_that_joins_takes_partitions_and_gives_them_back(
 
 
 @pytest.mark.servers
+def test_a_partition_that_was_paused_when_it_was_taken_away_is_not_when_it_comes_back(
+    kafka_settings: KafkaSettings, study: str
+) -> None:
+    one = joined(kafka_settings, study)
+    take(one, 0)
+    end = time.monotonic() + 60
+    while len(one.owned) < 4 and time.monotonic() < end:
+        one.poll(10, 0.1)
+    one.consumer.pause(set(one.owned))
+    other = joined(kafka_settings, study)
+    while len(other.owned) < 2 and time.monotonic() < end:
+        one.poll(10, 0.1)
+        other.poll(10, 0.1)
+    taken = set(other.owned)
+    other.consumer.close()
+    while len(one.owned) < 4 and time.monotonic() < end:
+        one.poll(10, 0.1)
+    produce(kafka_settings, 40)
+    assert {each.partition for each in take(one, 20)} == taken
+    one.consumer.close()
+
+
+@pytest.mark.servers
+def test_what_an_open_transaction_holds_back_is_no_gap(
+    kafka_settings: KafkaSettings, study: str
+) -> None:
+    """The group has committed an offset beyond it, as a replay's plan may."""
+    open_one = Producer(
+        {"bootstrap.servers": kafka_settings.bootstrap_servers, "transactional.id": study}
+    )
+    open_one.init_transactions(20)
+    open_one.begin_transaction()
+    for _ in range(5):
+        open_one.produce(kafka_settings.events_topic, b"v", b"k", 0)
+    open_one.flush(20)
+    offsets = GroupOffsets(kafka_settings, study)
+    offsets.move({0: Committed(5, "")})
+    member = joined(kafka_settings, study)
+    end = time.monotonic() + 30
+    while len(member.owned) < 4 and time.monotonic() < end:
+        member.poll(10, 0.1)
+    assert len(member.owned) == 4
+    member.consumer.close()
+    open_one.abort_transaction(20)
+
+
+@pytest.mark.servers
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_a_static_member_that_restarts_gets_its_partitions_without_a_rebalance(
     kafka_settings: KafkaSettings, study: str, protocol: str
@@ -335,3 +389,22 @@ def test_a_letter_that_is_too_large_with_its_reason_is_kept_by_reference(
     headers = [dict(each.headers() or []) for each in kept]
     assert [each["imednet.value.bytes"] for each in headers] == [b"1000000", b"1", b"1"]
     assert [each["__connect.errors.offset"] for each in headers] == [b"1", b"2", b"3"]
+
+
+@pytest.mark.servers
+def test_a_letter_that_only_the_broker_finds_too_large_is_kept_by_reference(
+    kafka_settings: KafkaSettings,
+) -> None:
+    topic = kafka_settings.dead_letter_topic
+    entry = ConfigEntry("max.message.bytes", "20000", incremental_operation=AlterConfigOpType.SET)
+    admin = AdminClient({"bootstrap.servers": kafka_settings.bootstrap_servers})
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin.incremental_alter_configs([resource])[resource].result(20)
+    at = TopicPartition("origin", 0)
+    value = random.Random(1).randbytes(100_000)  # does not compress
+    letters = [Message(at, 1, 0, 0, b"k", value, []), Message(at, 2, 0, 0, b"k", b"v", [])]
+    KafkaDeadLetterQueue(kafka_settings, "sink-a").publish(
+        [DeadLetter(each, "value", "why") for each in letters]
+    )
+    kept = {each.value() for each in read_to_end(kafka_settings, topic)}
+    assert kept == {None, b"v"}

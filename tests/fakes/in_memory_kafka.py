@@ -111,6 +111,8 @@ class InMemoryConsumer:
         self.next: dict[TopicPartition, int] = {}
         self.at_end: set[TopicPartition] = set()
         self.commit_failures: list[Exception] = []
+        self.commits_to_refuse = 0
+        """As a broker refuses while the group rebalances."""
         self.polls = 0
         self.is_closed = False
         self._rebalances: list[Callable[[], None]] = []
@@ -146,12 +148,15 @@ class InMemoryConsumer:
     def resume(self, partitions: Collection[TopicPartition]) -> None:
         self.paused -= set(partitions)
 
-    def commit(self, positions: Mapping[TopicPartition, Position]) -> None:
+    def commit(self, positions: Mapping[TopicPartition, Position]) -> Collection[TopicPartition]:
         if self.commit_failures:
             raise self.commit_failures.pop(0)
-        self.committed.update(
-            {partition: at for partition, at in positions.items() if partition in self.owned}
-        )
+        if self.commits_to_refuse:
+            self.commits_to_refuse -= 1
+            return []
+        taken = {partition: at for partition, at in positions.items() if partition in self.owned}
+        self.committed.update(taken)
+        return taken
 
     def assign(self, partition: int) -> None:
         """At the next poll."""
@@ -167,7 +172,6 @@ class InMemoryConsumer:
 
     def _assign(self, partitions: set[TopicPartition]) -> None:
         self.owned |= partitions
-        self.paused -= partitions
         self.at_end -= partitions
         for each in partitions:
             self.next[each] = self.committed.get(each, Position(0, None)).offset
@@ -177,6 +181,7 @@ class InMemoryConsumer:
         at = TopicPartition(TOPIC, partition)
         tell([at])
         self.owned.discard(at)
+        self.paused.discard(at)  # as the contract says of a partition that comes back
 
     def close(self) -> None:
         self.is_closed = True

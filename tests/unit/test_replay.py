@@ -87,8 +87,8 @@ class Replay:
         )
         self.stop = threading.Event()
         self.inner = InMemoryConsumer(topic, self.committed)
-        consumer = RangedConsumer(self.inner, planned, self.offsets, self.stop, self.clock)
-        ports = SinkPorts(consumer, self.graph, self.letters, self.clock, WriterThreads(2))
+        self.consumer = RangedConsumer(self.inner, planned, self.offsets, self.stop, self.clock)
+        ports = SinkPorts(self.consumer, self.graph, self.letters, self.clock, WriterThreads(2))
         self.task = SinkTask(ports, SinkSettings(**settings))
 
     def offsets(self) -> dict[int, int]:
@@ -142,6 +142,31 @@ def test_what_lies_behind_the_end_stays_unread_when_full_lanes_go_on() -> None:
     replay.run()
     assert replay.task.progress.consumed == 2000
     assert replay.offsets() == {0: 1000, 1: 1000}
+
+
+def test_a_partition_that_the_topic_got_later_is_none_of_the_plan() -> None:
+    topic = topic_of(100)
+    planned = Plan({0: Range(0, len(topic.partitions[0]))})
+    notes = {0: planned.note(0), 1: ""}
+    replay = Replay(topic, Plan.from_notes(notes))
+    replay.run()
+    assert replay.task.progress.consumed == len(topic.partitions[0])
+
+
+def test_what_lies_before_the_start_is_not_replayed_by_who_comes_when_the_offsets_are_gone() -> (
+    None
+):
+    topic = topic_of(100)
+    replay = Replay(topic, Plan({each: Range(10, 20) for each in (0, 1)}))
+    replay.committed.clear()
+    replay.run()
+    assert replay.task.progress.consumed == 20
+
+
+def test_a_worker_remembers_that_the_group_was_through_when_its_offsets_are_gone() -> None:
+    replay = Replay(topic_of(100), Plan({each: Range(0, 10) for each in (0, 1)}))
+    replay.run()
+    assert replay.consumer.is_done
 
 
 def test_a_worker_that_is_done_waits_for_the_rest_of_the_group() -> None:

@@ -235,6 +235,37 @@ def test_a_commit_that_fails_is_repeated_without_writing_again() -> None:
     assert sink.graph.writes == 1
 
 
+def test_a_commit_that_a_rebalance_refuses_is_repeated() -> None:
+    sink = Sink(topic_of(4))
+    sink.consumer.commits_to_refuse = 2
+
+    def committed() -> bool:
+        sink.clock.advance(2)
+        return bool(sink.committed)
+
+    sink.until = committed
+    sink.run()
+    assert sink.committed[P0].offset == 4
+
+
+def test_no_more_batches_are_on_their_way_than_writers_can_write() -> None:
+    sink = Sink(topic_of(600, partitions=6), writers_max=1)
+    most = 0
+    start = sink.task._start_batches
+
+    def watched() -> None:
+        nonlocal most
+        start()
+        lanes = sink.task._lanes.values()
+        most = max(most, sum(each.is_writing for each in lanes))
+        assert sum(each.holds_decoded for each in lanes) <= 1
+
+    sink.task._start_batches = watched  # type: ignore[method-assign]
+    sink.run()
+    assert most == 1
+    assert_equal(fold(sink.topic.messages()), sink.graph.state("S1"))
+
+
 def test_a_stop_during_an_outage_commits_nothing_that_is_not_applied() -> None:
     sink = Sink(topic_of(4))
     sink.graph.failures = [RetryableError("down")] * 10**6

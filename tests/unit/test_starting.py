@@ -1,6 +1,9 @@
 import pytest
+from confluent_kafka import TopicPartition as RawTopicPartition
 
-from connector.kafka.starting import Log, begin
+from connector.config import KafkaSettings
+from connector.interfaces import Range
+from connector.kafka.starting import Log, Starting, begin
 
 NOW = Log(first=10, next=100, topic_id="T1")
 
@@ -29,3 +32,11 @@ def test_what_is_missing_is_said_with_its_range(committed: int, topic_id: str, g
 def test_offsets_that_do_not_name_their_topic_are_taken_as_they_are() -> None:
     assert begin(50, "", NOW) == (50, None)
     assert begin(50, "T1", Log(10, 100, "")) == (50, None)
+
+
+@pytest.mark.parametrize("note", ["", "T1", 'T1 {"from": 1}', ' {"from": 1}'])
+def test_what_stood_behind_an_offset_is_committed_with_the_next(note: str) -> None:
+    starting = Starting(KafkaSettings(bootstrap_servers="127.0.0.1:1"), accept_gap=False)
+    starting.topic_id = note.partition(" ")[0]
+    starting._begin(RawTopicPartition("t", 0, 5, metadata=note), Range(0, 10))
+    assert starting.note(0) == note
