@@ -37,6 +37,7 @@ def server(code: str) -> Neo4jError:
         ("Neo.DatabaseError.Transaction.TransactionCommitFailed", RetryableError),
         ("Neo.DatabaseError.General.UnknownError", RetryableError),
         ("Neo.TransientError.General.MemoryPoolOutOfMemoryError", BatchTooLargeError),
+        ("Neo.ClientError.General.TransactionOutOfMemoryError", BatchTooLargeError),
         ("Neo.ClientError.Transaction.TransactionTimedOut", BatchTooLargeError),
         ("Neo.ClientError.Schema.ConstraintValidationFailed", InvalidEventError),
         ("Neo.ClientError.Schema.TokenNameError", InvalidEventError),
