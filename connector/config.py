@@ -17,6 +17,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from connector.entities import ENTITIES
 from connector.errors import FatalError
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -41,9 +42,19 @@ class ImednetSettings(Section):
     )
     api_key: SecretStr | None = Field(None, description="The header x-api-key.")
     security_key: SecretStr | None = Field(None, description="The header x-imn-security-key.")
-    request_timeout_seconds: Seconds = Field(
-        30.0, description="Longest wait for each step (connect, write, read) of one request."
+    api_key_file: Path | None = Field(
+        None, description="File with the API key instead; read again when it changes."
     )
+    security_key_file: Path | None = Field(
+        None, description="File with the security key instead; read again when it changes."
+    )
+    request_timeout_seconds: Seconds = Field(
+        30.0, description="Bound of one request; then fewer rows are asked for."
+    )
+    requests_per_minute_max: Count = Field(
+        600, description="Budget of requests, all studies together."
+    )
+    requests_at_once_max: Count = Field(4, description="Requests under way, all studies together.")
 
     @field_validator("base_url")
     @classmethod
@@ -119,6 +130,12 @@ class SourceSettings(Section):
     list_interval_seconds: Seconds = Field(
         300.0, description="Pause between full lists of kinds that cannot (subjects, visits)."
     )
+    metadata_interval_seconds: Seconds = Field(
+        3600.0, description="Pause between readings of what seldom changes (studies, sites)."
+    )
+    kind_intervals: Annotated[dict[str, Seconds], NoDecode] = Field(
+        {}, description="Pauses of single kinds instead, such as `visit=60,study=86400`."
+    )
     sweep_interval_seconds: Seconds = Field(
         86_400.0, description="Pause between full sweeps, which find vanished rows."
     )
@@ -142,6 +159,20 @@ class SourceSettings(Section):
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(key.strip() for key in value.split(",") if key.strip())
+        return value
+
+    @field_validator("kind_intervals", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if isinstance(value, str):
+            return dict(pair.strip().partition("=")[::2] for pair in value.split(",") if pair)
+        return value
+
+    @field_validator("kind_intervals")
+    @classmethod
+    def _kinds(cls, value: dict[str, float]) -> dict[str, float]:
+        if unknown := value.keys() - ENTITIES.keys():
+            raise ValueError(f"there is no kind {', '.join(unknown)}: {', '.join(ENTITIES)}")
         return value
 
     @field_validator("state_dir")

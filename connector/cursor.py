@@ -22,8 +22,8 @@ class Place(_Value):
 
     after: EntityId | None = None
     """Keyset: the last id of this pass that was read."""
-    page: int = 0
-    """Lists: the next page of this pass."""
+    offset: int = 0
+    """Lists: how many rows of this pass come before the next page."""
     total: int | None = None
     """Lists: the number of rows that the previous page of this pass reported."""
     started_ms: int | None = None
@@ -34,6 +34,12 @@ class Place(_Value):
     """Completed passes."""
     finished_ms: int | None = None
     """This machine's clock when the last pass ended: for scheduling only."""
+    skew_ms: int | None = None
+    """The server's clock minus this machine's, at the first page of this or the last pass."""
+    is_hurried: bool = False
+    """The next pass should come soon: this one missed rows, or the server's clock went back."""
+    newest: EntityId | None = None
+    """Append-only kinds: the largest id that was read."""
 
     @property
     def in_pass(self) -> bool:

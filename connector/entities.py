@@ -16,8 +16,10 @@ class Reading(Enum):
 
     WINDOWED = "windowed"
     """Id and ``dateModified`` are documented filter attributes: keyset pages and windows."""
+    APPENDED = "appended"
+    """Rows never change: keyset pages, and what comes after the newest id."""
     LISTED = "listed"
-    """They are not: the whole list in id order, compared with what is known."""
+    """Neither: the whole list in id order, compared with what is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class Entity:
     references: tuple[Reference, ...] = ()
     indexed: tuple[str, ...] = ()
     """Further properties that people look entities up by."""
+    is_metadata: bool = False
+    """Changed by those who build the study, rarely."""
 
     @cached_property
     def key_properties(self) -> tuple[str, ...]:
@@ -86,6 +90,7 @@ ENTITIES: dict[str, Entity] = {
         Entity(
             name="study",
             label="Study",
+            is_metadata=True,
             resource="",
             id_field="studyKey",
             reading=Reading.LISTED,
@@ -97,6 +102,7 @@ ENTITIES: dict[str, Entity] = {
         Entity(
             name="site",
             label="Site",
+            is_metadata=True,
             resource="sites",
             id_field="siteId",
             reading=Reading.WINDOWED,
@@ -158,6 +164,24 @@ ENTITIES: dict[str, Entity] = {
                 Reference("CHILD_OF", (Target("record", "parentRecordId"),), outgoing=True),
             ),
             indexed=("form_key", "subject_key"),
+        ),
+        Entity(
+            name="record_revision",
+            label="RecordRevision",
+            resource="recordRevisions",
+            id_field="recordRevisionId",
+            reading=Reading.APPENDED,
+            fields=_fields(
+                "studyKey recordRevisionId recordId recordOid recordRevision dataRevision"
+                " recordStatus subjectId subjectOid subjectKey siteId formKey intervalId role user"
+                " reasonForChange deleted dateCreated"
+            ),
+            references=(
+                Reference(
+                    "HAS_REVISION",
+                    (Target("record", "recordId"), Target("subject", "subjectId"), _STUDY),
+                ),
+            ),
         ),
     )
 }

@@ -18,7 +18,7 @@ class RetryableError(ConnectorError):
 
 
 class BatchTooLargeError(ConnectorError):
-    """The batch exceeds what the database takes at once: repeat it in halves."""
+    """It is more than the other side takes at once: ask for less, or write it in halves."""
 
 
 class InvalidEventError(ConnectorError):

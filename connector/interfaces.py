@@ -60,7 +60,8 @@ class ApiReader(Protocol):
         """One page as raw JSON. Blocks up to the request timeout.
 
         Raises:
-            RetryableError: network, timeout, 429, 5xx, or a 200 that is not the documented shape.
+            BatchTooLargeError: the answer did not come in time: ask for fewer rows.
+            RetryableError: network, 429, 5xx, or a 200 that is not the documented shape.
             FatalError: wrong key, unknown study, refused filter.
         """
 
@@ -145,10 +146,11 @@ class KnownUpdate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Vanished:
-    """The end of a full pass: how many live ids are known and were listed; who is gone twice."""
+    """The end of a full pass, in live ids: known, listed, missed for the first time, and twice."""
 
     known: int
     listed: int
+    missed: int
     gone: dict[EntityId, Known]
 
 

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from connector import logs
-from connector.cli.running import SystemClock
 from connector.cli.sink import apply
+from connector.clock import SystemClock
 from connector.config import Settings
 from connector.errors import FatalError
 from connector.interfaces import EventConsumer

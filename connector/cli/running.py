@@ -11,7 +11,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,22 +22,6 @@ log = structlog.stdlib.get_logger("connector.progress")
 _ENDED_BY_SIGNAL = 130
 _MALLOPT = {-8: 1, -1: 32 << 20, -3: 16 << 20}
 """M_ARENA_MAX, M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h."""
-
-
-class SystemClock:
-    """`connector.interfaces.Clock` of this machine."""
-
-    def now_ms(self) -> int:
-        """Milliseconds since the epoch, UTC."""
-        return time.time_ns() // 1_000_000
-
-    def monotonic(self) -> float:
-        """Seconds that never go back."""
-        return time.monotonic()
-
-    def wait(self, until: threading.Event, seconds: float) -> None:
-        """Return when ``until`` is set, or after this many seconds."""
-        until.wait(seconds)
 
 
 def stop_on_signals(seconds_max: float | None = None) -> threading.Event:

@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 from connector import logs
 from connector.cli.running import (
-    SystemClock,
     counts,
     progress_lines,
     stop_on_signals,
     tune_interpreter,
     tune_memory,
 )
+from connector.clock import SystemClock
 from connector.config import Settings
 from connector.interfaces import EventConsumer
 from connector.kafka.consumer import KafkaEventConsumer

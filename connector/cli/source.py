@@ -3,11 +3,13 @@
 import re
 import threading
 import traceback
+from functools import partial
 
 import structlog
 
 from connector import logs
-from connector.cli.running import SystemClock, counts, progress_lines, stop_on_signals
+from connector.cli.running import counts, progress_lines, stop_on_signals
+from connector.clock import SystemClock
 from connector.config import Settings
 from connector.errors import ConnectorError, FatalError
 from connector.imednet.reader import ImednetReader
@@ -15,7 +17,7 @@ from connector.kafka.event_log import KafkaEventLog
 from connector.kafka.topics import Topics
 from connector.retry import Backoff
 from connector.source.known_store import SqliteKnownStore
-from connector.source.source_task import SourcePorts, SourceTask
+from connector.source.source_task import SourceLimits, SourcePorts, SourceTask
 from connector.source.window import Pace
 
 log = structlog.stdlib.get_logger("connector.source")
@@ -36,7 +38,7 @@ def run(settings: Settings) -> None:
     for topic in (kafka.events_topic, kafka.cursors_topic, kafka.dead_letter_topic):
         topics.partitions(topic)
     stop = stop_on_signals()
-    reader = ImednetReader(settings.imednet)
+    reader = ImednetReader(settings.imednet, SystemClock())
     tasks = [_task(settings, study, reader) for study in studies]
     failures: list[ConnectorError] = []
     threads = [
@@ -65,12 +67,14 @@ def _task(settings: Settings, study: str, reader: ImednetReader) -> SourceTask:
     pace = Pace(
         poll_interval=source.poll_interval_seconds,
         list_interval=source.list_interval_seconds,
+        metadata_interval=source.metadata_interval_seconds,
         sweep_interval=source.sweep_interval_seconds,
         overlap=source.overlap_seconds,
         page_size=source.page_size,
+        own_intervals=source.kind_intervals,
     )
-    backoff = Backoff(source.retry_wait_seconds_max)
-    return SourceTask(study, ports, pace, max_delete_ratio=source.max_delete_ratio, backoff=backoff)
+    limits = SourceLimits(source.max_delete_ratio, partial(Backoff, source.retry_wait_seconds_max))
+    return SourceTask(study, ports, pace, limits)
 
 
 def _work(task: SourceTask, stop: threading.Event, failures: list[ConnectorError]) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from connector.clock import SystemClock
 from connector.config import ImednetSettings, Neo4jSettings
 from connector.demo.expected_graph import add_row
 from connector.entities import ENTITIES, Entity
@@ -67,7 +68,7 @@ def _is_mark(properties: dict[str, object]) -> bool:
 
 def _api_state(settings: ImednetSettings, study_key: str) -> GraphState:
     state = GraphState()
-    reader = ImednetReader(settings)
+    reader = ImednetReader(settings, SystemClock())
     try:
         for entity in ENTITIES.values():
             _add_all(state, reader, entity, study_key)

@@ -5,11 +5,15 @@ An independent reading of the model, straight from API rows, so that a mistake i
 """
 
 import json
+from functools import cache
 from typing import Any
 
-from pydantic.alias_generators import to_snake
+from pydantic.alias_generators import to_camel, to_pascal
+from pydantic.alias_generators import to_snake as _to_snake
 
 from connector.graph_state import GraphState, NodeKey, Relationship
+
+to_snake = cache(_to_snake)
 
 # Fields that a record always has in the API, whether or not a given row shows them.
 _RECORD_FIELDS = {
@@ -43,12 +47,14 @@ def add_row(state: GraphState, entity: str, row: dict[str, Any]) -> NodeKey:
     elif entity == "record":
         link(node("Visit", "visitId") or subject or site or study, "HAS_RECORD", key)
         link(key, "CHILD_OF", node("Record", "parentRecordId"))
+    elif entity == "record_revision":
+        link(node("Record", "recordId") or subject or study, "HAS_REVISION", key)
     return key
 
 
 def add_deleted(state: GraphState, entity: str, study_key: str, entity_id: Any) -> NodeKey:
     """Add what stays of a deleted entity."""
-    key = _key(entity, study_key, {f"{entity}Id": entity_id})
+    key = _key(entity, study_key, {_id_field(entity): entity_id})
     names = ("study_key",) if entity == "study" else ("study_key", f"{entity}_id")
     state.nodes[key] = dict(zip(names, key.values, strict=True)) | {"deleted": True}
     return key
@@ -59,13 +65,19 @@ def add_stubs(state: GraphState) -> None:
     for relationship in state.relationships:
         for key in (relationship.start, relationship.end):
             if key not in state.nodes:
-                names = ("study_key", f"{key.label.lower()}_id")
+                names = ("study_key", f"{to_snake(key.label)}_id")
                 state.nodes[key] = dict(zip(names, key.values, strict=False))
 
 
 def _key(entity: str, study_key: str, row: dict[str, Any]) -> NodeKey:
-    label = entity.capitalize()
-    return NodeKey(label, (study_key,) if entity == "study" else (study_key, row[f"{entity}Id"]))
+    label = to_pascal(entity)
+    if entity == "study":
+        return NodeKey(label, (study_key,))
+    return NodeKey(label, (study_key, row[_id_field(entity)]))
+
+
+def _id_field(entity: str) -> str:
+    return f"{to_camel(entity)}Id"
 
 
 def _node_properties(row: dict[str, Any]) -> dict[str, Any]:

@@ -124,6 +124,8 @@ def _environment(api: str, output: Path) -> dict[str, str]:
         "SOURCE_STUDIES": STUDY,
         "SOURCE_POLL_INTERVAL_SECONDS": "0.5",
         "SOURCE_LIST_INTERVAL_SECONDS": "6",
+        "SOURCE_METADATA_INTERVAL_SECONDS": "6",
+        "IMEDNET_REQUESTS_PER_MINUTE_MAX": "100000",
         "SOURCE_SWEEP_INTERVAL_SECONDS": "6",
         "SOURCE_OVERLAP_SECONDS": "5",
         "SOURCE_STATE_DIR": str(output / "known"),

@@ -1,50 +1,63 @@
 """The iMednet API: `connector.interfaces.ApiReader` on the SDK's own HTTP client.
 
 The SDK's models are not used: they invent dates for missing ones and turn null ids into 0. Its
-client is: authentication, addresses and error classes are its.
+client is: addresses and error classes are its.
 """
 
 import json
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pydantic_core
-from imednet.core import Client
 from imednet.errors import ApiError, ImednetError
 
 from connector.config import ImednetSettings
 from connector.dates import parse_api_date
-from connector.errors import ConnectorError, FatalError, RetryableError
-from connector.interfaces import Page, PageRequest
+from connector.errors import BatchTooLargeError, ConnectorError, FatalError, RetryableError
+from connector.imednet.http import ApiClient, OneAttempt
+from connector.imednet.keys import Keys
+from connector.imednet.throttle import Throttle
+from connector.interfaces import Clock, Page, PageRequest
 
 _STUDIES = "/api/v1/edc/studies"
-_TOO_MANY_REQUESTS = 429
+_UNAUTHORIZED, _TOO_MANY_REQUESTS, _GATEWAY_TIMEOUT = 401, 429, 504
 _WHAT_TO_DO = {
     400: "the API refuses the request's filter or sort",
     401: "check IMEDNET_API_KEY and IMEDNET_SECURITY_KEY",
     403: "the study is not known, or the key may not read it: check SOURCE_STUDIES",
     404: "nothing there: check IMEDNET_BASE_URL and SOURCE_STUDIES",
 }
+_RETRY_AFTER_SECONDS = 5.0
+"""Where the API limits the rate and does not say for how long."""
+_RETRY_AFTER_SECONDS_MAX = 3600.0
 
 
 class ImednetReader:
     """Reads pages as raw JSON. Thread-safe, as httpx is."""
 
-    def __init__(self, settings: ImednetSettings) -> None:
+    def __init__(self, settings: ImednetSettings, clock: Clock) -> None:
         """Make the client; nothing is sent.
 
         Raises:
-            FatalError: a key is not set.
+            FatalError: a key is not set, or its file cannot be read.
         """
-        if settings.api_key is None or settings.security_key is None:
-            raise FatalError("IMEDNET_API_KEY and IMEDNET_SECURITY_KEY must both be set")
-        self._client = Client(
-            api_key=settings.api_key.get_secret_value(),
-            security_key=settings.security_key.get_secret_value(),
+        self._keys = Keys(settings)
+        self._was_let_in = False
+        self._throttle = Throttle(
+            clock,
+            per_minute=settings.requests_per_minute_max,
+            at_once=settings.requests_at_once_max,
+        )
+        self._client = ApiClient(
+            api_key="sent with each request",
+            security_key="sent with each request",
             base_url=settings.base_url,
             timeout=settings.request_timeout_seconds,
-            retries=1,  # the task repeats, and knows for how long
+            retries=1,
+            retry_policy=OneAttempt(),
         )
 
     def close(self) -> None:
@@ -64,12 +77,55 @@ class ImednetReader:
         if request.filter:
             parameters["filter"] = request.filter
         try:
-            response = self._client.get(path, parameters)
+            with self._throttle.turn():
+                response = self._client.get(path, parameters, headers=self._keys.headers())
         except ApiError as error:
-            raise _translate(error, request) from None  # its text repeats the answer's body
+            raise self._translated(error, request) from None  # its text repeats the answer's body
+        except httpx.ReadTimeout:
+            raise BatchTooLargeError(f"{_where(request)}: no answer in time") from None
         except (ImednetError, httpx.HTTPError, httpx.InvalidURL) as error:
             raise RetryableError(f"no answer from the API: {type(error).__name__}") from None
+        self._was_let_in = True
         return parse_page(response.status_code, response.content, request)
+
+    def _translated(self, error: ApiError, request: PageRequest) -> ConnectorError:
+        status = error.status_code or 0
+        text = f"study {request.study_key}, {_where(request)}: HTTP {status}"
+        if status == _TOO_MANY_REQUESTS:
+            wait_seconds = retry_after_seconds(self._client.retry_after, datetime.now(UTC))
+            wait_seconds = _RETRY_AFTER_SECONDS if wait_seconds is None else wait_seconds
+            self._throttle.hold(wait_seconds)  # the limit is the key's: all studies wait
+            return RetryableError(text, retry_after_seconds=wait_seconds)
+        if status == _GATEWAY_TIMEOUT:
+            return BatchTooLargeError(text)
+        if status == _UNAUTHORIZED and self._keys.are_files and self._was_let_in:
+            return RetryableError(f"{text}: waiting for a new key in the key files")
+        if advice := _WHAT_TO_DO.get(status):
+            return FatalError(f"{text}: {advice}")
+        return RetryableError(
+            text,
+            retry_after_seconds=retry_after_seconds(self._client.retry_after, datetime.now(UTC)),
+        )
+
+
+def retry_after_seconds(text: str | None, now: datetime) -> float | None:
+    """What a Retry-After header asks for: seconds, or a date (RFC 9110); None: nothing."""
+    if text is None:
+        return None
+    if text.strip().isdigit():
+        seconds = float(text)
+    else:
+        try:
+            at = parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        # A date says whole seconds: the one it names has to be over.
+        seconds = (at.astimezone(UTC) - now).total_seconds() + 1.0
+    return min(max(0.0, seconds), _RETRY_AFTER_SECONDS_MAX)
+
+
+def _where(request: PageRequest) -> str:
+    return request.resource or "studies"
 
 
 def parse_page(status: int, body: bytes, request: PageRequest) -> Page:
@@ -78,7 +134,7 @@ def parse_page(status: int, body: bytes, request: PageRequest) -> Page:
     Raises:
         RetryableError: it is not the documented envelope of the page that was asked for.
     """
-    where = request.resource or "studies"
+    where = _where(request)
     if status != httpx.codes.OK:
         raise RetryableError(f"{where}: the API answered {status}")
     try:
@@ -99,18 +155,6 @@ def _parse(body: bytes) -> Any:
     try:
         return pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError:
-        # Half of a surrogate pair (a cut emoji) is one row's fault: the slower parser takes it,
-        # and the row is set aside later, alone.
-        return json.loads(body, parse_constant=_refuse)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)
-
-
-def _translate(error: ApiError, request: PageRequest) -> ConnectorError:
-    status = error.status_code or 0
-    text = f"study {request.study_key}, {request.resource or 'studies'}: HTTP {status}"
-    if advice := _WHAT_TO_DO.get(status):
-        return FatalError(f"{text}: {advice}")
-    return RetryableError(text)
+        # Half of a surrogate pair (a cut emoji) or NaN is one row's fault: the slower parser takes
+        # them, and the row is set aside later, alone.
+        return json.loads(body)

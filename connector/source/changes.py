@@ -1,6 +1,8 @@
 """Change detection: which rows are new states, and which versions they get. Pure."""
 
+import contextlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +36,12 @@ class Changes:
     events: list[tuple[RecordEvent, int | None]] = field(default_factory=list)
     known: dict[EntityId, Known] = field(default_factory=dict)
     invalid: list[InvalidRow] = field(default_factory=list)
+
+    def add(self, later: "Changes") -> None:
+        """These too, as what came later."""
+        self.events += later.events
+        self.known |= later.known
+        self.invalid += later.invalid
 
 
 def detect(
@@ -102,7 +110,20 @@ def _checked_id(entity: Entity, row: Any, study_key: str) -> EntityId:
         raise InvalidEventError("row is of another study", reason="study")
     if "dateModified" in entity.fields and parse_api_date(row.get("dateModified")) is None:
         raise InvalidEventError("dateModified is missing or not a date", reason="date_modified")
+    if not _is_finite(row):  # JSON has no such numbers: they would be published as null
+        raise InvalidEventError("a number is not finite", reason="number")
     return entity_id
+
+
+def _is_finite(value: dict[str, Any] | list[Any]) -> bool:
+    """Whether no number within, however deep, is infinite or none."""
+    values = value.values() if isinstance(value, dict) else value
+    kinds = set(map(type, values))
+    if float in kinds and not all(math.isfinite(each) for each in values if type(each) is float):
+        return False
+    if dict in kinds or list in kinds:
+        return all(_is_finite(each) for each in values if isinstance(each, dict | list))
+    return True
 
 
 def _event(
@@ -131,7 +152,7 @@ def _invalid(entity: Entity, row: Any, sighting: Sighting, reason: str) -> Inval
 
 
 def _raw_json(row: Any) -> bytes:
-    try:
-        return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
-    except TypeError:  # integers beyond 64 bits: one of the reasons to be here
-        return json.dumps(row, sort_keys=True).encode()
+    if isinstance(row, dict | list) and _is_finite(row):
+        with contextlib.suppress(TypeError):  # integers beyond 64 bits
+            return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
+    return json.dumps(row, sort_keys=True).encode()

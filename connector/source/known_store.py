@@ -53,6 +53,7 @@ class SqliteKnownStore:
             if isinstance(path, Path):
                 path.unlink(missing_ok=True)
             self._db = self._opened(path)
+        self._path = path
 
     def _opened(self, path: Path | str) -> sqlite3.Connection:
         # Losing the last transactions at a power cut is harmless: `matches` then says so.
@@ -71,7 +72,11 @@ class SqliteKnownStore:
 
     def matches(self, cursor: Cursor) -> bool:
         """See `connector.interfaces.KnownStore`."""
-        found = self._db.execute("SELECT value FROM state WHERE name = 'cursor'").fetchone()
+        try:
+            found = self._db.execute("SELECT value FROM state WHERE name = 'cursor'").fetchone()
+        except sqlite3.DatabaseError:
+            self._made_anew()
+            return False
         return found is not None and found[0] == _name(cursor)
 
     def rebuild(self, states: Iterable[tuple[Identity, Known]], cursor: Cursor) -> None:
@@ -82,6 +87,15 @@ class SqliteKnownStore:
             rows = ((who.entity, who.id, *_columns(state)) for who, state in states)
             self._db.executemany(_PUT, rows)
             update.match(cursor)
+
+    def _made_anew(self) -> None:
+        """A damaged file is no cache: without it, the topic is read again."""
+        if not isinstance(self._path, Path):
+            return
+        self._db.close()
+        for ending in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
+        self._db = self._opened(self._path)
 
     def lookup(self, entity: str, ids: Sequence[EntityId]) -> dict[EntityId, Known]:
         """See `connector.interfaces.KnownStore`."""
@@ -107,6 +121,9 @@ class SqliteKnownStore:
         except sqlite3.OperationalError as error:
             self._roll_back()
             raise RetryableError(f"the known-state cache cannot be written: {error}") from error
+        except sqlite3.DatabaseError as error:
+            self._made_anew()
+            raise RetryableError(f"the known-state cache is damaged, made anew: {error}") from error
         except BaseException:
             self._roll_back()
             raise
@@ -143,11 +160,15 @@ class _Update:
         (listed,) = self._db.execute(
             f"SELECT count(*) {live} AND seen_pass = ?", (entity, full_pass)
         ).fetchone()
+        (missed,) = self._db.execute(
+            f"SELECT count(*) {live} AND missed BETWEEN 1 AND ?",
+            (entity, _SIGHTINGS_TO_DELETE - 1),
+        ).fetchone()
         gone = self._db.execute(
             f"SELECT id, version, hash, subject_id {live} AND missed >= ?",
             (entity, _SIGHTINGS_TO_DELETE),
         )
-        return Vanished(known, listed, {row[0]: _known(row[1:]) for row in gone})
+        return Vanished(known, listed, missed, {row[0]: _known(row[1:]) for row in gone})
 
     def is_new_invalid(self, row: InvalidRow) -> bool:
         digest = hashlib.blake2b(row.entity.encode() + b"\0" + row.raw, digest_size=16).digest()

@@ -1,25 +1,28 @@
-"""The source's loop: window -> read page -> what is new? -> one transaction of events and cursor.
+"""The source's loop: pass -> pages read ahead -> what is new? -> one transaction with the cursor.
 
 The cursor and the cache move only after the transaction is acknowledged. After an unknown outcome
 the truth is read back from the topic.
 """
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import structlog
 
-from connector.cursor import Cursor
-from connector.errors import RetryableError
-from connector.interfaces import ApiReader, Clock, EventLog, KnownStore, KnownUpdate, Page
+from connector.cursor import Cursor, Place
+from connector.errors import BatchTooLargeError, RetryableError
+from connector.interfaces import ApiReader, Clock, EventLog, KnownStore, KnownUpdate
 from connector.retry import Backoff
 from connector.source import changes, window
 from connector.source.changes import Changes, Sighting
-from connector.source.window import Mode, Pace, Track
+from connector.source.reading import OpenStream, PageStream, ReadAhead, ReadPage, read_pass
+from connector.source.window import Mode, Now, Pace, Track
 
 log = structlog.stdlib.get_logger("connector.source")
 
-_CLOCK_SKEW_MS_MAX = 3_600_000
+_TRANSACTION_ROWS = 2000
+"""Rows of the API whose events go into one transaction, about: a commit costs some 20 ms."""
 
 
 @dataclass(slots=True)
@@ -34,6 +37,15 @@ class SourceProgress:
     """Of the track that has completed fewest since the start."""
 
 
+@dataclass(slots=True)
+class SnapshotProgress:
+    """Which kind is being read for the first time, and how far."""
+
+    kind: str = ""
+    rows: int = 0
+    total: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class SourcePorts:
     """What the task is wired to."""
@@ -42,53 +54,78 @@ class SourcePorts:
     event_log: EventLog
     known: KnownStore
     clock: Clock
+    open_stream: OpenStream = ReadAhead
+
+
+@dataclass(slots=True)
+class _Hold:
+    """A track that failed: not before then (monotonic seconds), longer each time."""
+
+    until: float
+    backoff: Backoff
+
+
+@dataclass(slots=True)
+class _Open:
+    """The pass that is being read."""
+
+    track: Track
+    stream: PageStream
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLimits:
+    """What is beyond a pace."""
+
+    max_delete_ratio: float
+    new_backoff: Callable[[], Backoff] = field(default=lambda: Backoff(60.0))
 
 
 class SourceTask:
     """Publishes one study's changes until it is told to stop."""
 
     def __init__(
-        self,
-        study_key: str,
-        ports: SourcePorts,
-        pace: Pace,
-        *,
-        max_delete_ratio: float,
-        backoff: Backoff,
+        self, study_key: str, ports: SourcePorts, pace: Pace, limits: SourceLimits
     ) -> None:
         self._study_key = study_key
         self._ports = ports
         self._pace = pace
-        self._max_delete_ratio = max_delete_ratio
-        self._backoff = backoff
+        self._limits = limits
+        self._backoff = limits.new_backoff()
         self._cursor: Cursor | None = None
+        self._open: _Open | None = None
         self._previous = ""
+        self._holds: dict[str, _Hold] = {}
+        self._sizes: dict[str, int] = {}
+        """Tracks that the API was too slow for, with the page size that it may manage."""
+        self._sweep_since_ms: int | None = None
         self._passes = dict.fromkeys((track.name for track in window.TRACKS), 0)
         self.progress = SourceProgress()
+        self.snapshot = SnapshotProgress()
         self._log = log.bind(study=study_key)
 
+    def sweep(self) -> None:
+        """Read everything fully once, beginning now. May be called from any thread."""
+        self._sweep_since_ms = self._ports.clock.now_ms()
+
     def run(self, stop: threading.Event) -> None:
-        """Work until ``stop`` is set; the step at hand is finished first.
+        """Work until ``stop`` is set; the transaction at hand is finished first.
 
         Raises:
             FatalError: repeating cannot help.
         """
-        while not stop.is_set():
-            try:
-                wait_seconds = self.step()
-                self._backoff.reset()
-            except RetryableError as error:
-                self.progress.retries += 1
-                wait_seconds = self._backoff.next_wait(error.retry_after_seconds)
-                self._log.warning(
-                    "step failed, will be repeated",
-                    reason=str(error),
-                    wait_seconds=round(wait_seconds, 1),
-                )
-            stop.wait(wait_seconds)
+        try:
+            while not stop.is_set():
+                try:
+                    wait_seconds = self.step()
+                except RetryableError as error:
+                    wait_seconds = self._wait_after(error, self._backoff)
+                stop.wait(wait_seconds)
+        finally:
+            self._close_stream()
 
     def step(self) -> float:
-        """Read and publish one page, or say for how many seconds there is nothing to do.
+        """Read and publish some pages; for how many seconds there is nothing to do then.
 
         Raises:
             RetryableError: nothing has moved; the next step begins where this one did.
@@ -96,69 +133,162 @@ class SourceTask:
         """
         if self._cursor is None:
             self._cursor = self._recover()
-        cursor, now_ms = self._cursor, self._ports.clock.now_ms()
-        track, due_ms = window.next_track(cursor, self._pace, now_ms, self._previous)
+        clock = self._ports.clock
+        now = Now(clock.now_ms(), self._sweep_since_ms, self._held())
+        track, due_ms = window.next_track(self._cursor, self._pace, now, self._previous)
         if track is None:
-            return max(0.0, (due_ms - now_ms) / 1000)
-        place = cursor.place(track.name)
-        request = window.next_request(track, cursor, self._pace)
-        self._previous = track.name  # also when it fails: the others take their turn
-        page = self._ports.reader.read(request)
-        _check_clock(page.server_ms, now_ms)
-        window.check_page(track, request, place, page)
-        after = window.advance(track, place, page, self._pace, now_ms)
-        self._publish(track, page, cursor, cursor.moved(track.name, after))
-        if window.ends_pass(place, after):
-            self._passes[track.name] += 1
-            self.progress.passes = min(self._passes.values())
+            return self._idle_seconds((due_ms - now.ms) / 1000)
+        try:
+            pages = self._take(track, self._cursor)
+        except (RetryableError, BatchTooLargeError) as error:
+            self._hold(track, error)
+            return 0.0
+        if pages:
+            self._publish(track, pages, self._cursor)
         return 0.0
 
-    def _publish(self, track: Track, page: Page, cursor: Cursor, moved: Cursor) -> None:
+    # -------------------------------------------------------------------------------- reading
+
+    def _take(self, track: Track, cursor: Cursor) -> list[ReadPage]:
+        """Some pages of this track's pass; of one pass at a time."""
+        self._previous = track.name  # also when it fails: the others take their turn
+        if self._open is None or self._open.track != track:
+            self._close_stream()
+            size = self._sizes.get(track.name, self._pace.page_size)
+            ports = self._ports
+            pages = read_pass(ports.reader, track, cursor, self._pace, size, ports.clock)
+            self._open = _Open(track, ports.open_stream(pages))
+        return self._open.stream.take(_TRANSACTION_ROWS)
+
+    def _close_stream(self) -> None:
+        if self._open is not None:
+            self._open.stream.close()
+            self._open = None
+
+    def _hold(self, track: Track, error: RetryableError | BatchTooLargeError) -> None:
+        """This track waits; the others do not."""
+        self._close_stream()
+        if isinstance(error, BatchTooLargeError):
+            size = self._sizes.get(track.name, self._pace.page_size)
+            self._sizes[track.name] = window.smaller(size)
+        held = self._holds.setdefault(track.name, _Hold(0.0, self._limits.new_backoff()))
+        wait_seconds = self._wait_after(error, held.backoff)
+        held.until = self._ports.clock.monotonic() + wait_seconds
+
+    def _held(self) -> set[str]:
+        now = self._ports.clock.monotonic()
+        return {name for name, hold in self._holds.items() if hold.until > now}
+
+    def _idle_seconds(self, due_seconds: float) -> float:
+        now = self._ports.clock.monotonic()
+        until = (hold.until - now for hold in self._holds.values() if hold.until > now)
+        return max(0.0, min((due_seconds, *until)))
+
+    def _wait_after(self, error: RetryableError | BatchTooLargeError, backoff: Backoff) -> float:
+        self.progress.retries += 1
+        after = error.retry_after_seconds if isinstance(error, RetryableError) else None
+        wait_seconds = backoff.next_wait(after)
+        self._log.warning(
+            "failed, will be repeated", reason=str(error), wait_seconds=round(wait_seconds, 1)
+        )
+        return wait_seconds
+
+    # ----------------------------------------------------------------------------- publishing
+
+    def _publish(self, track: Track, pages: list[ReadPage], cursor: Cursor) -> None:
         """One transaction; cursor and cache follow only when it is acknowledged."""
         self._cursor = None  # unknown until then: an error means `_recover`
-        with self._ports.known.update() as update:
-            found = self._changes(track, page, cursor, moved, update)
-            update.match(moved)
-            self._ports.event_log.publish(found.events, found.invalid, moved)
+        try:
+            with self._ports.known.update() as update:
+                found = Changes()
+                for read in pages:
+                    found.add(self._changes(read, cursor, update))
+                end = self._place_after(pages[-1], found, update)
+                moved = self._moved(track, pages, end, cursor)
+                update.match(moved)
+                self._ports.event_log.publish(found.events, found.invalid, moved)
+        except BaseException:
+            self._close_stream()
+            raise
         self._cursor = moved
-        self.progress.rows += len(page.rows)
-        self.progress.events += len(found.events)
-        self.progress.invalid += len(found.invalid)
+        self._count(track, pages, found)
 
-    def _changes(
-        self, track: Track, page: Page, cursor: Cursor, moved: Cursor, update: KnownUpdate
-    ) -> Changes:
-        entity, place = track.entity, cursor.place(track.name)
-        ids = window.valid_ids(entity, page)
-        sighting = Sighting(self._study_key, page.server_ms, window.origin(track, place))
+    def _changes(self, read: ReadPage, cursor: Cursor, update: KnownUpdate) -> Changes:
+        entity, rows = read.track.entity, read.page.rows
+        ids = window.valid_ids(entity, read.page)
         found = changes.detect(
-            entity, page.rows, self._ports.known.lookup(entity.name, ids), sighting
+            entity, rows, self._ports.known.lookup(entity.name, ids), self._sighting(read)
         )
         found.invalid = [row for row in found.invalid if update.is_new_invalid(row)]
         update.put(entity.name, found.known)
         # A row listed by a window exists too: it counts for the full pass that is under way.
-        full_pass = cursor.place(Track(entity, Mode.FULL).name).passes + 1
-        update.seen(entity.name, ids, full_pass)
-        if track.mode is Mode.FULL and window.ends_pass(place, moved.place(track.name)):
-            found.events += self._deletions(track, full_pass, sighting, update).events
+        update.seen(entity.name, ids, self._full_pass(read.track, cursor))
         return found
 
-    def _deletions(
-        self, track: Track, full_pass: int, sighting: Sighting, update: KnownUpdate
-    ) -> Changes:
-        vanished = update.vanished(track.entity.name, full_pass)
-        if not changes.may_delete(vanished, self._max_delete_ratio):
+    def _full_pass(self, track: Track, cursor: Cursor) -> int:
+        return cursor.place(track.full.name).passes + 1
+
+    def _sighting(self, read: ReadPage) -> Sighting:
+        origin = window.origin(read.track, read.before)
+        return Sighting(self._study_key, read.page.server_ms, origin)
+
+    def _place_after(self, last: ReadPage, found: Changes, update: KnownUpdate) -> Place:
+        """At the end of a full pass, what was missed twice is deleted."""
+        if last.track.mode is not Mode.FULL or not window.ends_pass(last.before, last.after):
+            return last.after
+        entity = last.track.entity
+        vanished = update.vanished(entity.name, last.before.passes + 1)
+        if not last.page.rows:  # what windows have seen meanwhile is no sighting by this pass
+            vanished = replace(vanished, listed=0)
+        if not changes.may_delete(vanished, self._limits.max_delete_ratio):
             self._log.error(
                 "sweep deletes nothing: too many rows have vanished; check the API, then raise"
                 " SOURCE_MAX_DELETE_RATIO if they are really gone",
-                entity=track.entity.name,
+                entity=entity.name,
                 known=vanished.known,
                 listed=vanished.listed,
             )
-            return Changes()
-        found = changes.deletions(track.entity, vanished.gone, sighting)
-        update.put(track.entity.name, found.known)
-        return found
+            return last.after
+        deleted = changes.deletions(entity, vanished.gone, self._sighting(last))
+        update.put(entity.name, deleted.known)
+        found.add(deleted)
+        return last.after.model_copy(update={"is_hurried": vanished.missed > 0})
+
+    def _moved(self, track: Track, pages: list[ReadPage], end: Place, cursor: Cursor) -> Cursor:
+        moved = cursor.moved(track.name, end)
+        first = pages[0]
+        if window.clock_went_back(first.before, first.after, self._pace.overlap):
+            self._log.warning("the API's clock went back: a sweep follows", kind=track.entity.name)
+            full = moved.place(track.full.name)
+            moved = moved.moved(track.full.name, full.model_copy(update={"is_hurried": True}))
+        return moved
+
+    def _count(self, track: Track, pages: list[ReadPage], found: Changes) -> None:
+        last, rows = pages[-1], sum(len(read.page.rows) for read in pages)
+        self.progress.rows += rows
+        self.progress.events += len(found.events)
+        self.progress.invalid += len(found.invalid)
+        self._backoff.reset()
+        self._holds.pop(track.name, None)
+        self._count_snapshot(last, rows)
+        if last.is_last:
+            self._close_stream()
+            self._sizes.pop(track.name, None)
+        if window.ends_pass(last.before, last.after):
+            self._passes[track.name] += 1
+            self.progress.passes = min(self._passes.values())
+
+    def _count_snapshot(self, last: ReadPage, rows: int) -> None:
+        track, snapshot = last.track, self.snapshot
+        if track.mode is not Mode.FULL or last.before.passes:
+            return
+        if snapshot.kind != track.entity.name:
+            snapshot.kind, snapshot.rows = track.entity.name, 0
+        snapshot.rows += rows
+        left = window.rows_left(track, last.before, last.page)
+        snapshot.total = snapshot.rows + left
+        if last.is_last:
+            snapshot.kind = ""
 
     def _recover(self) -> Cursor:
         """The committed cursor, with a cache that matches it."""
@@ -167,11 +297,3 @@ class SourceTask:
             self._ports.known.rebuild(self._ports.event_log.replay(), cursor)
             self._log.info("known states read from the topic", sequence=cursor.sequence)
         return cursor
-
-
-def _check_clock(server_ms: int, now_ms: int) -> None:
-    """Versions come from the server's clock: one wrong answer would poison entities for good."""
-    if abs(server_ms - now_ms) > _CLOCK_SKEW_MS_MAX:
-        raise RetryableError(
-            "the API's clock and this machine's differ by more than an hour: set the wrong one"
-        )

@@ -7,10 +7,12 @@ pass minus an overlap, so that a change committed late, or in the same second, i
 
 Kinds with a documented filter on id page by keyset (``recordId>LAST``): no deletion can shift
 their pages. The others page by number; when the total shrinks between two pages the pass starts
-again.
+again. The window of an append-only kind is what comes after its newest id, and a little before:
+ids may become visible out of order.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from itertools import pairwise
 
@@ -44,7 +46,12 @@ class Track:
     @property
     def is_keyset(self) -> bool:
         """Whether pages are asked for by id rather than by number."""
-        return self.entity.reading is Reading.WINDOWED
+        return self.entity.reading is not Reading.LISTED
+
+    @property
+    def full(self) -> "Track":
+        """The track that reads all rows of the same kind."""
+        return Track(self.entity, Mode.FULL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,83 +60,133 @@ class Pace:
 
     poll_interval: float
     list_interval: float
+    metadata_interval: float
     sweep_interval: float
     overlap: float
     page_size: int
+    own_intervals: Mapping[str, float] = field(default_factory=dict)
+    """By kind, instead of the first three."""
+
+    def interval(self, track: Track) -> float:
+        """Between two passes of the track."""
+        entity = track.entity
+        if track.mode is Mode.FULL and track.is_keyset:
+            return self.sweep_interval
+        if entity.name in self.own_intervals:
+            return self.own_intervals[entity.name]
+        if entity.is_metadata:
+            return self.metadata_interval
+        return self.poll_interval if track.is_keyset else self.list_interval
 
 
 TRACKS: tuple[Track, ...] = tuple(
     Track(entity, mode)
     for entity in ENTITIES.values()
     for mode in Mode
-    if mode is Mode.FULL or entity.reading is Reading.WINDOWED
+    if mode is Mode.FULL or entity.reading is not Reading.LISTED
 )
+_CLOCK_NOISE_MS = 2_000
+"""The API says whole seconds, and an answer takes its time."""
+APPENDED_OVERLAP_IDS = 100
+"""How far back of the newest id the window of an append-only kind reaches."""
 
 
-def due_ms(track: Track, cursor: Cursor, pace: Pace, now_ms: int) -> int | None:
-    """When (this machine's clock) the track's next page is wanted; None: not before the snapshot.
+@dataclass(frozen=True, slots=True)
+class Now:
+    """When it is, and what was said meanwhile. Milliseconds of this machine's clock."""
+
+    ms: int
+    sweep_since_ms: int | None = None
+    """Every kind is to be read fully once from then on."""
+    held: Collection[str] = ()
+    """Tracks that have just failed: not now."""
+
+
+def due_ms(track: Track, cursor: Cursor, pace: Pace, now: Now) -> int | None:
+    """When the track's next page is wanted; None: not before the snapshot.
 
     A window waits for the snapshot of its kind, whose start is where the first window begins.
     """
     place = cursor.place(track.name)
     if place.in_pass:
         return 0
-    if track.mode is Mode.WINDOW:
-        if cursor.place(Track(track.entity, Mode.FULL).name).passes == 0:
-            return None
-        interval = pace.poll_interval
-    else:
-        interval = pace.sweep_interval if track.is_keyset else pace.list_interval
-    if place.finished_ms is None or place.finished_ms > now_ms:
+    if track.mode is Mode.WINDOW and cursor.place(track.full.name).passes == 0:
+        return None
+    if place.finished_ms is None or place.finished_ms > now.ms:
         return 0  # a finish in the future was written under a clock that was ahead
+    if track.mode is Mode.FULL and place.finished_ms < (now.sweep_since_ms or 0):
+        return 0
+    interval = pace.interval(track)
+    if place.is_hurried:
+        interval = min(interval, pace.list_interval)
     return place.finished_ms + round(interval * 1000)
 
 
-def next_track(cursor: Cursor, pace: Pace, now_ms: int, previous: str) -> tuple[Track | None, int]:
+def next_track(cursor: Cursor, pace: Pace, now: Now, previous: str) -> tuple[Track | None, int]:
     """The track to read a page of now (None: none is due) and when the next one is due.
 
     Before everything is known once, kinds go in order, parents first; later due tracks take
     turns, so that a long sweep does not hold up the windows.
     """
     due = [
-        (at, track) for track in TRACKS if (at := due_ms(track, cursor, pace, now_ms)) is not None
+        (at, track)
+        for track in TRACKS
+        if track.name not in now.held and (at := due_ms(track, cursor, pace, now)) is not None
     ]
-    ready = [track for at, track in due if at <= now_ms]
+    ready = [track for at, track in due if at <= now.ms]
     if not ready:
-        return None, min(at for at, _ in due)
+        return None, min((at for at, _ in due), default=now.ms + round(pace.poll_interval * 1000))
     for track in ready:
         if track.mode is Mode.FULL and cursor.place(track.name).passes == 0:
-            return track, now_ms
+            return track, now.ms
     names = [track.name for track in TRACKS]
     start = names.index(previous) + 1 if previous in names else 0
     turn = {name: (index - start) % len(names) for index, name in enumerate(names)}
-    return min(ready, key=lambda track: turn[track.name]), now_ms
+    return min(ready, key=lambda track: turn[track.name]), now.ms
 
 
-def next_request(track: Track, cursor: Cursor, pace: Pace) -> PageRequest:
-    """The next page of this track."""
-    place = cursor.place(track.name)
+def next_request(track: Track, cursor: Cursor, size: int) -> PageRequest:
+    """The next page of this track, of so many rows.
+
+    ``size`` may shrink within a pass to a divisor of itself: pages by number stay in step.
+    """
+    place, entity = cursor.place(track.name), track.entity
     terms = []
-    if track.mode is Mode.WINDOW:
+    if track.mode is Mode.WINDOW and entity.reading is Reading.WINDOWED:
         terms.append(f"dateModified>={filter_text(_window_start_ms(track, cursor))}")
-    if track.is_keyset and place.after is not None:
-        terms.append(f"{track.entity.id_field}>{place.after}")
-    if track.entity.name == "study":
+    if track.is_keyset and (after := _after(track, cursor)) is not None:
+        terms.append(f"{entity.id_field}>{after}")
+    if entity.name == "study":
         terms.append(f"studyKey=={cursor.study_key}")
     return PageRequest(
         study_key=cursor.study_key,
-        resource=track.entity.resource,
+        resource=entity.resource,
         filter=";".join(terms) or None,
-        sort=f"{track.entity.id_field},asc",
-        size=pace.page_size,
-        page=0 if track.is_keyset else place.page,
+        sort=f"{entity.id_field},asc",
+        size=size,
+        page=0 if track.is_keyset else place.offset // size,
     )
+
+
+def smaller(size: int) -> int:
+    """A page size for an API that was too slow with this one: a divisor of it."""
+    return next((size // by for by in range(2, size) if size % by == 0), 1)
+
+
+def _after(track: Track, cursor: Cursor) -> EntityId | None:
+    place = cursor.place(track.name)
+    if place.after is not None or track.mode is Mode.FULL:
+        return place.after
+    if track.entity.reading is not Reading.APPENDED:
+        return None
+    newest = place.newest if place.newest is not None else cursor.place(track.full.name).newest
+    return max(0, newest - APPENDED_OVERLAP_IDS) if isinstance(newest, int) else None
 
 
 def _window_start_ms(track: Track, cursor: Cursor) -> int:
     watermark = cursor.place(track.name).watermark_ms
     if watermark is None:
-        watermark = cursor.place(Track(track.entity, Mode.FULL).name).watermark_ms
+        watermark = cursor.place(track.full.name).watermark_ms
     if watermark is None:
         raise FatalError("the cursor has a window without a snapshot; it is not this program's")
     return watermark
@@ -149,13 +206,17 @@ def check_page(track: Track, request: PageRequest, place: Place, page: Page) -> 
         raise RetryableError(f"{track.name}: page is not in id order after its predecessor")
     if len(page.rows) > request.size:
         raise RetryableError(f"{track.name}: page has more rows than were asked for")
-    before = request.page * request.size
+    before = 0 if track.is_keyset else place.offset
     left = page.total_elements - before
     if len(page.rows) < min(request.size, left):
         raise RetryableError(f"{track.name}: page has fewer rows than its total announces")
     if page.rows and not ids and left > len(page.rows):
         raise RetryableError(f"{track.name}: no row of the page has an id")
+    if track.entity.name == "study" and any(each != request.study_key for each in ids):
+        raise RetryableError(f"{track.name}: page has other studies than were asked for")
     if track.entity.name == "study" and not ids:
+        if place.passes:
+            raise RetryableError(f"{track.name}: the API does not list the study any more")
         raise FatalError(
             f"study {request.study_key} is not known to the API: check SOURCE_STUDIES and the"
             " permissions of the API key"
@@ -171,31 +232,60 @@ def valid_ids(entity: Entity, page: Page) -> list[EntityId]:
 
 def advance(track: Track, place: Place, page: Page, pace: Pace, now_ms: int) -> Place:
     """The place after this page; between passes when the page was the last of its pass."""
-    if place.total is not None and page.total_elements < place.total:
-        # Rows were deleted between two numbered pages: later ones shifted left past the reader.
-        return Place(
-            watermark_ms=place.watermark_ms, passes=place.passes, finished_ms=place.finished_ms
+    if _must_begin_again(track, place, page):
+        return place.model_copy(
+            update={"after": None, "offset": 0, "total": None, "started_ms": None}
         )
     started = page.server_ms if place.started_ms is None else place.started_ms
-    if is_last(track, place, page, pace):
+    skew = place.skew_ms if place.in_pass else page.server_ms - now_ms
+    ids = valid_ids(track.entity, page)
+    newest = ids[-1] if ids and track.entity.reading is Reading.APPENDED else place.newest
+    if is_last(track, place, page):
         return Place(
             watermark_ms=started - round(pace.overlap * 1000),
             passes=place.passes + 1,
             finished_ms=now_ms,
+            skew_ms=skew,
+            newest=newest,
         )
-    ids = valid_ids(track.entity, page)
-    keyset = (
+    onward = (
         {"after": ids[-1]}
         if track.is_keyset
-        else {"page": place.page + 1, "total": page.total_elements}
+        else {"offset": place.offset + len(page.rows), "total": page.total_elements}
     )
-    return place.model_copy(update={"started_ms": started, **keyset})
+    return place.model_copy(
+        update={"started_ms": started, "skew_ms": skew, "newest": newest, **onward}
+    )
 
 
-def is_last(track: Track, place: Place, page: Page, pace: Pace) -> bool:
+def _must_begin_again(track: Track, place: Place, page: Page) -> bool:
+    if not place.in_pass:
+        return False
+    if track.is_keyset:
+        return page.total_elements == 0  # the page before announced more than itself
+    # Rows were deleted between two numbered pages: later ones shifted left past the reader.
+    return page.total_elements < (place.total or 0)
+
+
+def rows_left(track: Track, place: Place, page: Page) -> int:
+    """How many rows of the pass follow this page."""
+    before = 0 if track.is_keyset else place.offset
+    return max(0, page.total_elements - before - len(page.rows))
+
+
+def is_last(track: Track, place: Place, page: Page) -> bool:
     """Whether nothing follows this page in its pass."""
-    before = 0 if track.is_keyset else place.page * pace.page_size
-    return before + len(page.rows) >= page.total_elements
+    return rows_left(track, place, page) == 0
+
+
+def clock_went_back(place: Place, after: Place, overlap: float) -> bool:
+    """Whether the server's clock went back since the pass before, by more than windows overlap.
+
+    What was changed meanwhile may bear a date before the watermark: only a sweep finds it.
+    """
+    if place.in_pass or place.skew_ms is None or after.skew_ms is None:
+        return False
+    return after.skew_ms < place.skew_ms - max(_CLOCK_NOISE_MS, round(overlap * 500))
 
 
 def ends_pass(place: Place, after: Place) -> bool:

@@ -8,15 +8,20 @@ class FakeClock:
     def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
         self._start_ms = now_ms
         self._seconds = 0.0
+        self._jumped = 0.0
 
     def now_ms(self) -> int:
-        return self._start_ms + int(self._seconds * 1000)
+        return self._start_ms + int((self._seconds + self._jumped) * 1000)
 
     def monotonic(self) -> float:
         return self._seconds
 
     def advance(self, seconds: float) -> None:
         self._seconds += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Somebody sets the clock; the time that passes is what it was."""
+        self._jumped += seconds
 
     def wait(self, until: threading.Event, seconds: float) -> None:
         if not until.is_set():

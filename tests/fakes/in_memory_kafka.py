@@ -21,6 +21,10 @@ from connector.serde import Headers, encode, known_state
 TOPIC = "imednet.events"
 
 
+class Killed(BaseException):
+    """The process ends here, whatever it was doing."""
+
+
 class InMemoryTopic:
     """Messages by partition; each offset is its place."""
 
@@ -48,12 +52,16 @@ class InMemoryEventLog:
     """Transactions are all or nothing; ``outcomes`` decides what happens to each.
 
     ``ok``; ``lost``: not written, RetryableError; ``unknown``: written, RetryableError all the
-    same, as when the acknowledgement is cut off.
+    same, as when the acknowledgement is cut off; ``killed before`` and ``killed after``: the
+    process ends there.
     """
 
     def __init__(self, topic: InMemoryTopic, study_key: str, cursors: dict[str, bytes]) -> None:
         self.topic, self.study_key, self.cursors = topic, study_key, cursors
         self.outcomes: list[str] = []
+        self.before_publish: Callable[[Sequence[tuple[RecordEvent, int | None]]], None] = lambda _: (
+            None
+        )
         self.invalid: list[InvalidRow] = []
         self._epochs = cursors
 
@@ -72,12 +80,15 @@ class InMemoryEventLog:
     ) -> None:
         if int(self._epochs[f"{self.study_key}/epoch"]) != self._epoch:
             raise FatalError("another source of this study has taken over")
+        self.before_publish(events)
         outcome = self.outcomes.pop(0) if self.outcomes else "ok"
-        if outcome != "lost":
+        if outcome not in {"lost", "killed before"}:
             for event, subject_id in events:
                 self.topic.append_event(event, subject_id)
             self.invalid += invalid
             self.cursors[self.study_key] = cursor.to_bytes()
+        if outcome.startswith("killed"):
+            raise Killed
         if outcome != "ok":
             raise RetryableError(outcome)
 

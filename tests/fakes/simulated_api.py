@@ -1,51 +1,74 @@
 """The simulator's tables as an ApiReader, without HTTP: for thousands of schedules a minute."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import orjson
 
-from connector.dates import parse_api_date
 from connector.demo.simulator import filters
 from connector.demo.simulator.api import Simulation
+from connector.demo.simulator.faults import Faults, distorted
 from connector.demo.simulator.study import Study, api_date
 from connector.demo.simulator.tables import Query
+from connector.errors import BatchTooLargeError, RetryableError
+from connector.imednet.reader import parse_page
 from connector.interfaces import Page, PageRequest
 from tests.fakes.clock import FakeClock
 
+_NO_ANSWER = {"rate_limit", "server_error", "drop", "redirect", "no_content"}
+
 
 class SimulatedApi:
-    """Answers with the server clock's whole second; ``before`` runs ahead of each read."""
+    """Answers with the server clock's whole second; ``before`` and ``after`` run around a read."""
 
-    def __init__(self, study: Study, server_clock: FakeClock) -> None:
+    def __init__(self, study: Study, server_clock: FakeClock, faults: Faults | None = None) -> None:
         self.simulation = Simulation({study.key: study})
         self.study, self.clock = study, server_clock
+        self.faults = faults or Faults()
         self.before: Callable[[], None] = lambda: None
+        self.after: Callable[[str | None], None] = lambda _: None
         self.requests: list[PageRequest] = []
 
     def read(self, request: PageRequest) -> Page:
         self.before()
         self.requests.append(request)
+        fault = self.faults.drawn()
+        if fault in _NO_ANSWER:
+            raise RetryableError(fault)
+        if fault == "slow":
+            raise BatchTooLargeError(fault)
+        envelope, bodies = self._answer(request, ignore_filter=fault == "filter_ignored")
+        self.after(fault)
+        if fault == "html":
+            envelope = b"<html><body>Maintenance</body></html>"
+        elif fault == "truncated":
+            envelope = envelope[: len(envelope) // 2]
+        elif fault is not None and not (fault == "empty" and not request.resource):
+            envelope = distorted(fault, envelope, bodies)
+        return parse_page(200, envelope, request)
+
+    def _answer(self, request: PageRequest, *, ignore_filter: bool) -> tuple[bytes, list[bytes]]:
         table = (
             self.study.table(request.resource)
             if request.resource
             else self.simulation.studies_table()
         )
+        sort, _, direction = request.sort.partition(",")
         query = Query(
-            filters.parse(request.filter or ""),
+            filters.parse("" if ignore_filter else request.filter or ""),
             [[]],
-            [(request.sort.split(",")[0], True)],
+            [(sort, direction == "asc")],
             request.page,
             request.size,
         )
         total, bodies = table.select(query)
-        second = parse_api_date(api_date_of(self.clock))
-        assert second is not None
-        return Page(
-            round(second.timestamp() * 1000), total, [orjson.loads(each) for each in bodies]
-        )
-
-
-def api_date_of(clock: FakeClock) -> str:
-    from datetime import UTC, datetime
-
-    return api_date(datetime.fromtimestamp(clock.now_ms() / 1000, UTC))
+        at = api_date(datetime.fromtimestamp(self.clock.now_ms() / 1000, UTC))
+        head = {
+            "metadata": {"timestamp": at},
+            "pagination": {
+                "currentPage": request.page,
+                "totalPages": -(-total // request.size),
+                "totalElements": total,
+            },
+        }
+        return orjson.dumps(head)[:-1] + b',"data":[' + b",".join(bodies) + b"]}", bodies

@@ -10,12 +10,13 @@ from imednet.core import Client
 from imednet.errors import BadRequestError, ForbiddenError, UnauthorizedError
 from pydantic import SecretStr
 
+from connector.clock import SystemClock
 from connector.config import ImednetSettings
 from connector.demo.simulator.api import API_KEY, PREFIX, SECURITY_KEY, Simulation
 from connector.demo.simulator.faults import FAULTS
 from connector.demo.simulator.server import serving
 from connector.demo.simulator.study import build_study
-from connector.errors import RetryableError
+from connector.errors import BatchTooLargeError, RetryableError
 from connector.imednet.reader import ImednetReader
 from connector.interfaces import PageRequest
 
@@ -131,7 +132,7 @@ def test_wrong_keys_and_unknown_studies_are_refused(api: str, client: Client) ->
 
 
 @pytest.mark.parametrize("fault", set(FAULTS) - {"bad_row", "no_date", "null_date", "filter_ignored",
-                                                 "edit_between_pages", "delete_between_pages"})  # fmt: skip
+                                                 "empty", "edit_between_pages", "delete_between_pages"})  # fmt: skip
 def test_every_broken_answer_is_an_error_that_moves_nothing(
     api: str, simulation: Simulation, fault: str
 ) -> None:
@@ -139,11 +140,12 @@ def test_every_broken_answer_is_an_error_that_moves_nothing(
         ImednetSettings(
             base_url=api, api_key=SecretStr(API_KEY), security_key=SecretStr(SECURITY_KEY),
             request_timeout_seconds=0.5,
-        )
+        ),
+        SystemClock(),
     )  # fmt: skip
     simulation.faults.shares = {fault: 1.0}
     try:
-        with pytest.raises(RetryableError):
+        with pytest.raises(BatchTooLargeError if fault == "slow" else RetryableError):
             reader.read(PageRequest("S1", "records", None, "recordId,asc", 100, 0))
     finally:
         simulation.faults.shares = {}

@@ -59,10 +59,10 @@ def test_an_invalid_row_is_set_aside_and_the_rest_of_its_page_goes_on(row: Any) 
 
 def test_an_empty_answer_deletes_nothing() -> None:
     states: dict[int | str, Known] = {number: Known(1, "aa", None) for number in range(3)}
-    assert not may_delete(Vanished(known=3, listed=0, gone=states), 1.0)
+    assert not may_delete(Vanished(known=3, listed=0, missed=0, gone=states), 1.0)
 
 
 def test_a_sweep_that_would_delete_too_large_a_share_deletes_nothing() -> None:
     states: dict[int | str, Known] = {number: Known(1, "aa", None) for number in range(30)}
-    assert not may_delete(Vanished(known=100, listed=70, gone=states), 0.1)
-    assert may_delete(Vanished(known=1000, listed=970, gone=states), 0.1)
+    assert not may_delete(Vanished(known=100, listed=70, missed=0, gone=states), 0.1)
+    assert may_delete(Vanished(known=1000, listed=970, missed=0, gone=states), 0.1)

@@ -22,10 +22,20 @@ def test_half_of_a_surrogate_pair_costs_its_own_row_only() -> None:
     assert len(found.invalid) == 1
 
 
+@pytest.mark.parametrize("number", [b"NaN", b"1e999", b"-Infinity", b'{"deep":[1,1e400]}'])
+def test_a_number_that_json_does_not_have_costs_its_own_row_only(number: bytes) -> None:
+    bad = (ROW % (1, b"x")).replace(b'"x"', number)
+    page = parse_page(200, HEAD + b'"data":[' + bad + b"," + ROW % (2, b"whole") + b"]}", REQUEST)
+    found = detect(ENTITIES["record"], page.rows, {}, Sighting("S1", page.server_ms, Origin.POLL))
+    assert [event.id for event, _ in found.events] == [2]
+    assert [row.reason for row in found.invalid] == ["number"]
+    assert b"null" not in found.invalid[0].raw
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"<html>", HEAD + b'"data":[', HEAD + b'"data":null}', HEAD + b'"data":{}}', b"[]", b"{}",
-     HEAD + b'"data":[NaN]}', HEAD.replace(b"2,", b'"2",').replace(b":2}", b':"2"}') + b'"data":[]}',
+     HEAD.replace(b"2,", b'"2",').replace(b":2}", b':"2"}') + b'"data":[]}',
      HEAD.replace(b'"currentPage":0', b'"currentPage":3') + b'"data":[]}'],
 )  # fmt: skip
 def test_an_answer_that_is_not_the_page_moves_nothing(body: bytes) -> None:

@@ -6,19 +6,25 @@ from connector.errors import FatalError, RetryableError
 from connector.interfaces import Page
 from connector.source.window import (
     Mode,
+    Now,
     Pace,
     Track,
     advance,
     check_page,
+    clock_went_back,
+    due_ms,
     next_request,
     next_track,
+    smaller,
 )
 from tests.builders import record_row
 
-PACE = Pace(10, 300, 86_400, overlap=60, page_size=3)
+PACE = Pace(10, 300, 10, 86_400, overlap=60, page_size=3)
+SIZE = 3
 FULL = Track(ENTITIES["record"], Mode.FULL)
 WINDOW = Track(ENTITIES["record"], Mode.WINDOW)
 LIST = Track(ENTITIES["subject"], Mode.FULL)
+APPENDED = Track(ENTITIES["record_revision"], Mode.WINDOW)
 SERVER = 1_730_736_199_000  # 2024-11-04 16:03:19 UTC
 
 
@@ -28,15 +34,16 @@ def page(*ids: int, total: int | None = None, server_ms: int = SERVER) -> Page:
 
 def cursor(**places: Place) -> Cursor:
     return Cursor(
-        study_key="S1", places={name.replace("_", "."): place for name, place in places.items()}
+        study_key="S1",
+        places={".".join(name.rsplit("_", 1)): place for name, place in places.items()},
     )
 
 
 def test_a_snapshot_pages_by_keyset_so_that_deletions_shift_nothing() -> None:
-    first = next_request(FULL, cursor(), PACE)
+    first = next_request(FULL, cursor(), SIZE)
     assert (first.filter, first.sort, first.page) == (None, "recordId,asc", 0)
     place = advance(FULL, Place(), page(1, 2, 9, total=5), PACE, 0)
-    second = next_request(FULL, cursor(record_full=place), PACE)
+    second = next_request(FULL, cursor(record_full=place), SIZE)
     assert (second.filter, second.page) == ("recordId>9", 0)
 
 
@@ -49,22 +56,22 @@ def test_the_watermark_is_the_servers_clock_at_the_first_page_minus_the_overlap(
 
 def test_the_first_window_begins_where_the_snapshot_began_and_includes_its_second() -> None:
     done = Place(watermark_ms=SERVER - 60_000, passes=1, finished_ms=0)
-    request = next_request(WINDOW, cursor(record_full=done), PACE)
+    request = next_request(WINDOW, cursor(record_full=done), SIZE)
     assert request.filter == "dateModified>=2024-11-04T16:02:19Z"
 
 
 def test_no_window_before_its_snapshot() -> None:
-    track, _ = next_track(cursor(), PACE, 0, "")
+    track, _ = next_track(cursor(), PACE, Now(0), "")
     assert track is not None
     assert track.name == "study.full"
 
 
 def test_lists_page_by_number_and_begin_again_when_rows_vanish_meanwhile() -> None:
     place = advance(LIST, Place(), page(1, 2, 3, total=7), PACE, 0)
-    assert next_request(LIST, cursor(subject_full=place), PACE).page == 1
+    assert next_request(LIST, cursor(subject_full=place), SIZE).page == 1
     again = advance(LIST, place, page(5, 6, 7, total=6), PACE, 0)
     assert not again.in_pass
-    assert next_request(LIST, cursor(subject_full=again), PACE).page == 0
+    assert next_request(LIST, cursor(subject_full=again), SIZE).page == 0
 
 
 @pytest.mark.parametrize(
@@ -82,14 +89,14 @@ def test_lists_page_by_number_and_begin_again_when_rows_vanish_meanwhile() -> No
     ids=["repeats", "filter ignored", "unsorted", "twice", "too many", "short", "empty", "no ids"],
 )
 def test_a_page_that_is_not_what_was_asked_for_moves_nothing(place: Place, answer: Page) -> None:
-    request = next_request(FULL, cursor(record_full=place), PACE)
+    request = next_request(FULL, cursor(record_full=place), SIZE)
     with pytest.raises(RetryableError):
         check_page(FULL, request, place, answer)
 
 
 def test_an_unknown_study_stops_with_what_to_do() -> None:
     track = Track(ENTITIES["study"], Mode.FULL)
-    request = next_request(track, cursor(), PACE)
+    request = next_request(track, cursor(), SIZE)
     assert request.filter == "studyKey==S1"
     with pytest.raises(FatalError, match="SOURCE_STUDIES"):
         check_page(track, request, Place(), page())
@@ -104,7 +111,7 @@ def test_due_tracks_take_turns_so_that_a_sweep_does_not_hold_up_windows() -> Non
     }
     state, names, previous = Cursor(study_key="S1", places=places), [], ""
     for _ in range(4):
-        track, _ = next_track(state, PACE, 10_000, previous)
+        track, _ = next_track(state, PACE, Now(10_000), previous)
         assert track is not None
         names.append(previous := track.name)
     assert {"record.full", "record.window", "site.window"} <= set(names)
@@ -113,7 +120,7 @@ def test_due_tracks_take_turns_so_that_a_sweep_does_not_hold_up_windows() -> Non
 def test_nothing_is_due_between_intervals_and_the_next_due_time_is_told() -> None:
     done = Place(watermark_ms=0, passes=1, finished_ms=1000)
     places = {f"{name}.{mode.value}": done for name in ENTITIES for mode in Mode}
-    track, due = next_track(Cursor(study_key="S1", places=places), PACE, 2000, "")
+    track, due = next_track(Cursor(study_key="S1", places=places), PACE, Now(2000), "")
     assert (track, due) == (None, 11_000)
 
 
@@ -121,5 +128,74 @@ def test_a_finish_in_the_future_is_due_at_once() -> None:
     """The cursor was written under a clock that was ahead: waiting for it would be silence."""
     done = Place(watermark_ms=0, passes=1, finished_ms=86_400_000)
     places = {f"{name}.{mode.value}": done for name in ENTITIES for mode in Mode}
-    track, _ = next_track(Cursor(study_key="S1", places=places), PACE, 2000, "")
+    track, _ = next_track(Cursor(study_key="S1", places=places), PACE, Now(2000), "")
     assert track is not None
+
+
+def test_an_empty_page_where_more_was_announced_begins_the_pass_again() -> None:
+    """It may be a lie: to end the pass would take the rest for deleted."""
+    place = advance(FULL, Place(passes=1), page(1, 2, 3, total=7), PACE, 0)
+    again = advance(FULL, place, page(), PACE, 0)
+    assert (again.in_pass, again.after, again.passes) == (False, None, 1)
+
+
+def test_the_page_size_shrinks_to_divisors_so_that_numbered_pages_stay_in_step() -> None:
+    sizes = [500]
+    while sizes[-1] > 1:
+        sizes.append(smaller(sizes[-1]))
+    assert sizes == [500, 250, 125, 25, 5, 1]
+    place = Place(offset=1000, started_ms=1, total=5000)
+    assert [next_request(LIST, cursor(subject_full=place), size).page for size in sizes] == [
+        2, 4, 8, 40, 200, 1000,
+    ]  # fmt: skip
+
+
+def test_what_is_appended_is_read_from_a_little_before_the_newest_id() -> None:
+    done = cursor(record_revision_full=Place(passes=1, newest=500))
+    assert next_request(APPENDED, done, SIZE).filter == "recordRevisionId>400"
+    place = Place(started_ms=1, after=402)
+    onward = cursor(record_revision_full=Place(passes=1, newest=500), record_revision_window=place)
+    assert next_request(APPENDED, onward, SIZE).filter == "recordRevisionId>402"
+
+
+def test_a_kind_that_fails_does_not_hold_up_the_snapshot_of_the_others() -> None:
+    track, _ = next_track(cursor(), PACE, Now(0, held={"study.full"}), "")
+    assert track is not None
+    assert track.name == "site.full"
+
+
+def all_done(finished_ms: int) -> Cursor:
+    done = Place(watermark_ms=0, passes=1, finished_ms=finished_ms)
+    return Cursor(
+        study_key="S1",
+        places={f"{name}.{mode.value}": done for name in ENTITIES for mode in Mode},
+    )
+
+
+def test_a_sweep_that_was_asked_for_reads_every_kind_once() -> None:
+    now = Now(2000, sweep_since_ms=1500)
+    track, _ = next_track(all_done(1000), PACE, now, "")
+    assert track is not None
+    assert track.mode is Mode.FULL
+    assert next_track(all_done(1600), PACE, now, "")[0] is None
+
+
+def test_each_kind_has_its_own_schedule() -> None:
+    pace = Pace(10, 300, 3600, 86_400, overlap=60, page_size=3, own_intervals={"visit": 7})
+    site = Track(ENTITIES["site"], Mode.WINDOW)
+    visit = Track(ENTITIES["visit"], Mode.FULL)
+    wanted = {WINDOW: 10, LIST: 300, site: 3600, FULL: 86_400, visit: 7, APPENDED: 10}
+    assert {track: pace.interval(track) for track in wanted} == wanted
+
+
+def test_a_pass_that_missed_rows_is_soon_followed_by_one_that_makes_sure() -> None:
+    place = Place(watermark_ms=0, passes=1, finished_ms=1000, is_hurried=True)
+    state = all_done(1000).moved("record.full", place)
+    assert due_ms(FULL, state, PACE, Now(2000)) == 1000 + 300_000
+
+
+def test_a_server_clock_that_went_back_is_noticed() -> None:
+    before = Place(watermark_ms=0, passes=1, finished_ms=0, skew_ms=5000)
+    for now_ms, went_back in ((SERVER, False), (SERVER + 100_000, True), (SERVER - 100_000, False)):
+        after = advance(WINDOW, before, page(), PACE, now_ms)
+        assert clock_went_back(before, after, PACE.overlap) is went_back

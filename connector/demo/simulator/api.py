@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from connector.demo.simulator import filters
-from connector.demo.simulator.faults import Faults, checked_shares
+from connector.demo.simulator.faults import Faults, checked_shares, distorted
 from connector.demo.simulator.filters import FilterError
 from connector.demo.simulator.resources import STUDY_FILTERS
 from connector.demo.simulator.study import Study, api_date
@@ -223,7 +223,7 @@ def _faulty(fault: str | None, envelope: bytes, bodies: list[bytes]) -> Response
     if fault == "truncated":
         envelope = envelope[: len(envelope) // 2]
     elif fault is not None:
-        envelope = _distorted(fault, envelope, bodies)
+        envelope = distorted(fault, envelope, bodies)
     return Response(envelope, media_type="application/json")
 
 
@@ -236,26 +236,3 @@ def _stalling(envelope: bytes, *, cut: bool) -> Response:
 
     headers = {"Content-Length": str(len(envelope))}
     return StreamingResponse(body(), headers=headers, media_type="application/json")
-
-
-def _distorted(fault: str, envelope: bytes, bodies: list[bytes]) -> bytes:
-    answer = orjson.loads(envelope)
-    pagination = answer["pagination"]
-    if fault == "no_pagination":
-        del answer["pagination"]
-    elif fault == "text_total":
-        answer["pagination"] = pagination | {
-            name: str(pagination[name]) for name in ("totalPages", "totalElements")
-        }
-    elif fault == "data_object":
-        answer["data"] = {"rows": answer["data"]}
-    elif fault == "data_null":
-        answer["data"] = None
-    elif fault == "bad_row":
-        answer["data"].append("not a row")
-        pagination["totalElements"] += 1
-    elif fault == "no_date" and bodies:
-        answer["data"][0].pop("dateModified", None)
-    elif fault == "null_date" and bodies:
-        answer["data"][0]["dateModified"] = None
-    return orjson.dumps(answer)

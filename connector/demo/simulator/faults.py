@@ -4,6 +4,8 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from connector.errors import FatalError
 
 FAULTS = {
@@ -19,6 +21,7 @@ FAULTS = {
     "text_total": "totalElements and totalPages are strings",
     "data_object": "data is an object",
     "data_null": "data is null",
+    "empty": "there are no rows, and the total says so",
     "bad_row": "one more row, which is not one",
     "no_date": "the first row lacks its dateModified",
     "null_date": "the first row's dateModified is null",
@@ -71,3 +74,30 @@ def checked_shares(shares: dict[str, Any]) -> dict[str, float]:
                 f" {', '.join(FAULTS)}"
             )
     return checked
+
+
+def distorted(fault: str, envelope: bytes, bodies: list[bytes]) -> bytes:
+    """The answer's JSON with this fault in it; ``bodies`` are its rows."""
+    answer = orjson.loads(envelope)
+    pagination = answer["pagination"]
+    if fault == "no_pagination":
+        del answer["pagination"]
+    elif fault == "text_total":
+        answer["pagination"] = pagination | {
+            name: str(pagination[name]) for name in ("totalPages", "totalElements")
+        }
+    elif fault == "data_object":
+        answer["data"] = {"rows": answer["data"]}
+    elif fault == "data_null":
+        answer["data"] = None
+    elif fault == "empty":
+        answer["data"] = []
+        answer["pagination"] = pagination | {"totalPages": 0, "totalElements": 0}
+    elif fault == "bad_row":
+        answer["data"].append("not a row")
+        pagination["totalElements"] += 1
+    elif fault == "no_date" and bodies:
+        answer["data"][0].pop("dateModified", None)
+    elif fault == "null_date" and bodies:
+        answer["data"][0]["dateModified"] = None
+    return orjson.dumps(answer)

@@ -113,3 +113,13 @@ class Workload:
     def hard_delete(self) -> None:
         """The row is gone, and nothing says so."""
         self.study.table("records").remove(self._any_record())
+
+    def hard_delete_visit(self) -> None:
+        """A visit without records is gone; not among the kinds, since it looks at every record."""
+        records = self.study.table("records").rows()
+        used = {row["visitId"] for row in records}
+        if free := [each for each in self.study.table("visits").ids if each not in used]:
+            visit_id = self.study.rng.choice(free)
+            subject = self.study.table("visits").get(visit_id)["subjectId"]
+            self.study.table("visits").remove(visit_id)
+            self.study.visits_of[subject].remove(visit_id)

@@ -1,0 +1,195 @@
+"""A source on fakes under a seeded schedule: edits, faults, kills and clocks, all by chance."""
+
+import random
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from itertools import pairwise
+from operator import itemgetter
+
+import orjson
+
+from connector.demo.expected_graph import add_row
+from connector.demo.simulator.faults import FAULTS, Faults
+from connector.demo.simulator.study import Study, build_study
+from connector.demo.simulator.workload import Workload
+from connector.entities import ENTITIES
+from connector.errors import RetryableError
+from connector.events import Op, RecordEvent
+from connector.graph_state import GraphState, differences
+from connector.retry import Backoff
+from connector.source import window
+from connector.source.known_store import SqliteKnownStore
+from connector.source.reading import ReadPage
+from connector.source.source_task import SourceLimits, SourcePorts, SourceTask
+from connector.source.window import Mode, Pace
+from tests.fakes.clock import FakeClock
+from tests.fakes.in_memory_kafka import InMemoryEventLog, InMemoryTopic, Killed
+from tests.fakes.page_stream import PagesAhead
+from tests.fakes.simulated_api import SimulatedApi
+from tests.oracle import fold
+
+KEY = "SIM"
+PACE = Pace(5, 20, 30, 60, overlap=3, page_size=12)
+# Sweeps heal what windows lose, and an overlap hides where they begin: every third seed has
+# neither, and nothing that only a sweep can find.
+WINDOWS_ONLY = Pace(5, 20, 30, 1e8, overlap=0, page_size=12)
+_FOR_SWEEPS = {"no_date", "null_date", "empty"}
+"""Nothing in these answers tells that they are wrong: the row's next change or a sweep does."""
+_SWEPT = {track.name for track in window.TRACKS if track.mode is Mode.FULL and track.is_keyset}
+_STEPS = 80
+_STEPS_TO_SETTLE = 3000
+_PAGE_READS_PER_KILL = 60
+
+
+class World:
+    """A small study, a source, and chance."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.rng = seed, random.Random(seed)
+        self.windows_only = seed % 3 == 0
+        self.pace = WINDOWS_ONLY if self.windows_only else PACE
+        self.study: Study = build_study(KEY, 4, 30, seed)
+        self.server = FakeClock(int(datetime(2024, 6, 1, tzinfo=UTC).timestamp() * 1000))
+        self.local = FakeClock(self.server.now_ms() + self.rng.choice([-600_000, 0, 600_000]))
+        self.workload = Workload(self.study, lambda: self.server.now_ms() / 1000)
+        if self.windows_only:
+            self.workload.hard_delete = lambda: None  # type: ignore[method-assign]
+        names = [name for name in FAULTS if not (self.windows_only and name in _FOR_SWEEPS)]
+        self.faults = Faults(dict.fromkeys(names, 0.008), random.Random(seed + 1))
+        self.api = SimulatedApi(self.study, self.server, self.faults)
+        self.api.before, self.api.after = self._before_read, self._after_read
+        self.topic, self.cursors = InMemoryTopic(), dict[str, bytes]()
+        self.known = SqliteKnownStore(":memory:")
+        self.is_calm = False
+        self.false_deletes: list[str] = []
+        self.restart()
+
+    def restart(self) -> None:
+        self.log = InMemoryEventLog(self.topic, KEY, self.cursors)
+        self.log.before_publish = self._look_for_false_deletes
+        if self.rng.random() < 0.3:
+            self.known = SqliteKnownStore(":memory:")  # the cache is lost too
+        ports = SourcePorts(self.api, self.log, self.known, self.local, self._stream)
+        self.task = SourceTask(KEY, ports, self.pace, SourceLimits(0.5, lambda: Backoff(1.0)))
+
+    def _stream(self, pages: Iterator[ReadPage]) -> PagesAhead:
+        return PagesAhead(pages, self.rng)
+
+    def _before_read(self) -> None:
+        """Anything may happen between two pages of a pass."""
+        if self.is_calm:
+            return
+        for _ in range(self.rng.choice([0, 0, 1, 3])):
+            self.workload.step()
+        if self.rng.random() < 1 / _PAGE_READS_PER_KILL:
+            raise Killed
+        self.tick(self.rng.choice([0.0, 0.1, 0.4]))
+
+    def _after_read(self, fault: str | None) -> None:
+        if fault == "edit_between_pages":
+            self.workload.step()
+        elif fault == "delete_between_pages" and not self.windows_only:
+            self.workload.hard_delete()
+            self.workload.hard_delete_visit()
+
+    def step(self) -> None:
+        if not self.is_calm:
+            outcomes = ["ok"] * 20 + ["lost", "unknown", "killed before", "killed after"]
+            self.log.outcomes = [self.rng.choice(outcomes)]
+            self._turn_clocks()
+        self.tick(self.rng.choice([0.1, 0.4, 1.0]))
+        try:
+            self.tick(self.task.step())
+        except RetryableError:
+            self.tick(0.5)
+        except Killed:
+            self.restart()
+
+    def _look_for_false_deletes(self, events: Sequence[tuple[RecordEvent, int | None]]) -> None:
+        for event, _ in events:
+            if event.op is Op.DELETE:
+                rows = self.study.table(ENTITIES[event.entity].resource).bodies
+                if event.id in rows:
+                    self.false_deletes.append(f"{event.entity} {event.id} deleted, but is there")
+
+    def _turn_clocks(self) -> None:
+        if self.windows_only or self.rng.random() > 0.01:
+            return
+        clock = self.rng.choice([self.server, self.local])
+        apart = self.server.now_ms() - self.local.now_ms()
+        jump = self.rng.choice([-600, 600])
+        if abs(apart + jump * 1000 * (1 if clock is self.server else -1)) < 1_500_000:
+            clock.jump(jump)
+
+    def tick(self, seconds: float) -> None:
+        self.server.advance(seconds)
+        self.local.advance(seconds)
+
+    def run(self) -> None:
+        """All that chance brings, then quiet until every track has seen all of it."""
+        for _ in range(_STEPS):
+            self.step()
+        self.is_calm = True
+        self.workload.flush()
+        self.log.outcomes, self.faults.shares = [], {}
+        wanted = self._passes() + 3
+        for _ in range(_STEPS_TO_SETTLE):
+            if self._passes() >= wanted:
+                return
+            self.step()
+        raise AssertionError(f"SEED={self.seed}: the source does not get on")
+
+    def _passes(self) -> int:
+        return min(
+            count
+            for name, count in self.task._passes.items()
+            if not (self.windows_only and name in _SWEPT)
+        )
+
+    def faults_found(self) -> list[str]:
+        """How the topic differs from the API; the same state of an entity twice in a row."""
+        found = self.false_deletes + list(
+            differences(api_state(self.study), live(fold(self.topic.messages())))
+        )
+        states: dict[bytes, list[tuple[int, str | None]]] = {}
+        for message in self.topic.messages():
+            event = orjson.loads(message.value or b"")
+            state = (event["version"], event["contentHash"])
+            states.setdefault(message.key or b"", []).append(state)
+        for key, history in states.items():
+            ordered = sorted(
+                history, key=itemgetter(0)
+            )  # a record that moves changes its partition
+            if any(one[0] == other[0] for one, other in pairwise(ordered)):
+                found.append(f"{key.decode()}: a version twice")
+            if any(one[1] == other[1] for one, other in pairwise(ordered)):
+                found.append(f"{key.decode()}: a state twice")
+        return found
+
+
+def api_state(study: Study) -> GraphState:
+    state = GraphState()
+    add_row(state, "study", study.row)
+    for entity in list(ENTITIES.values())[1:]:
+        for row in study.table(entity.resource).rows():
+            add_row(state, entity.name, row)
+    return state
+
+
+def live(state: GraphState) -> GraphState:
+    return GraphState(
+        {
+            key: {name: value for name, value in node.items() if not name.startswith("_")}
+            for key, node in state.nodes.items()
+            if node.keys() - _marks(key.label)
+        },
+        state.relationships,
+    )
+
+
+@cache
+def _marks(label: str) -> frozenset[str]:
+    """The properties of a stub and of what was deleted."""
+    entity = next(each for each in ENTITIES.values() if each.label == label)
+    return frozenset({*entity.key_properties, "_version", "deleted"})

@@ -1,0 +1,156 @@
+"""The classic mistakes of polling, planted: the simulation must find each (-rP shows the seeds)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from unittest.mock import patch
+
+import pytest
+
+from connector.cursor import Cursor, Place
+from connector.dates import parse_api_date
+from connector.events import Known, RecordEvent
+from connector.interfaces import InvalidRow, Page, PageRequest
+from connector.source import changes, known_store, window
+from connector.source.reading import ReadPage, read_pass
+from connector.source.source_task import SourceTask, _Open
+from connector.source.window import Mode, Pace, Track
+from tests.fakes.in_memory_kafka import InMemoryEventLog
+from tests.property.test_source_simulation import failure, quiet
+
+_SEEDS_MAX = 300
+request, advance, publish = window.next_request, window.advance, InMemoryEventLog.publish
+
+
+@contextmanager
+def strictly_later() -> Iterator[None]:
+    """``dateModified>`` for ``>=``: what changes later in the watermark's second is lost."""
+
+    def asked(track: Track, cursor: Cursor, size: int) -> PageRequest:
+        right = request(track, cursor, size)
+        return replace(right, filter=right.filter.replace(">=", ">") if right.filter else None)
+
+    with patch.object(window, "next_request", asked):
+        yield
+
+
+@contextmanager
+def watermark_is_the_latest_seen() -> Iterator[None]:
+    """What changes during a pass, on a page that was read already, is older than the latest."""
+    latest: dict[str, int] = {}
+
+    def moved(track: Track, place: Place, page: Page, pace: Pace, now_ms: int) -> Place:
+        after = advance(track, place, page, pace, now_ms)
+        dates = (parse_api_date(row.get("dateModified")) for row in page.rows if row)
+        seen = [round(date.timestamp() * 1000) for date in dates if date]
+        if not place.in_pass:
+            latest.pop(track.name, None)
+        latest[track.name] = max([latest.get(track.name, 0), *seen])
+        if after.in_pass:
+            return after
+        watermark = max(latest[track.name], place.watermark_ms or 0)
+        return after.model_copy(update={"watermark_ms": watermark})
+
+    with patch.object(window, "advance", moved):
+        yield
+
+
+@contextmanager
+def sorted_by_date() -> Iterator[None]:
+    """Rows that change leave their page, and those behind them move up unseen."""
+
+    def is_keyset(track: Track) -> bool:
+        return track.mode is Mode.FULL and track.entity.reading is not window.Reading.LISTED
+
+    def asked(track: Track, cursor: Cursor, size: int) -> PageRequest:
+        right = request(track, cursor, size)
+        has_date = track.mode is Mode.WINDOW and "dateModified" in track.entity.fields
+        return replace(right, sort="dateModified,asc") if has_date else right
+
+    with (
+        patch.object(Track, "is_keyset", property(is_keyset)),
+        patch.object(window, "next_request", asked),
+        patch.object(window, "check_page", lambda *_: None),
+    ):
+        yield
+
+
+@contextmanager
+def cursor_outside_the_transaction() -> Iterator[None]:
+    """Saved first: events whose transaction fails are never read again."""
+
+    def first_the_cursor(
+        log: InMemoryEventLog,
+        events: Sequence[tuple[RecordEvent, int | None]],
+        invalid: Sequence[InvalidRow],
+        cursor: Cursor,
+    ) -> None:
+        log.cursors[log.study_key] = cursor.to_bytes()
+        publish(log, events, invalid, cursor)
+
+    with patch.object(InMemoryEventLog, "publish", first_the_cursor):
+        yield
+
+
+@contextmanager
+def an_empty_page_deletes() -> Iterator[None]:
+    with (
+        patch.object(changes, "may_delete", lambda *_: True),
+        patch.object(known_store, "_SIGHTINGS_TO_DELETE", 1),
+    ):
+        yield
+
+
+@contextmanager
+def version_is_the_clock() -> Iterator[None]:
+    """States of one second, or under a clock that went back, are not in order."""
+
+    def next_version(server_ms: int, before: Known | None) -> int:
+        del before
+        return server_ms
+
+    with patch.object(changes, "next_version", next_version):
+        yield
+
+
+@contextmanager
+def pages_wait_while_others_are_read() -> Iterator[None]:
+    """A page that was read ahead brings back what a window has replaced meanwhile."""
+    kept: dict[tuple[int, str], _Open] = {}
+
+    def take(task: SourceTask, track: Track, cursor: Cursor) -> list[ReadPage]:
+        task._previous = track.name
+        task._open = kept.get((id(task), track.name))
+        if task._open is None:
+            ports = task._ports
+            pages = read_pass(ports.reader, track, cursor, task._pace, 12, ports.clock)
+            task._open = kept[id(task), track.name] = _Open(track, ports.open_stream(pages))
+        return task._open.stream.take(2000)
+
+    def close(task: SourceTask) -> None:
+        if task._open is not None:
+            kept.pop((id(task), task._open.track.name), None)
+        task._open = None
+
+    with patch.object(SourceTask, "_take", take), patch.object(SourceTask, "_close_stream", close):
+        yield
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        strictly_later,
+        watermark_is_the_latest_seen,
+        sorted_by_date,
+        cursor_outside_the_transaction,
+        an_empty_page_deletes,
+        version_is_the_clock,
+        pages_wait_while_others_are_read,
+    ],
+)
+def test_the_simulation_finds(mistake: Callable[[], Iterator[None]]) -> None:
+    quiet()
+    with mistake():  # type: ignore[attr-defined]
+        found = next((said for seed in range(_SEEDS_MAX) if (said := failure(seed))), None)
+    assert found is not None, f"{_SEEDS_MAX} seeds do not find it"
+    print(f"{mistake.__name__} is found by {found}")  # noqa: T201 - what -rP shows
