@@ -39,14 +39,15 @@ def compare(imednet: ImednetSettings, neo4j: Neo4jSettings, study_key: str) -> C
     expected = _api_state(imednet, study_key)
     with Neo4jDatabase(neo4j) as database:
         found = read_graph(database, study_key).settled()
-    deleted = {
-        key for key in found.nodes.keys() - expected.nodes.keys() if _is_mark(found.nodes[key])
-    }
+    gone = found.nodes.keys() - expected.nodes.keys()
+    deleted = {key for key in gone if _is_mark(found.nodes[key])}
+    # Deleted before the source saw it, and something still refers to it (a record's revisions).
+    stubs = {key for key in gone if not _data(found.nodes[key])}
     live = GraphState(
         {
             key: {name: value for name, value in properties.items() if name not in _OWN}
             for key, properties in found.nodes.items()
-            if key not in deleted
+            if key not in deleted | stubs
         },
         found.relationships,
     )
@@ -62,8 +63,11 @@ def compare(imednet: ImednetSettings, neo4j: Neo4jSettings, study_key: str) -> C
 
 
 def _is_mark(properties: dict[str, object]) -> bool:
-    data = {name for name in properties if not name.endswith(("_key", "_id"))}
-    return data == {"_version", "deleted"}
+    return _data(properties) == {"_version", "deleted"}
+
+
+def _data(properties: dict[str, object]) -> set[str]:
+    return {name for name in properties if not name.endswith(("_key", "_id"))}
 
 
 def _api_state(settings: ImednetSettings, study_key: str) -> GraphState:
