@@ -90,6 +90,9 @@ class KafkaSettings(Section):
     request_timeout_seconds: Seconds = Field(
         30.0, description="Bound of one call to the brokers (commit, transaction, metadata)."
     )
+    transaction_timeout_seconds: Seconds = Field(
+        60.0, description="The brokers end a transaction of the source that takes longer."
+    )
 
 
 class Neo4jSettings(Section):
@@ -238,7 +241,7 @@ class LogSettings(Section):
         "auto", description="auto: console on a terminal, JSON lines elsewhere."
     )
     progress_interval_seconds: Seconds = Field(
-        10.0, description="Pause between progress lines while there is progress."
+        60.0, description="Pause between progress lines while there is progress."
     )
 
 

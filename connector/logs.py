@@ -1,5 +1,6 @@
 """Logging: one event a line on stderr, JSON or console. Never record content, keys or passwords."""
 
+import io
 import logging
 import sys
 from typing import TextIO
@@ -9,9 +10,22 @@ import structlog
 from connector.config import LogSettings
 
 
-def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
+class _Stderr(io.TextIOBase):
+    """Whatever stderr is at the time: a progress bar puts itself in its place for a while."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
+
+
+def configure(settings: LogSettings, stream: TextIO | io.TextIOBase | None = None) -> None:
     """Send structlog's and the libraries' logs to one stream (stderr) in one format."""
-    stream = stream or sys.stderr
+    stream = stream or _Stderr()
     as_json = settings.format == "json" or (settings.format == "auto" and not stream.isatty())
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer()

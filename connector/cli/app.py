@@ -22,11 +22,16 @@ Config = Annotated[
 
 
 @app.command()
-def source(config: Config = None) -> None:
+def source(
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Begin with a full sweep of every kind (also SIGUSR1).")
+    ] = False,
+    config: Config = None,
+) -> None:
     """Publish the studies' changes to Kafka until stopped."""
     from connector.cli import source as command
 
-    command.run(Settings.load(config))
+    command.run(Settings.load(config), sweep=sweep)
 
 
 @app.command()

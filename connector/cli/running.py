@@ -24,8 +24,12 @@ _MALLOPT = {-8: 1, -1: 32 << 20, -3: 16 << 20}
 """M_ARENA_MAX, M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h."""
 
 
-def stop_on_signals(seconds_max: float | None = None) -> threading.Event:
+def stop_on_signals(
+    seconds_max: float | None = None, on_user_signal: Callable[[], None] | None = None
+) -> threading.Event:
     """An event that SIGTERM or SIGINT sets; a second one ends the process at once.
+
+    ``on_user_signal`` is called, on a thread of its own, for each SIGUSR1 before that.
 
     After ``seconds_max`` the process ends in any case: a client may hang in a call to a server
     that does not answer. Nothing is lost by it: what is not committed comes again.
@@ -36,12 +40,15 @@ def stop_on_signals(seconds_max: float | None = None) -> threading.Event:
     signals, wakeup = socket.socketpair()
     wakeup.setblocking(False)
     signal.set_wakeup_fd(wakeup.detach(), warn_on_full_buffer=False)  # open as long as the process
-    for each in (signal.SIGTERM, signal.SIGINT):
+    user_signals = [signal.SIGUSR1] if on_user_signal else []
+    for each in (signal.SIGTERM, signal.SIGINT, *user_signals):
         signal.signal(each, _acted_on_elsewhere)
 
     def act() -> None:
-        name = signal.Signals(signals.recv(1)[0]).name
-        log.info("stopping", signal=name)
+        while (received := signal.Signals(signals.recv(1)[0])) in user_signals:
+            if on_user_signal:
+                on_user_signal()
+        log.info("stopping", signal=received.name)
         stop.set()
         signals.settimeout(seconds_max)
         try:

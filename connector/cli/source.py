@@ -3,12 +3,15 @@
 import re
 import threading
 import traceback
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import structlog
 
 from connector import logs
 from connector.cli.running import counts, progress_lines, stop_on_signals
+from connector.cli.snapshot_bars import snapshot_bars
 from connector.clock import SystemClock
 from connector.config import Settings
 from connector.errors import ConnectorError, FatalError
@@ -23,8 +26,8 @@ from connector.source.window import Pace
 log = structlog.stdlib.get_logger("connector.source")
 
 
-def run(settings: Settings) -> None:
-    """Publish until stopped.
+def run(settings: Settings, *, sweep: bool = False) -> None:
+    """Publish until stopped; with ``sweep``, and at SIGUSR1, every kind is read fully at once.
 
     Raises:
         FatalError: what one of the studies stopped for, after all have stopped.
@@ -37,15 +40,24 @@ def run(settings: Settings) -> None:
     topics.check()
     for topic in (kafka.events_topic, kafka.cursors_topic, kafka.dead_letter_topic):
         topics.partitions(topic)
-    stop = stop_on_signals()
     reader = ImednetReader(settings.imednet, SystemClock())
-    tasks = [_task(settings, study, reader) for study in studies]
+    tasks = {study: _task(settings, study, reader) for study in studies}
+
+    def sweep_all() -> None:
+        log.info("sweeping", studies=list(tasks))
+        for task in tasks.values():
+            task.sweep()
+
+    stop = stop_on_signals(on_user_signal=sweep_all)
+    if sweep:
+        sweep_all()
     failures: list[ConnectorError] = []
     threads = [
         threading.Thread(target=_work, args=(task, stop, failures), name=study)
-        for study, task in zip(studies, tasks, strict=True)
+        for study, task in tasks.items()
     ]
-    with progress_lines(settings.log.progress_interval_seconds, lambda: _sum(tasks)):
+    interval = settings.log.progress_interval_seconds
+    with progress_lines(interval, lambda: _sum(tasks)), snapshot_bars(tasks):
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -93,8 +105,14 @@ def _work(task: SourceTask, stop: threading.Event, failures: list[ConnectorError
         failures.append(FatalError(f"internal error: {type(error).__name__}"))
 
 
-def _sum(tasks: list[SourceTask]) -> dict[str, int]:
-    """Counters over all studies; ``passes`` of the one that is behind."""
-    each = [counts(task.progress) for task in tasks]
-    total = {name: sum(one[name] for one in each) for name in each[0]}
-    return total | {"passes": min(one["passes"] for one in each)}
+def _sum(tasks: Mapping[str, SourceTask]) -> dict[str, Any]:
+    """Counters over all studies; ``passes`` of the one that is behind; snapshots under way."""
+    each = [counts(task.progress) for task in tasks.values()]
+    total: dict[str, Any] = {name: sum(one[name] for one in each) for name in each[0]}
+    total["passes"] = min(one["passes"] for one in each)
+    snapshots = {
+        study: f"{task.snapshot.kind} {task.snapshot.rows} of {task.snapshot.total}"
+        for study, task in tasks.items()
+        if task.snapshot.kind
+    }
+    return total | ({"snapshots": snapshots} if snapshots else {})

@@ -17,7 +17,7 @@ from connector.events import Identity, Known, RecordEvent
 from connector.interfaces import InvalidRow
 from connector.kafka.consumer import list_headers
 from connector.kafka.dead_letters import invalid_row_headers
-from connector.kafka.failures import error_of, translate
+from connector.kafka.failures import FENCED, error_of, translate
 from connector.kafka.partitioner import partition_of
 from connector.kafka.settings import transactional_producer
 from connector.kafka.topic_log import read_to_end
@@ -25,6 +25,8 @@ from connector.kafka.topics import Topics
 from connector.serde import Headers, encode, known_state
 
 _PRODUCE_ROOM_SECONDS = 30.0
+_BATCH_OVERHEAD_BYTES = 300
+"""What a batch of one message takes beside key, value and headers, generously."""
 
 
 class KafkaEventLog:
@@ -38,8 +40,13 @@ class KafkaEventLog:
 
     def open(self) -> Cursor | None:
         """Fence first, read then: what a dead source left open is aborted by it."""
-        self._partitions = Topics(self._settings).partitions(self._settings.events_topic)
+        topics, events_topic = Topics(self._settings), self._settings.events_topic
+        self._partitions = topics.partitions(events_topic)
         config = transactional_producer(self._settings, self._study_key)
+        # What the brokers would refuse is refused here, alone, not with its transaction.
+        config["message.max.bytes"] = max(
+            1000, topics.message_bytes_max(events_topic) - _BATCH_OVERHEAD_BYTES
+        )
         self._producer = Producer(config, logger=_logger())
         try:
             self._producer.init_transactions(self._settings.request_timeout_seconds)
@@ -60,7 +67,7 @@ class KafkaEventLog:
         """One transaction over the three topics."""
         if self._producer is None:
             raise RetryableError("the event log is not open")
-        producer = self._producer
+        producer, began = self._producer, time.monotonic()
         try:
             producer.begin_transaction()
             for event, subject_id in events:
@@ -79,7 +86,15 @@ class KafkaEventLog:
             # Whether it was committed is found out by `open`, which ends the transaction either
             # way before it reads: no abort is needed here.
             self._producer = None
-            raise translate(error_of(exception), "publishing a transaction") from exception
+            error = error_of(exception)
+            lasted = time.monotonic() - began
+            if error.code() in FENCED and lasted > self._settings.transaction_timeout_seconds:
+                # Fenced by the brokers, not by another source; if there is one after all, one of
+                # the two is fenced again, within a transaction of the usual length.
+                raise RetryableError(
+                    f"publishing a transaction: it took {lasted:.0f} s, so the brokers ended it"
+                ) from exception
+            raise translate(error, "publishing a transaction") from exception
 
     def replay(self) -> Iterator[tuple[Identity, Known]]:
         """Messages that are not events of the study are passed over: the sink reports them."""

@@ -43,7 +43,10 @@ def transactional_producer(settings: KafkaSettings, study_key: str) -> dict[str,
     return connection(settings, "source") | {
         "transactional.id": f"imednet-source-{study_key}",
         "enable.idempotence": True,
-        "transaction.timeout.ms": 60_000,
+        "transaction.timeout.ms": _milliseconds(settings.transaction_timeout_seconds),
+        "socket.timeout.ms": _milliseconds(  # librdkafka insists on no more than that
+            min(settings.request_timeout_seconds, settings.transaction_timeout_seconds)
+        ),
         "compression.type": "lz4",
         "linger.ms": 5,
     }

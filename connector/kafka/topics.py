@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from connector.config import KafkaSettings
 from connector.errors import FatalError, RetryableError
@@ -79,6 +79,15 @@ class Topics:
             raise FatalError(f"topic {topic} does not exist: run `imednet-connector setup`")
         return found[topic]
 
+    def message_bytes_max(self, topic: str) -> int:
+        """The topic's ``max.message.bytes``.
+
+        Raises:
+            RetryableError: no broker answers.
+            FatalError: no access.
+        """
+        return int(self._config(topic)["max.message.bytes"].value or 0)
+
     def topic_id(self, topic: str) -> str:
         """Tells a topic from one of the same name made anew; empty where brokers have no ids.
 
@@ -140,14 +149,20 @@ class Topics:
                 raise translate(error_of(exception), "making topics") from exception
 
     def _differences(self, spec: TopicSpec) -> tuple[str, ...]:
-        resource = ConfigResource(ResourceType.TOPIC, spec.name)
-        timeout = self._settings.request_timeout_seconds
-        try:
-            actual = self._admin.describe_configs([resource])[resource].result(timeout)
-        except KafkaException as exception:
-            raise translate(error_of(exception), "reading topic settings") from exception
+        actual = self._config(spec.name)
         return tuple(
             f"{name} is {actual[name].value}, should be {value}"
             for name, value in spec.config.items()
             if actual[name].value != value
         )
+
+    def _config(self, topic: str) -> dict[str, ConfigEntry]:
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        timeout = self._settings.request_timeout_seconds
+        try:
+            found: dict[str, ConfigEntry] = self._admin.describe_configs([resource])[
+                resource
+            ].result(timeout)
+        except KafkaException as exception:
+            raise translate(error_of(exception), "reading topic settings") from exception
+        return found

@@ -8,13 +8,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import (
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient
 
 from connector.config import KafkaSettings, SinkSettings
 from connector.cursor import Cursor
@@ -33,6 +27,7 @@ from connector.kafka.event_log import KafkaEventLog
 from connector.kafka.group_offsets import Committed, GroupOffsets
 from connector.kafka.topic_log import read_to_end
 from connector.kafka.topics import Topics
+from tests.brokers import set_message_bytes_max
 from tests.builders import record_row, upsert
 from tests.fakes.in_memory_kafka import InMemoryConsumer, InMemoryTopic
 
@@ -396,10 +391,7 @@ def test_a_letter_that_only_the_broker_finds_too_large_is_kept_by_reference(
     kafka_settings: KafkaSettings,
 ) -> None:
     topic = kafka_settings.dead_letter_topic
-    entry = ConfigEntry("max.message.bytes", "20000", incremental_operation=AlterConfigOpType.SET)
-    admin = AdminClient({"bootstrap.servers": kafka_settings.bootstrap_servers})
-    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    admin.incremental_alter_configs([resource])[resource].result(20)
+    set_message_bytes_max(kafka_settings, topic, 20_000)
     at = TopicPartition("origin", 0)
     value = random.Random(1).randbytes(100_000)  # does not compress
     letters = [Message(at, 1, 0, 0, b"k", value, []), Message(at, 2, 0, 0, b"k", b"v", [])]

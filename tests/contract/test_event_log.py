@@ -1,7 +1,8 @@
 """The promises of EventLog, on the fake and on a real Kafka alike."""
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -9,10 +10,11 @@ from connector.config import KafkaSettings
 from connector.cursor import Cursor, Place
 from connector.demo.servers.processes import free_port
 from connector.errors import FatalError, RetryableError
-from connector.events import Identity, Known
+from connector.events import Identity, Known, RecordEvent
 from connector.interfaces import EventLog, InvalidRow
 from connector.kafka.event_log import KafkaEventLog
 from connector.kafka.topic_log import read_to_end
+from tests.brokers import set_message_bytes_max
 from tests.builders import delete, record_row, upsert
 from tests.fakes.in_memory_kafka import InMemoryEventLog, InMemoryTopic
 
@@ -119,3 +121,45 @@ def test_an_event_larger_than_the_topic_allows_is_dead_lettered_by_reference(
     assert int(dict(letter.headers() or [])["imednet.value.bytes"] or 0) > 2_000_000
     (event,) = read_to_end(kafka_settings, kafka_settings.events_topic)
     assert event.key() == f"{study}/record/2".encode()
+
+
+@pytest.mark.servers
+def test_a_transaction_that_took_too_long_is_repeated_not_taken_for_another_source(
+    kafka_settings: KafkaSettings, study: str
+) -> None:
+    """The brokers fence who exceeds transaction.timeout.ms, as a new source would."""
+    log = KafkaEventLog(
+        kafka_settings.model_copy(update={"transaction_timeout_seconds": 1.0}), study
+    )
+    log.open()
+    event = upsert(record_row(1, studyKey=study), 5)
+
+    class Slow(list[tuple[RecordEvent, int | None]]):
+        def __iter__(self) -> Iterator[tuple[RecordEvent, int | None]]:
+            for each in super().__iter__():
+                yield each
+                time.sleep(4)
+
+    with pytest.raises(RetryableError, match="the brokers ended it"):
+        log.publish(Slow([(event, 11), (event, 11)]), [], Cursor(study_key=study))
+    assert log.open() is None
+    cursor = Cursor(study_key=study)
+    log.publish([(event, 11)], [], cursor)
+    assert log.open() == cursor
+    assert len(list(read_to_end(kafka_settings, kafka_settings.events_topic))) == 1
+
+
+@pytest.mark.servers
+def test_an_event_that_only_the_topic_finds_too_large_is_kept_by_reference(
+    kafka_settings: KafkaSettings, study: str
+) -> None:
+    set_message_bytes_max(kafka_settings, kafka_settings.events_topic, 20_000)
+    log = KafkaEventLog(kafka_settings, study)
+    log.open()
+    big = upsert(record_row(1, studyKey=study, recordData={"A": "x" * 50_000}), 5)
+    small = upsert(record_row(2, studyKey=study), 5)
+    log.publish([(big, 11), (small, 11)], [], Cursor(study_key=study))
+    (kept,) = read_to_end(kafka_settings, kafka_settings.events_topic)
+    assert kept.key() == small.identity.to_key()
+    (letter,) = read_to_end(kafka_settings, kafka_settings.dead_letter_topic)
+    assert (letter.key(), letter.value()) == (big.identity.to_key(), None)

@@ -3,11 +3,13 @@
 import asyncio
 import hmac
 import math
+import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from starlette.applications import Starlette
@@ -31,6 +33,15 @@ _SIZE_MAX = 500
 _DEFAULT_SIZE = 25
 _TICK_SECONDS = 0.05
 _STALL_SECONDS = 120.0
+_ANSWERS_KEPT = 10_000
+
+
+class Answered(NamedTuple):
+    """One answer that was given: when (monotonic seconds), to what path, with which status."""
+
+    at: float
+    path: str
+    status: int
 
 
 @dataclass(slots=True)
@@ -41,6 +52,7 @@ class Simulation:
     faults: Faults = field(default_factory=Faults)
     edits_per_second: float = 0.0
     workloads: list[Workload] = field(default_factory=list)
+    answered: deque[Answered] = field(default_factory=lambda: deque(maxlen=_ANSWERS_KEPT))
 
     def __post_init__(self) -> None:
         self.workloads = [Workload(study) for study in self.studies.values()]
@@ -83,6 +95,12 @@ def make_app(simulation: Simulation) -> Starlette:
         editing.cancel()
 
     async def answer(request: Request) -> Response:
+        response = respond(request)
+        about = Answered(time.monotonic(), request.url.path, response.status_code)
+        simulation.answered.append(about)
+        return response
+
+    def respond(request: Request) -> Response:
         try:
             _authenticate(request)
             return _answer(simulation, request)

@@ -1,0 +1,69 @@
+"""How far the snapshots are, on a terminal: one bar for each study that is being read first."""
+
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from connector.source.source_task import SourceTask
+
+_REFRESH_SECONDS = 0.5
+
+
+class _Rate(ProgressColumn):
+    """Rows a second."""
+
+    def render(self, task: Task) -> Text:
+        """As text; empty until there is a rate."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} rows/s" if speed else "")
+
+
+@contextlib.contextmanager
+def snapshot_bars(
+    tasks: Mapping[str, SourceTask], console: Console | None = None
+) -> Iterator[None]:
+    """While the block runs, where stderr (or ``console``) is a terminal; else nothing."""
+    console = console or Console(file=sys.stderr)
+    if not console.is_terminal:
+        yield
+        return
+    done = threading.Event()
+    bars = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(),
+        TimeRemainingColumn(), console=console, transient=True,
+    )  # fmt: skip
+    ids = {study: bars.add_task(study, visible=False) for study in tasks}
+
+    def refresh() -> None:
+        kinds: dict[str, str] = {}
+        while True:
+            for study, task in tasks.items():
+                now = task.snapshot
+                if now.kind != kinds.get(study):
+                    kinds[study] = now.kind
+                    bars.reset(ids[study], description=f"{study} {now.kind}")
+                bars.update(ids[study], total=now.total, completed=now.rows, visible=bool(now.kind))
+            if done.wait(_REFRESH_SECONDS):
+                return
+
+    thread = threading.Thread(target=refresh, daemon=True)
+    with bars:
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()

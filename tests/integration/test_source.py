@@ -1,0 +1,145 @@
+"""The source as the API sees it: polite, patient, and asked for nothing twice."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from connector.config import KafkaSettings
+from connector.demo.simulator.api import API_KEY, SECURITY_KEY, Simulation
+from connector.demo.simulator.server import serving
+from connector.demo.simulator.study import build_study
+from connector.kafka.topic_log import read_to_end
+from connector.source.window import TRACKS
+from tests.programs import passes, running, source_environment, wait_until
+
+pytestmark = pytest.mark.servers
+TOLERANCE_SECONDS = 0.02
+
+
+@pytest.fixture
+def simulation(study: str) -> Simulation:
+    return Simulation({study: build_study(study, 20, 300, 3)})
+
+
+@pytest.fixture
+def variables(
+    simulation: Simulation,
+    environment: dict[str, str],
+    topics: dict[str, str],
+    study: str,
+    tmp_path: Path,
+) -> Iterator[dict[str, str]]:
+    with serving(simulation) as api:
+        yield environment | topics | source_environment(api, study, tmp_path / "known") | {
+            "SOURCE_POLL_INTERVAL_SECONDS": "3600", "SOURCE_LIST_INTERVAL_SECONDS": "3600",
+            "SOURCE_METADATA_INTERVAL_SECONDS": "3600", "SOURCE_SWEEP_INTERVAL_SECONDS": "3600",
+        }  # fmt: skip
+
+
+def test_of_429_each_is_waited_out_and_no_request_is_in_vain(
+    simulation: Simulation, variables: dict[str, str], tmp_path: Path
+) -> None:
+    simulation.faults.shares = {"rate_limit": 0.3}
+    with running("source", variables | {"SOURCE_PAGE_SIZE": "50"}, tmp_path / "source.log") as it:
+        done = passes(it.log)
+        wait_until(lambda: done() >= 1, 120, "every track once")
+        assert it.stop() == 0
+    answers = list(simulation.answered)
+    refused = [place for place, answer in enumerate(answers) if answer.status == 429]
+    needed = len(answers) - len(refused)
+    assert needed >= 20
+    assert refused
+    assert len(answers) <= 1.5 * needed + 3  # a share of 0.3 is 1.43; chance has its way
+    for place in refused:
+        for later in answers[place + 1 :]:
+            assert later.at >= answers[place].at + 1 - TOLERANCE_SECONDS
+
+
+def test_an_idle_cycle_costs_one_request_for_each_kind_that_is_due(
+    simulation: Simulation, variables: dict[str, str], tmp_path: Path
+) -> None:
+    often = variables | {"SOURCE_POLL_INTERVAL_SECONDS": "1"}
+    windows = [track for track in TRACKS if track.mode.value == "window"]
+    due = [track.entity.resource for track in windows if not track.entity.is_metadata]
+    with running("source", often, tmp_path / "source.log") as it:
+        done = passes(it.log)
+        wait_until(lambda: done() >= 1, 60, "every track once")
+        before = len(simulation.answered)
+        wait_until(lambda: len(simulation.answered) >= before + 4 * len(due), 30, "four cycles")
+        assert it.stop() == 0
+    asked = [answer.path.rpartition("/")[2] for answer in simulation.answered][before:]
+    for name in due:
+        assert abs(asked.count(name) - 4) <= 1
+    assert set(asked) == set(due)
+
+
+def test_a_rotated_key_is_picked_up_and_no_proxy_catches_loopback(
+    simulation: Simulation, variables: dict[str, str], tmp_path: Path
+) -> None:
+    key = tmp_path / "api.key"
+    key.write_text(API_KEY + "\n")
+    given = {name: value for name, value in variables.items() if name != "IMEDNET_API_KEY"}
+    given |= {
+        "IMEDNET_API_KEY_FILE": str(key), "IMEDNET_SECURITY_KEY": SECURITY_KEY,
+        "SOURCE_POLL_INTERVAL_SECONDS": "0.3", "HTTP_PROXY": "http://127.0.0.1:9",
+        "SOURCE_RETRY_WAIT_SECONDS_MAX": "1",
+    }  # fmt: skip
+    with running("source", given, tmp_path / "source.log") as it:
+        done = passes(it.log)
+        wait_until(lambda: done() >= 1, 60, "every track once")
+        key.write_text("revoked")
+        wait_until(lambda: "waiting for a new key" in it.log.read_text(), 30, "the refusal")
+        key.write_text(API_KEY)
+        refusals = [answer for answer in simulation.answered if answer.status == 401]
+        answered = len(simulation.answered)
+        wait_until(
+            lambda: any(a.status == 200 for a in list(simulation.answered)[answered:]), 30, "a page"
+        )
+        assert refusals
+        assert it.stop() == 0
+        assert "revoked" not in it.log.read_text()
+
+
+def test_a_sweep_on_demand_finds_what_has_vanished_and_makes_sure(
+    simulation: Simulation,
+    variables: dict[str, str],
+    kafka_settings: KafkaSettings,
+    tmp_path: Path,
+) -> None:
+    soon = variables | {"SOURCE_LIST_INTERVAL_SECONDS": "0.5"}
+    with running("source", soon, tmp_path / "source.log") as it:
+        done = passes(it.log)
+        wait_until(lambda: done() >= 1, 60, "every track once")
+        simulation.workloads[0].hard_delete()
+        it.signal(signal.SIGUSR1)
+        wait_until(lambda: deletes(kafka_settings) == 1, 60, "the delete")
+        assert it.stop() == 0
+    simulation.workloads[0].hard_delete()
+    with running("source --sweep", soon, tmp_path / "again.log") as it:
+        wait_until(lambda: deletes(kafka_settings) == 2, 60, "the other delete")
+        assert it.stop() == 0
+
+
+def deletes(kafka: KafkaSettings) -> int:
+    events = read_to_end(kafka, kafka.events_topic)
+    return sum(b'"op":"delete"' in (event.value() or b"") for event in events)
+
+
+def test_a_study_that_fails_delays_no_other(
+    simulation: Simulation,
+    variables: dict[str, str],
+    kafka_settings: KafkaSettings,
+    study: str,
+    tmp_path: Path,
+) -> None:
+    both = variables | {"SOURCE_STUDIES": f"NOPE,{study}"}
+    with running("source", both, tmp_path / "source.log") as it:
+        wait_until(lambda: "study stopped" in it.log.read_text(), 30, "the unknown study's end")
+        total = len(simulation.studies[study].table("recordRevisions").ids)
+        wait_until(
+            lambda: sum(1 for _ in read_to_end(kafka_settings, kafka_settings.events_topic)) > total,
+            60, "the other study",
+        )  # fmt: skip
+        assert it.stop() == 1
