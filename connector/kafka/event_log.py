@@ -12,7 +12,7 @@ from confluent_kafka import (
 
 from connector.config import KafkaSettings
 from connector.cursor import Cursor
-from connector.errors import InvalidEventError, RetryableError
+from connector.errors import ConnectorError, InvalidEventError, RetryableError
 from connector.events import Identity, Known, RecordEvent
 from connector.interfaces import InvalidRow
 from connector.kafka.consumer import list_headers
@@ -86,15 +86,23 @@ class KafkaEventLog:
             # Whether it was committed is found out by `open`, which ends the transaction either
             # way before it reads: no abort is needed here.
             self._producer = None
-            error = error_of(exception)
             lasted = time.monotonic() - began
-            if error.code() in FENCED and lasted > self._settings.transaction_timeout_seconds:
-                # Fenced by the brokers, not by another source; if there is one after all, one of
-                # the two is fenced again, within a transaction of the usual length.
-                raise RetryableError(
-                    f"publishing a transaction: it took {lasted:.0f} s, so the brokers ended it"
-                ) from exception
-            raise translate(error, "publishing a transaction") from exception
+            raise self._translated(_cause(producer, error_of(exception)), lasted) from exception
+
+    def _translated(self, error: KafkaError, lasted_seconds: float) -> ConnectorError:
+        """What a failed transaction means; a new producer can go on after all but fencing."""
+        doing = f"publishing a transaction: {error.name()}"
+        if error.code() in FENCED:
+            if lasted_seconds <= self._settings.transaction_timeout_seconds:
+                return translate(error, "publishing a transaction")
+            # Fenced by the brokers, not by another source; if there is one after all, one of
+            # the two is fenced again, within a transaction of the usual length.
+            return RetryableError(
+                f"{doing}: it took {lasted_seconds:.0f} s, so the brokers ended it"
+            )
+        if error.fatal():
+            return RetryableError(f"{doing}: a new producer is needed")
+        return translate(error, "publishing a transaction")
 
     def replay(self) -> Iterator[tuple[Identity, Known]]:
         """Messages that are not events of the study are passed over: the sink reports them."""
@@ -135,6 +143,17 @@ class KafkaEventLog:
                 ("imednet.value.bytes", str(len(value)).encode()),
             ]
             _produce(producer, self._settings.dead_letter_topic, key, None, headers)
+
+
+def _cause(producer: Producer, error: KafkaError) -> KafkaError:
+    """Why the client cannot go on: ``produce`` says only that it cannot."""
+    if error.code() != KafkaError._FATAL:
+        return error
+    try:
+        producer.begin_transaction()
+    except KafkaException as exception:
+        return error_of(exception)
+    return error
 
 
 def _oversize_headers(event: RecordEvent, topic: str) -> Headers:
