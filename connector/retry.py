@@ -24,7 +24,7 @@ class Backoff:
         """Seconds to wait after one more failure; never less than the server asked for."""
         ceiling = min(self._longest, self._first * 2.0 ** min(self._failures, 30))
         self._failures += 1
-        wait = self._rng.uniform(ceiling / 2, ceiling)
+        wait = self._rng.uniform(0.0, ceiling)
         return max(wait, at_least_seconds or 0.0)
 
     def reset(self) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from connector.cursor import Cursor
+from connector.errors import RetryableError
 from connector.events import Identity, Known
 from connector.interfaces import InvalidRow
 from connector.source.known_store import SqliteKnownStore
@@ -73,3 +74,40 @@ def test_a_file_that_is_not_a_cache_is_made_anew(tmp_path: Path) -> None:
     file = tmp_path / "S1.sqlite"
     file.write_bytes(b"this is not a database, and longer than a header of one" * 40)
     assert SqliteKnownStore(file).lookup("record", [1]) == {}
+
+
+def test_a_file_that_is_damaged_while_it_is_used_is_made_anew_and_said_to_be_repeated(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "S1.sqlite"
+    store, cursor = SqliteKnownStore(file), Cursor(study_key="S1")
+    states = [(Identity("S1", "record", each), Known(5, HASH, 2)) for each in range(1, 3000)]
+    store.rebuild(states, cursor)
+    store.close()
+    with file.open("r+b") as damaged:
+        damaged.seek(4096)
+        damaged.write(b"\xff" * (file.stat().st_size - 4096))
+    store = SqliteKnownStore(file)
+    with pytest.raises(RetryableError, match="made anew"), store.update() as update:
+        update.put("record", {7: Known(6, HASH, 2)})
+    assert not store.matches(cursor)
+    store.rebuild(states, cursor)
+    assert len(store.lookup("record", [1, 2999])) == 2
+
+
+def test_an_entity_takes_at_most_200_bytes(tmp_path: Path) -> None:
+    file, count = tmp_path / "S1.sqlite", 100_000
+    store = SqliteKnownStore(file)
+    hashes = (f"{each:032x}" for each in range(count))
+    store.rebuild(
+        (
+            (
+                Identity("S1", "record_revision", 10_000_000 + each),
+                Known(1_750_000_000_000, text, 2),
+            )
+            for each, text in enumerate(hashes)
+        ),
+        Cursor(study_key="S1"),
+    )
+    store.close()
+    assert sum(each.stat().st_size for each in tmp_path.iterdir()) <= 200 * count

@@ -1,0 +1,73 @@
+"""The client against answers that no mock would give."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from pydantic import SecretStr
+
+from connector.clock import SystemClock
+from connector.config import ImednetSettings
+from connector.errors import BatchTooLargeError, FatalError
+from connector.imednet.http import is_loopback
+from connector.imednet.reader import ImednetReader
+from connector.interfaces import PageRequest
+
+REQUEST = PageRequest("S1", "records", None, "recordId,asc", 500, 0)
+
+
+@pytest.fixture
+def trickling() -> Iterator[str]:
+    """A server that sends a byte every now and then, for ever: no single wait is long."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with closing(connection):
+            connection.recv(65_536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            while True:
+                try:
+                    connection.sendall(b" ")
+                except OSError:
+                    return
+                time.sleep(0.05)
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener.close()
+
+
+def settings(**changed: object) -> ImednetSettings:
+    keys = {"api_key": SecretStr("k"), "security_key": SecretStr("s")}
+    return ImednetSettings.model_validate(keys | changed)
+
+
+def test_an_answer_that_trickles_ends_at_the_deadline_of_its_request(trickling: str) -> None:
+    reader = ImednetReader(settings(base_url=trickling, request_timeout_seconds=0.5), SystemClock())
+    began = time.monotonic()
+    with pytest.raises(BatchTooLargeError, match="no answer in time"):
+        reader.read(REQUEST)
+    assert time.monotonic() - began < 5
+    reader.close()
+
+
+def test_a_key_file_that_is_not_there_is_said_at_the_start() -> None:
+    with pytest.raises(FatalError, match="cannot read the key in /nowhere"):
+        ImednetReader(settings(api_key_file="/nowhere"), SystemClock())
+    with pytest.raises(FatalError, match="must both be set"):
+        ImednetReader(settings(security_key=None), SystemClock())
+
+
+@pytest.mark.parametrize(
+    ("url", "is_it"),
+    [
+        ("http://127.0.0.1:80", True), ("http://[::1]:80", True), ("http://localhost", True),
+        ("https://edc.prod.imednetapi.com", False), ("http://128.0.0.1", False),
+    ],
+)  # fmt: skip
+def test_loopback_is_this_machine(url: str, is_it: bool) -> None:  # noqa: FBT001
+    assert is_loopback(url) is is_it
