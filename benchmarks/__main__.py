@@ -17,10 +17,13 @@ from rich.console import Console
 from benchmarks.contenders import QUIX_PYTHON
 from benchmarks.graph import Graph
 from benchmarks.report import Figures, show
-from benchmarks.sections import SECTIONS, Bench
+from benchmarks.sections import SECTIONS as SINK_SECTIONS
+from benchmarks.sections import Bench
+from benchmarks.snapshot import big_study, snapshot
 from connector.demo.servers.local import local_servers, remove_data
 
 OUTPUT = Path("bench-output")
+SECTIONS = {**SINK_SECTIONS, "snapshot": snapshot, "big study": big_study}
 
 
 def main() -> int:

@@ -27,8 +27,13 @@ events a second. *Ceiling*: the same rows by plain CREATE of a label without con
 and relationships, over 4 driver sessions. *Usual way*: one UNWIND of MERGE a batch of 1 000.
 *Quix*: its `Neo4jSink` as documented. Ratios hold within a run; between runs the machine differs by
 20 %.
+
+*Snapshot*: this source's first reading of a simulated study (records, a revision of each, and the
+rest), onto the topic, beside the SDK's client and orjson reading the same pages and throwing them
+away; the simulator shares the two cores, and answers at once or after 20 ms.
 """
 SINK, QUIX = "this sink", "Quix Neo4jSink"
+SOURCE, ALONE = "this source", "reading alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +58,9 @@ def ratio(one: str, other: str, phase: str) -> Callable[[Figures], float]:
     )
 
 
-def median(phase: str) -> Callable[[Figures], float]:
-    """Of this sink."""
-    return lambda figures: statistics.median(figures[SINK][phase])
+def median(phase: str, of: str = SINK) -> Callable[[Figures], float]:
+    """Of one contender."""
+    return lambda figures: statistics.median(figures[of][phase])
 
 
 def _growth(figures: Figures) -> float:
@@ -81,6 +86,17 @@ GOALS = (
         median("peak memory MB"), 250, is_least=False,
     ),
     Goal("rate at 1 000 000 records / at 50 000", "million", _growth, 0.8),
+    Goal(
+        "snapshot / reading alone, 20 ms a page", "snapshot",
+        ratio(SOURCE, ALONE, "20 ms a page"), 0.6,
+    ),
+    Goal(
+        "snapshot / reading alone, API at once", "snapshot", ratio(SOURCE, ALONE, "at once"), 0.6
+    ),
+    Goal(
+        "source, 1 000 000 records: peak memory MB", "big study",
+        median("peak memory MB", SOURCE), 200, is_least=False,
+    ),
 )  # fmt: skip
 
 

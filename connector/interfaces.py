@@ -128,11 +128,11 @@ class KnownStore(Protocol):
 class KnownUpdate(Protocol):
     """Changes to the cache within one transaction."""
 
-    def put(self, entity: str, states: Mapping[EntityId, Known]) -> None:
-        """These states are now in the topic."""
+    def put(self, entity: str, states: Mapping[EntityId, Known], full_pass: int) -> None:
+        """These states are now in the topic, and were listed during this full pass."""
 
-    def seen(self, entity: str, ids: Sequence[EntityId], full_pass: int) -> None:
-        """The API listed these ids during this pass over the whole kind."""
+    def seen(self, entity: str, ids: Iterable[EntityId], full_pass: int) -> None:
+        """The API listed these known ids during this pass over the whole kind."""
 
     def vanished(self, entity: str, full_pass: int) -> "Vanished":
         """Ends a full pass: the live ids that neither this nor the previous pass listed."""

@@ -1,6 +1,7 @@
 """Bytes to RecordEvent and back, with the headers of the contract."""
 
 import hashlib
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -59,15 +60,22 @@ def encode(event: RecordEvent) -> tuple[bytes, bytes, Headers]:
     )
     version = str(event.version).encode()
     headers: Headers = [
-        ("ce_specversion", b"1.0"),
+        *_common_headers(event.study_key, event.entity, event.op, event.observed_at),
         ("ce_id", key + b"@" + version),
-        ("ce_source", f"/api/v1/edc/studies/{event.study_key}".encode()),
-        ("ce_type", f"imednet.{event.entity}.{event.op.value}".encode()),
-        ("ce_time", event.observed_at.encode()),
-        ("content-type", b"application/json"),
         (VERSION_HEADER, version),
     ]
     return key, value, headers
+
+
+@lru_cache(maxsize=64)  # those of a page's events are the same
+def _common_headers(study_key: str, entity: str, op: Op, observed_at: str) -> Headers:
+    return [
+        ("ce_specversion", b"1.0"),
+        ("ce_source", f"/api/v1/edc/studies/{study_key}".encode()),
+        ("ce_type", f"imednet.{entity}.{op.value}".encode()),
+        ("ce_time", observed_at.encode()),
+        ("content-type", b"application/json"),
+    ]
 
 
 def header_version(headers: Headers) -> int | None:

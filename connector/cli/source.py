@@ -10,7 +10,13 @@ from typing import Any
 import structlog
 
 from connector import logs
-from connector.cli.running import counts, progress_lines, stop_on_signals
+from connector.cli.running import (
+    counts,
+    progress_lines,
+    stop_on_signals,
+    tune_interpreter,
+    tune_memory,
+)
 from connector.cli.snapshot_bars import snapshot_bars
 from connector.clock import SystemClock
 from connector.config import Settings
@@ -33,6 +39,7 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
         FatalError: what one of the studies stopped for, after all have stopped.
     """
     logs.configure(settings.log)
+    tune_memory()
     studies = settings.source.studies
     if not studies:
         raise FatalError("SOURCE_STUDIES is empty: give the keys of the studies to read")
@@ -56,6 +63,7 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
         threading.Thread(target=_work, args=(task, stop, failures), name=study)
         for study, task in tasks.items()
     ]
+    tune_interpreter()
     interval = settings.log.progress_interval_seconds
     with progress_lines(interval, lambda: _sum(tasks)), snapshot_bars(tasks):
         for thread in threads:

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -16,17 +17,23 @@ from connector.events import EntityId, Known, Op, Origin, RecordEvent, valid_id
 from connector.interfaces import InvalidRow, Vanished
 from connector.serde import content_hash
 
+_PLAIN = {str, int, bool, type(None)}
 DELETES_ALWAYS_ALLOWED = 10
 """A sweep may delete this many whatever share of the study they are."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sighting:
     """The circumstances of one page: which study, when by the server's clock, on which way."""
 
     study_key: str
     server_ms: int
     origin: Origin
+
+    @cached_property
+    def observed_at(self) -> str:
+        """The server's clock as events say it."""
+        return utc_text(self.server_ms)
 
 
 @dataclass(slots=True)
@@ -119,10 +126,14 @@ def _is_finite(value: dict[str, Any] | list[Any]) -> bool:
     """Whether no number within, however deep, is infinite or none."""
     values = value.values() if isinstance(value, dict) else value
     kinds = set(map(type, values))
-    if float in kinds and not all(math.isfinite(each) for each in values if type(each) is float):
-        return False
-    if dict in kinds or list in kinds:
-        return all(_is_finite(each) for each in values if isinstance(each, dict | list))
+    if kinds <= _PLAIN:
+        return True
+    for each in values:
+        kind = type(each)
+        if kind is float and not math.isfinite(each):
+            return False
+        if (kind is dict or kind is list) and each and not _is_finite(each):
+            return False
     return True
 
 
@@ -142,7 +153,7 @@ def _event(
         id=entity_id,
         version=state.version,
         content_hash=state.content_hash,
-        observed_at=utc_text(sighting.server_ms),
+        observed_at=sighting.observed_at,
         data=data,
     )
 

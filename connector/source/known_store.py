@@ -21,9 +21,10 @@ CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WI
 """
 _LAYOUT = 1
 _PUT = """
-INSERT INTO known (entity, id, version, hash, subject_id) VALUES (?, ?, ?, ?, ?)
+INSERT INTO known (entity, id, version, hash, subject_id, seen_pass) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET version = excluded.version, hash = excluded.hash,
-  subject_id = excluded.subject_id, missed = 0 WHERE excluded.version >= version
+  subject_id = excluded.subject_id, seen_pass = excluded.seen_pass, missed = 0
+  WHERE excluded.version >= version
 """
 _SIGHTINGS_TO_DELETE = 2
 _IDS_PER_QUERY = 500
@@ -84,7 +85,7 @@ class SqliteKnownStore:
         with self.update() as update:
             for table in ("known", "invalid_row", "state"):
                 self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names from this line
-            rows = ((who.entity, who.id, *_columns(state)) for who, state in states)
+            rows = ((who.entity, who.id, *_columns(state), 0) for who, state in states)
             self._db.executemany(_PUT, rows)
             update.match(cursor)
 
@@ -139,11 +140,13 @@ class _Update:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def put(self, entity: str, states: Mapping[EntityId, Known]) -> None:
-        rows = ((entity, entity_id, *_columns(state)) for entity_id, state in states.items())
+    def put(self, entity: str, states: Mapping[EntityId, Known], full_pass: int) -> None:
+        rows = (
+            (entity, entity_id, *_columns(state), full_pass) for entity_id, state in states.items()
+        )
         self._db.executemany(_PUT, rows)
 
-    def seen(self, entity: str, ids: Sequence[EntityId], full_pass: int) -> None:
+    def seen(self, entity: str, ids: Iterable[EntityId], full_pass: int) -> None:
         self._db.executemany(
             "UPDATE known SET seen_pass = ?, missed = 0 WHERE entity = ? AND id = ?",
             ((full_pass, entity, entity_id) for entity_id in ids),

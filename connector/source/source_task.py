@@ -220,13 +220,11 @@ class SourceTask:
             entity, rows, self._ports.known.lookup(entity.name, ids), self._sighting(read)
         )
         found.invalid = [row for row in found.invalid if update.is_new_invalid(row)]
-        update.put(entity.name, found.known)
         # A row listed by a window exists too: it counts for the full pass that is under way.
-        update.seen(entity.name, ids, self._full_pass(read.track, cursor))
+        full_pass = cursor.place(read.track.full.name).passes + 1
+        update.put(entity.name, found.known, full_pass)
+        update.seen(entity.name, (each for each in ids if each not in found.known), full_pass)
         return found
-
-    def _full_pass(self, track: Track, cursor: Cursor) -> int:
-        return cursor.place(track.full.name).passes + 1
 
     def _sighting(self, read: ReadPage) -> Sighting:
         origin = window.origin(read.track, read.before)
@@ -237,7 +235,8 @@ class SourceTask:
         if last.track.mode is not Mode.FULL or not window.ends_pass(last.before, last.after):
             return last.after
         entity = last.track.entity
-        vanished = update.vanished(entity.name, last.before.passes + 1)
+        full_pass = last.before.passes + 1
+        vanished = update.vanished(entity.name, full_pass)
         if not last.page.rows:  # what windows have seen meanwhile is no sighting by this pass
             vanished = replace(vanished, listed=0)
         if not changes.may_delete(vanished, self._limits.max_delete_ratio):
@@ -250,7 +249,7 @@ class SourceTask:
             )
             return last.after
         deleted = changes.deletions(entity, vanished.gone, self._sighting(last))
-        update.put(entity.name, deleted.known)
+        update.put(entity.name, deleted.known, full_pass)
         found.add(deleted)
         return last.after.model_copy(update={"is_hurried": vanished.missed > 0})
 

@@ -230,6 +230,13 @@ def valid_ids(entity: Entity, page: Page) -> list[EntityId]:
     return [entity_id for entity_id in ids if entity_id is not None]
 
 
+def _last_id(entity: Entity, page: Page) -> EntityId | None:
+    for row in reversed(page.rows):
+        if isinstance(row, dict) and (found := valid_id(entity.name, row.get(entity.id_field))):
+            return found
+    return None
+
+
 def advance(track: Track, place: Place, page: Page, pace: Pace, now_ms: int) -> Place:
     """The place after this page; between passes when the page was the last of its pass."""
     if _must_begin_again(track, place, page):
@@ -238,8 +245,9 @@ def advance(track: Track, place: Place, page: Page, pace: Pace, now_ms: int) -> 
         )
     started = page.server_ms if place.started_ms is None else place.started_ms
     skew = place.skew_ms if place.in_pass else page.server_ms - now_ms
-    ids = valid_ids(track.entity, page)
-    newest = ids[-1] if ids and track.entity.reading is Reading.APPENDED else place.newest
+    last_id = _last_id(track.entity, page)
+    is_appended = track.entity.reading is Reading.APPENDED
+    newest = last_id if is_appended and last_id is not None else place.newest
     if is_last(track, place, page):
         return Place(
             watermark_ms=started - round(pace.overlap * 1000),
@@ -249,7 +257,7 @@ def advance(track: Track, place: Place, page: Page, pace: Pace, now_ms: int) -> 
             newest=newest,
         )
     onward = (
-        {"after": ids[-1]}
+        {"after": last_id}
         if track.is_keyset
         else {"offset": place.offset + len(page.rows), "total": page.total_elements}
     )

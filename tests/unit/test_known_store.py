@@ -19,7 +19,7 @@ def store() -> SqliteKnownStore:
 def test_an_update_that_fails_leaves_no_trace(store: SqliteKnownStore) -> None:
     cursor = Cursor(study_key="S1")
     with pytest.raises(RuntimeError), store.update() as update:
-        update.put("record", {1: Known(5, HASH, 2)})
+        update.put("record", {1: Known(5, HASH, 2)}, 0)
         update.match(cursor)
         raise RuntimeError
     assert store.lookup("record", [1]) == {}
@@ -44,7 +44,7 @@ def test_a_rebuild_keeps_the_newest_state_whatever_the_order(store: SqliteKnownS
 
 def test_a_row_is_gone_after_two_full_passes_without_it(store: SqliteKnownStore) -> None:
     with store.update() as update:
-        update.put("record", {1: Known(5, HASH, 2), 2: Known(5, HASH, 2)})
+        update.put("record", {1: Known(5, HASH, 2), 2: Known(5, HASH, 2)}, 0)
         update.seen("record", [1, 2], 1)
         assert update.vanished("record", 1).gone == {}
         update.seen("record", [1], 2)
@@ -56,7 +56,7 @@ def test_a_row_is_gone_after_two_full_passes_without_it(store: SqliteKnownStore)
 
 def test_a_row_that_is_seen_again_is_not_gone(store: SqliteKnownStore) -> None:
     with store.update() as update:
-        update.put("record", {1: Known(5, HASH, 2)})
+        update.put("record", {1: Known(5, HASH, 2)}, 0)
         update.vanished("record", 1)
         update.seen("record", [1], 2)
         update.vanished("record", 2)
@@ -89,7 +89,7 @@ def test_a_file_that_is_damaged_while_it_is_used_is_made_anew_and_said_to_be_rep
         damaged.write(b"\xff" * (file.stat().st_size - 4096))
     store = SqliteKnownStore(file)
     with pytest.raises(RetryableError, match="made anew"), store.update() as update:
-        update.put("record", {7: Known(6, HASH, 2)})
+        update.put("record", {7: Known(6, HASH, 2)}, 0)
     assert not store.matches(cursor)
     store.rebuild(states, cursor)
     assert len(store.lookup("record", [1, 2999])) == 2

@@ -51,6 +51,8 @@ class Simulation:
     studies: dict[str, Study]
     faults: Faults = field(default_factory=Faults)
     edits_per_second: float = 0.0
+    delay_seconds: float = 0.0
+    """How long each answer takes."""
     workloads: list[Workload] = field(default_factory=list)
     answered: deque[Answered] = field(default_factory=lambda: deque(maxlen=_ANSWERS_KEPT))
 
@@ -96,6 +98,7 @@ def make_app(simulation: Simulation) -> Starlette:
 
     async def answer(request: Request) -> Response:
         response = respond(request)
+        await asyncio.sleep(simulation.delay_seconds)
         about = Answered(time.monotonic(), request.url.path, response.status_code)
         simulation.answered.append(about)
         return response
@@ -118,6 +121,7 @@ def make_app(simulation: Simulation) -> Starlette:
             except FatalError as error:
                 return JSONResponse({"error": str(error)}, 400)
             simulation.edits_per_second = float(wanted.get("edits_per_second", 0))
+            simulation.delay_seconds = float(wanted.get("delay_seconds", 0))
         done = {name: sum(w.done[name] for w in simulation.workloads)
                 for workload in simulation.workloads for name in workload.done}  # fmt: skip
         return JSONResponse(
@@ -125,6 +129,7 @@ def make_app(simulation: Simulation) -> Starlette:
                 "studies": list(simulation.studies),
                 "edits_per_second": simulation.edits_per_second,
                 "edits": done,
+                "delay_seconds": simulation.delay_seconds,
                 "faults": simulation.faults.shares,
             }
         )

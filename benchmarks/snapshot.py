@@ -1,0 +1,147 @@
+"""The source: how fast a study is read first, beside reading its pages and throwing them away."""
+
+import sys
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import orjson
+from imednet.core import Client
+
+from benchmarks.contenders import cpu_seconds, peak_memory_mb
+from benchmarks.report import ALONE, SOURCE, Figures
+from benchmarks.sections import Bench
+from connector.cursor import Cursor
+from connector.demo.progress import LogTail
+from connector.demo.servers.processes import Child, free_port
+from connector.demo.simulator.api import API_KEY, PREFIX, SECURITY_KEY
+from connector.entities import ENTITIES
+from connector.interfaces import Page
+from connector.source import window
+from connector.source.window import Mode, Pace, Track
+
+STUDY, PAGE = "BENCH", 500
+_PACE = Pace(3600, 3600, 3600, 86_400, overlap=60, page_size=PAGE)
+_DELAYS = {"at once": 0.0, "20 ms a page": 0.02}
+_BIG_STUDY = 1_000_000
+_PROGRAM = [sys.executable, "-m", "connector"]
+
+
+def snapshot(bench: Bench) -> Figures:
+    """Rows a second, with an API that answers at once and one that takes 20 ms a page."""
+    figures: Figures = {name: defaultdict(list) for name in (ALONE, SOURCE)}
+    with _simulator(bench, bench.events) as api:
+        for number in range(bench.rounds):
+            for name, delay in _DELAYS.items():
+                _delay(api, delay)
+                figures[ALONE][name].append(_read_alone(api))
+                _read(bench, api, figures[SOURCE], name)
+            bench.say(f"round {number + 1}: {_last(figures)}")
+    return figures
+
+
+def big_study(bench: Bench) -> Figures:
+    """A million records, and a revision of each: what memory the source takes."""
+    figures: Figures = {SOURCE: defaultdict(list)}
+    with _simulator(bench, _BIG_STUDY) as api:
+        _read(bench, api, figures[SOURCE], "at once")
+    bench.say(f"big study: {_last(figures)}")
+    return figures
+
+
+@contextmanager
+def _simulator(bench: Bench, records: int) -> Iterator[str]:
+    api = f"http://127.0.0.1:{free_port()}"
+    command = [*_PROGRAM, "simulate", f"--port={api.rpartition(':')[2]}", f"--study={STUDY}",
+               f"--records={records}", f"--subjects={records // 50}"]  # fmt: skip
+    child = Child("the API simulator", command, bench.logs / "simulator.log")
+    try:
+        child.wait_until(lambda: _answers(api), 600)
+        yield api
+    finally:
+        child.stop()
+
+
+def _answers(api: str) -> bool:
+    try:
+        return httpx.get(f"{api}/simulator", trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _delay(api: str, seconds: float) -> None:
+    body = {"delay_seconds": seconds}
+    httpx.post(f"{api}/simulator", json=body, trust_env=False).raise_for_status()
+
+
+def _read_alone(api: str) -> float:
+    """The same pages by the SDK's client and orjson, thrown away: rows a second."""
+    client = Client(api_key=API_KEY, security_key=SECURITY_KEY, base_url=api, retries=1)
+    rows, began = 0, time.monotonic()
+    for entity in ENTITIES.values():
+        track, cursor = Track(entity, Mode.FULL), Cursor(study_key=STUDY)
+        while cursor.place(track.name).passes == 0:
+            request = window.next_request(track, cursor, PAGE)
+            path = f"{PREFIX}/{STUDY}/{request.resource}" if request.resource else PREFIX
+            asked = {"page": request.page, "size": request.size, "sort": request.sort}
+            if request.filter:
+                asked["filter"] = request.filter
+            answer = orjson.loads(client.get(path, asked).content)
+            page = Page(0, answer["pagination"]["totalElements"], answer["data"])
+            rows += len(page.rows)
+            place = window.advance(track, cursor.place(track.name), page, _PACE, 0)
+            cursor = cursor.moved(track.name, place)
+    client.close()
+    return rows / (time.monotonic() - began)
+
+
+def _read(bench: Bench, api: str, figures: dict[str, list[float]], name: str) -> None:
+    """A first snapshot onto new topics: rows a second from the first transaction to the last."""
+    topic = f"s{uuid.uuid4().hex[:8]}"
+    folder = bench.logs / topic
+    environment = {
+        **bench.environment,
+        "IMEDNET_BASE_URL": api, "IMEDNET_API_KEY": API_KEY, "IMEDNET_SECURITY_KEY": SECURITY_KEY,
+        "IMEDNET_REQUESTS_PER_MINUTE_MAX": "1000000", "SOURCE_STUDIES": STUDY,
+        "SOURCE_STATE_DIR": str(folder), "KAFKA_EVENTS_TOPIC": topic,
+        "KAFKA_CURSORS_TOPIC": f"{topic}.cursors", "KAFKA_DEAD_LETTER_TOPIC": f"{topic}.dlq",
+        "LOG_FORMAT": "json", "LOG_PROGRESS_INTERVAL_SECONDS": "0.1",
+    }  # fmt: skip
+    setup = Child("setup", [*_PROGRAM, "setup"], folder / "setup.log", environment)
+    while setup.poll() is None:
+        time.sleep(0.02)
+    child = Child("source", [*_PROGRAM, "source"], folder / "source.log", environment)
+    try:
+        _measure(child, folder, figures, name)
+    finally:
+        child.stop()
+
+
+def _measure(child: Child, folder: Path, figures: dict[str, list[float]], name: str) -> None:
+    tail, began, first = LogTail(child.log), 0.0, 0
+    while True:
+        now = tail.read()
+        if began == 0.0 and now.get("rows"):
+            began, first = time.monotonic(), int(now["rows"])
+        if now.get("passes"):
+            break
+        if child.poll() is not None:
+            raise RuntimeError(f"the source has ended: see {child.log}")
+        time.sleep(0.02)
+    rows = int(now["rows"])
+    size = sum(each.stat().st_size for each in folder.glob("*.sqlite*"))
+    figures[name].append((rows - first) / (time.monotonic() - began))
+    figures[f"{name}: CPU s / 100 000"].append(cpu_seconds([child]) / rows * 100_000)
+    figures["peak memory MB"].append(peak_memory_mb(child))
+    figures["cache, bytes a row"].append(size / rows)
+
+
+def _last(figures: Figures) -> str:
+    return "; ".join(
+        f"{who}: " + ", ".join(f"{name} {values[-1]:,.4g}" for name, values in rates.items())
+        for who, rates in figures.items()
+    )
