@@ -6,7 +6,7 @@ STAMP := $(VENV)/.made-from
 
 QUIX_STAMP := .venv-quix/.made-from
 
-.PHONY: help setup check test demo bench docs format clean
+.PHONY: help setup check test simulation demo bench docs format clean
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
@@ -29,6 +29,9 @@ check: $(STAMP) ## style, types, import directions, generated files
 
 test: $(STAMP) ## all tests, on a real Kafka and a real Neo4j
 	$(BIN)/python -m pytest $(ARGS)
+
+simulation: $(STAMP) ## the source under 100 000 seeded schedules; about 80 minutes
+	SIMULATION_SEEDS=100000 $(BIN)/python -m pytest --timeout=0 tests/property/test_source_simulation.py $(ARGS)
 
 demo: $(STAMP) ## the whole way in one command
 	$(BIN)/imednet-connector demo $(ARGS)
