@@ -15,6 +15,7 @@ import orjson
 from rich.console import Console
 
 from benchmarks.contenders import QUIX_PYTHON
+from benchmarks.export import export
 from benchmarks.graph import Graph
 from benchmarks.report import Figures, show
 from benchmarks.sections import SECTIONS as SINK_SECTIONS
@@ -23,7 +24,7 @@ from benchmarks.snapshot import big_study, snapshot
 from connector.demo.servers.local import local_servers, remove_data
 
 OUTPUT = Path("bench-output")
-SECTIONS = {**SINK_SECTIONS, "snapshot": snapshot, "big study": big_study}
+SECTIONS = {**SINK_SECTIONS, "snapshot": snapshot, "big study": big_study, "export": export}
 
 
 def main() -> int:

@@ -31,9 +31,14 @@ and relationships, over 4 driver sessions. *Usual way*: one UNWIND of MERGE a ba
 *Snapshot*: this source's first reading of a simulated study (records, a revision of each, and the
 rest), onto the topic, beside the SDK's client and orjson reading the same pages and throwing them
 away; the simulator shares the two cores, and answers at once or after 20 ms.
+
+*Export*: `export_to_neo4j` up to the records (*create*: `idempotent=False`), and of all kinds with
+a revision of each record, beside the way of the SDK's later module: all records in a list, then one
+MERGE statement a batch of 500, with constraints.
 """
 SINK, QUIX = "this sink", "Quix Neo4jSink"
 SOURCE, ALONE = "this source", "reading alone"
+SEED, EXPORT, EXPORT_CREATE = "earlier way", "export", "export, create"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,10 @@ GOALS = (
     ),
     Goal(
         "snapshot / reading alone, API at once", "snapshot", ratio(SOURCE, ALONE, "at once"), 0.6
+    ),
+    Goal("export / earlier way", "export", ratio(EXPORT, SEED, "records/s"), 1.5),
+    Goal(
+        "export: peak memory MB", "export", median("peak memory MB", EXPORT), 150, is_least=False
     ),
     Goal(
         "source, 1 000 000 records: peak memory MB", "big study",

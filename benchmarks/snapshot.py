@@ -34,7 +34,7 @@ _PROGRAM = [sys.executable, "-m", "connector"]
 def snapshot(bench: Bench) -> Figures:
     """Rows a second, with an API that answers at once and one that takes 20 ms a page."""
     figures: Figures = {name: defaultdict(list) for name in (ALONE, SOURCE)}
-    with _simulator(bench, bench.events) as api:
+    with simulator(bench, bench.events) as api:
         for number in range(bench.rounds):
             for name, delay in _DELAYS.items():
                 _delay(api, delay)
@@ -47,14 +47,15 @@ def snapshot(bench: Bench) -> Figures:
 def big_study(bench: Bench) -> Figures:
     """A million records, and a revision of each: what memory the source takes."""
     figures: Figures = {SOURCE: defaultdict(list)}
-    with _simulator(bench, _BIG_STUDY) as api:
+    with simulator(bench, _BIG_STUDY) as api:
         _read(bench, api, figures[SOURCE], "at once")
     bench.say(f"big study: {_last(figures)}")
     return figures
 
 
 @contextmanager
-def _simulator(bench: Bench, records: int) -> Iterator[str]:
+def simulator(bench: Bench, records: int) -> Iterator[str]:
+    """The API simulator in a process of its own, with so many records; its address."""
     api = f"http://127.0.0.1:{free_port()}"
     command = [*_PROGRAM, "simulate", f"--port={api.rpartition(':')[2]}", f"--study={STUDY}",
                f"--records={records}", f"--subjects={records // 50}"]  # fmt: skip

@@ -74,6 +74,28 @@ def replay(
 
 
 @app.command()
+def export(
+    study: Annotated[str, typer.Argument(help="Key of the study.")],
+    create: Annotated[
+        bool, typer.Option("--create", help="Create without looking first: for an empty graph.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print statements and three sample rows only.")
+    ] = False,
+    password_file: Annotated[
+        Path | None, typer.Option(help="File with the Neo4j password, instead of NEO4J_PASSWORD.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Bring one study into Neo4j without Kafka; an interrupted export goes on."""
+    from connector.cli import export as command
+
+    command.run(
+        Settings.load(config), study, create=create, dry_run=dry_run, password_file=password_file
+    )
+
+
+@app.command()
 def setup(
     config: Config = None,
     check: Annotated[bool, typer.Option("--check", help="Change nothing.")] = False,

@@ -66,16 +66,7 @@ class ImednetReader:
 
     def read(self, request: PageRequest) -> Page:
         """See `connector.interfaces.ApiReader`."""
-        path = _STUDIES
-        if request.resource:
-            path = f"{_STUDIES}/{quote(request.study_key, safe='')}/{request.resource}"
-        parameters: dict[str, Any] = {
-            "page": request.page,
-            "size": request.size,
-            "sort": request.sort,
-        }
-        if request.filter:
-            parameters["filter"] = request.filter
+        path, parameters = _asked(request)
         try:
             with self._throttle.turn():
                 response = self._client.get(path, parameters, headers=self._keys.headers())
@@ -90,7 +81,7 @@ class ImednetReader:
 
     def _translated(self, error: ApiError, request: PageRequest) -> ConnectorError:
         status = error.status_code or 0
-        text = f"study {request.study_key}, {_where(request)}: HTTP {status}"
+        text = _said(request, status)
         if status == _TOO_MANY_REQUESTS:
             wait_seconds = retry_after_seconds(self._client.retry_after, datetime.now(UTC))
             wait_seconds = _RETRY_AFTER_SECONDS if wait_seconds is None else wait_seconds
@@ -102,10 +93,49 @@ class ImednetReader:
             return RetryableError(f"{text}: waiting for a new key in the key files")
         if advice := _WHAT_TO_DO.get(status):
             return FatalError(f"{text}: {advice}")
-        return RetryableError(
-            text,
-            retry_after_seconds=retry_after_seconds(self._client.retry_after, datetime.now(UTC)),
-        )
+        after = retry_after_seconds(self._client.retry_after, datetime.now(UTC))
+        return RetryableError(text, retry_after_seconds=after)
+
+
+class SdkReader:
+    """`connector.interfaces.ApiReader` by the client of somebody's SDK, as they have set it up."""
+
+    def __init__(self, sdk: Any) -> None:
+        self._client = sdk._client  # noqa: SLF001 - the SDK has no other name for it
+
+    def read(self, request: PageRequest) -> Page:
+        """See `connector.interfaces.ApiReader`."""
+        path, parameters = _asked(request)
+        try:
+            response = self._client.get(path, parameters)
+        except ApiError as error:
+            status = error.status_code or 0
+            text = _said(request, status)
+            if advice := _WHAT_TO_DO.get(status):
+                raise FatalError(f"{text}: {advice}") from None
+            raise RetryableError(text) from None
+        except (ImednetError, httpx.HTTPError, httpx.InvalidURL) as error:
+            raise RetryableError(f"no answer from the API: {type(error).__name__}") from None
+        return parse_page(response.status_code, response.content, request)
+
+
+def _asked(request: PageRequest) -> tuple[str, dict[str, Any]]:
+    """Path and query of a request."""
+    path = _STUDIES
+    if request.resource:
+        path = f"{_STUDIES}/{quote(request.study_key, safe='')}/{request.resource}"
+    parameters: dict[str, Any] = {
+        "page": request.page,
+        "size": request.size,
+        "sort": request.sort,
+    }
+    if request.filter:
+        parameters["filter"] = request.filter
+    return path, parameters
+
+
+def _said(request: PageRequest, status: int) -> str:
+    return f"study {request.study_key}, {_where(request)}: HTTP {status}"
 
 
 def retry_after_seconds(text: str | None, now: datetime) -> float | None:

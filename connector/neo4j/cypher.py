@@ -96,6 +96,23 @@ def probe(entity_name: str) -> str:
     )
 
 
+@cache
+def probe_content(entity_name: str) -> str:
+    """As `probe`, of rows ``[key values..., version, hash]``: what has this content is there."""
+    entity = ENTITIES[entity_name]
+    last = len(entity.key_properties)
+    return probe(entity_name).replace(
+        f"< row[{last}]", f"< row[{last}] AND coalesce(n._hash, '') <> row[{last + 1}]"
+    )
+
+
+OWNERS = (
+    f"{_KEEP_PLAN} UNWIND $rows AS row MATCH (n:Visit {{study_key: row[0], visit_id: row[1]}})"
+    " WHERE n.subject_id IS NOT NULL RETURN n.visit_id, n.subject_id"
+)
+"""Which subject each visit belongs to."""
+
+
 def probe_rows(versions: Mapping[Identity, int], identities: Sequence[Identity]) -> list[list[Any]]:
     """The probe's rows, in the order of ``identities``."""
     return [[*key_values(each), versions[each]] for each in identities]

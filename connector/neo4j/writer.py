@@ -29,10 +29,58 @@ class Neo4jGraphWriter:
         probed = Probed(set(), set())
         for entity, identities in by_entity.items():
             rows = cypher.probe_rows(versions, identities)
-            ((absent, there),) = self._database.read(cypher.probe(entity), rows)
-            probed.absent.update(identities[index] for index in absent)
-            probed.outdated.update(identities[index] for index in there)
+            self._ask(cypher.probe(entity), rows, identities, probed)
         return probed
+
+    def probe_content(self, changes: Sequence[NodeChange]) -> Probed:
+        """As `probe`, but what the graph has with the same content need not be written either.
+
+        For who has no history to put in order: an export, whose next one brings what it missed.
+        """
+        by_entity: dict[str, list[NodeChange]] = defaultdict(list)
+        for change in changes:
+            by_entity[change.identity.entity].append(change)
+        probed = Probed(set(), set())
+        for entity, some in by_entity.items():
+            identities = [change.identity for change in some]
+            versions = {change.identity: change.version for change in some}
+            rows = cypher.probe_rows(versions, identities)
+            for row, change in zip(rows, some, strict=True):
+                row.append((change.properties or {}).get("_hash", ""))
+            self._ask(cypher.probe_content(entity), rows, identities, probed)
+        return probed
+
+    def _ask(
+        self, query: str, rows: list[list[Any]], identities: list[Identity], probed: Probed
+    ) -> None:
+        ((absent, there),) = self._database.read(query, rows)
+        probed.absent.update(identities[index] for index in absent)
+        probed.outdated.update(identities[index] for index in there)
+
+    def subjects_of_visits(self, study_key: str, visits: Sequence[int]) -> dict[int, int]:
+        """The subject that each of these visits belongs to, where the graph knows it.
+
+        Raises:
+            ConnectorError: as `probe`.
+        """
+        rows = [[study_key, visit] for visit in visits]
+        return {row[0]: row[1] for row in self._database.read(cypher.OWNERS, rows)}
+
+    def create(self, changes: Sequence[NodeChange]) -> bool:
+        """Write nodes that are not there yet; False: one is, and not all were written.
+
+        Raises:
+            ConnectorError: as `write`.
+        """
+        absent = {change.identity for change in changes}
+        for statement in cypher.statements(changes, absent):
+            try:
+                self._database.write(statement, self._metadata)
+            except InvalidEventError as error:
+                if error.reason != NODE_EXISTS:
+                    raise
+                return False
+        return True
 
     def write(self, changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> None:
         """One transaction of one statement for each kind, parents first."""

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from connector.errors import BatchTooLargeError, InvalidEventError, RetryableError
+from connector.errors import BatchTooLargeError, InvalidEventError
 from connector.events import Identity
 from connector.interfaces import Clock, DeadLetter, DeadLetterQueue, GraphWriter, Message, Probed
 from connector.sink.batch import (
@@ -18,10 +18,10 @@ from connector.sink.batch import (
     decode_newest,
     first_changing,
     first_part,
-    halves,
     newest_states,
     superseded_by,
 )
+from connector.sink.isolate import write_isolated
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,25 +117,13 @@ class Applier:
             batch.written += len(part) - len(refused)
             del batch.candidates[: len(part)]
 
-    def _write_part(
-        self, part: Sequence[Candidate], absent: set[Identity], attempts: int = 1
-    ) -> list[DeadLetter]:
+    def _write_part(self, part: Sequence[Candidate], absent: set[Identity]) -> list[DeadLetter]:
         """Write in one transaction; in halves where it is too large or holds invalid data."""
-        try:
-            self._writer.write([each.change for each in part], absent)
-        except (BatchTooLargeError, InvalidEventError) as error:
-            if isinstance(error, BatchTooLargeError):
-                self._size.was_too_large(len(part))
-            if len(part) > 1:
-                return [
-                    letter
-                    for half in halves(part)
-                    for letter in self._write_part(half, absent, attempts + 1)
-                ]
-            if isinstance(error, BatchTooLargeError):
-                raise RetryableError(
-                    f"a single event is too much for the database: {error}"
-                ) from error
-            return [DeadLetter(part[0].message, error.reason, str(error), attempts)]
-        self._size.fitted()
-        return []
+
+        def write(some: Sequence[Candidate]) -> None:
+            self._writer.write([each.change for each in some], absent)
+
+        return [
+            DeadLetter(each.item.message, each.error.reason, str(each.error), each.attempts)
+            for each in write_isolated(write, part, self._size)
+        ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from connector.entities import ENTITIES
 from connector.errors import InvalidEventError
@@ -10,6 +10,8 @@ from connector.events import Identity, RecordEvent
 from connector.graph import NodeChange, node_change
 from connector.interfaces import DeadLetter, Message
 from connector.serde import decode, stated_version
+
+T = TypeVar("T")
 
 _RANK = {name: rank for rank, name in enumerate(ENTITIES)}
 
@@ -183,7 +185,7 @@ def first_part(
     return candidates[:events_max]
 
 
-def halves(items: Sequence[Candidate]) -> tuple[Sequence[Candidate], Sequence[Candidate]]:
+def halves(items: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
     """Two parts of at most one item's difference."""
     middle = len(items) // 2
     return items[:middle], items[middle:]

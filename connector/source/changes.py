@@ -117,9 +117,18 @@ def _checked_id(entity: Entity, row: Any, study_key: str) -> EntityId:
         raise InvalidEventError("row is of another study", reason="study")
     if "dateModified" in entity.fields and parse_api_date(row.get("dateModified")) is None:
         raise InvalidEventError("dateModified is missing or not a date", reason="date_modified")
-    if not _is_finite(row):  # JSON has no such numbers: they would be published as null
-        raise InvalidEventError("a number is not finite", reason="number")
+    check_numbers(row)
     return entity_id
+
+
+def check_numbers(row: dict[str, Any]) -> None:
+    """JSON has no infinite numbers: they would be written as null.
+
+    Raises:
+        InvalidEventError: the row holds one.
+    """
+    if not _is_finite(row):
+        raise InvalidEventError("a number is not finite", reason="number")
 
 
 def _is_finite(value: dict[str, Any] | list[Any]) -> bool:

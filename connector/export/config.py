@@ -1,0 +1,50 @@
+"""How an export writes."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from connector.export.errors import ExportConfigurationError
+
+_BATCH_SIZE_MAX = 100_000
+
+
+@dataclass
+class SinkConfig:
+    """Of any export.
+
+    Raises:
+        ExportConfigurationError: a value that nothing can be written with.
+    """
+
+    batch_size: int = 500
+    """Records a batch, and a transaction."""
+    max_retries: int = 3
+    """How often a batch is repeated after an error that may pass (an outage, a lock)."""
+    retry_backoff: float = 1.0
+    """Longest wait before the first repeat, in seconds; it doubles, and chance spreads it."""
+    idempotent: bool = True
+    """True: look first what is there. False: create, which is faster on an empty graph and falls
+    back to looking when something is there; nothing is ever doubled."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Not used here; kept for code that sets it."""
+
+    def __post_init__(self) -> None:
+        if type(self.batch_size) is not int or not 1 <= self.batch_size <= _BATCH_SIZE_MAX:
+            raise ExportConfigurationError(f"batch_size must be from 1 to {_BATCH_SIZE_MAX}")
+        if type(self.max_retries) is not int or self.max_retries < 0:
+            raise ExportConfigurationError("max_retries must be an integer of 0 or more")
+        if not math.isfinite(self.retry_backoff) or self.retry_backoff < 0:
+            raise ExportConfigurationError("retry_backoff must be a number of 0 or more")
+
+
+@dataclass
+class Neo4jSinkConfig(SinkConfig):
+    """Of an export into Neo4j."""
+
+    database: str = "neo4j"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.database:
+            raise ExportConfigurationError("database must be the name of one")

@@ -1,0 +1,177 @@
+"""Records in whatever form they are handed over, to API objects, to changes of the graph. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from connector.entities import ENTITIES, Entity, snake_case
+from connector.errors import InvalidEventError
+from connector.events import EntityId, Identity, Op, Origin, RecordEvent, valid_id
+from connector.graph import NodeChange, node_change
+from connector.serde import content_hash
+from connector.source.changes import check_numbers
+
+_BY_PROPERTY = {
+    entity.name: {snake_case(field): field for field in entity.fields}
+    for entity in ENTITIES.values()
+}
+_DERIVED_VERSION = 0
+"""Below every version that is a clock: whatever really comes from the API takes its place."""
+
+
+class Refused(NamedTuple):
+    """A record that cannot be stored: its id (None: it has none) and why. No content."""
+
+    id: EntityId | None
+    reason: str
+
+
+def api_object(entity: Entity, record: Any) -> dict[str, Any]:
+    """A record as the API would show it: an SDK model, its dict, or any object with its fields.
+
+    Raises:
+        InvalidEventError: it is none of these.
+    """
+    if isinstance(record, BaseModel):
+        # What the answer did not hold is not made up: the SDK's defaults are dates and zeros.
+        record = record.model_dump(by_alias=True, exclude_unset=True)
+    fields = _BY_PROPERTY[entity.name]
+    if isinstance(record, Mapping):
+        return {fields.get(str(name), str(name)): _plain(value) for name, value in record.items()}
+    found = {field: getattr(record, name, None) for name, field in fields.items()}
+    if found[entity.id_field] is None:
+        raise InvalidEventError("not a record", reason="row")
+    return {field: _plain(value) for field, value in found.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        at = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, BaseModel):
+        return _plain(value.model_dump(by_alias=True, exclude_unset=True))
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted((_plain(each) for each in value), key=str)
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
+
+
+def change_of(entity: Entity, row: dict[str, Any], study_key: str, version: int) -> NodeChange:
+    """The change that an API object asks for.
+
+    Raises:
+        InvalidEventError: it has no id, is of another study, or holds what no graph can.
+    """
+    entity_id = valid_id(entity.name, row.get(entity.id_field))
+    if entity_id is None:
+        raise InvalidEventError("row has no id", reason="id")
+    if row.get("studyKey", study_key) != study_key:
+        raise InvalidEventError("row is of another study", reason="study")
+    check_numbers(row)
+    return node_change(_event(entity, entity_id, row, study_key, version, content_hash(row)))
+
+
+def changes_of(
+    entity: Entity, records: Sequence[Any], study_key: str, version: int
+) -> tuple[list[NodeChange], list[dict[str, Any]], list[Refused]]:
+    """The newest change of each record, their API objects, and what cannot be stored."""
+    changes: dict[Identity, NodeChange] = {}
+    rows, refused = [], []
+    for record in records:
+        row: dict[str, Any] = {}
+        try:
+            row = api_object(entity, record)
+            change = change_of(entity, row, study_key, version)
+        except InvalidEventError as error:
+            entity_id = valid_id(entity.name, row.get(entity.id_field))
+            refused.append(Refused(entity_id, error.reason))
+        else:
+            changes[change.identity] = change
+            rows.append(row)
+    return list(changes.values()), rows, refused
+
+
+def derived_changes(rows: Sequence[dict[str, Any]], study_key: str) -> list[NodeChange]:
+    """The study, subjects and visits that records tell of, for a graph that has not got them.
+
+    So the path from study to record is there when records alone are written, too.
+    """
+    changes: dict[Identity, NodeChange] = {}
+    for row in rows:
+        for entity, told in _neighbours(row, study_key):
+            change = _derived(entity, told, study_key)
+            if change is not None:
+                changes.setdefault(change.identity, change)
+    return list(changes.values())
+
+
+def visits_of(rows: Sequence[dict[str, Any]]) -> list[int]:
+    """The ids of the visits that these records name."""
+    found = {valid_id("visit", row.get("visitId")) for row in rows}
+    return sorted(each for each in found if isinstance(each, int))
+
+
+def with_own_visit_only(change: NodeChange, owners: Mapping[int, int]) -> NodeChange:
+    """The record on its subject, where its visit is another subject's (``owners``: by visit).
+
+    Visit ids are one study's; where records contradict that, subjects are not mixed up.
+    """
+    properties = change.properties or {}
+    visit, subject = properties.get("visit_id"), properties.get("subject_id")
+    if not isinstance(visit, int) or not isinstance(subject, int) or subject <= 0:
+        return change
+    if owners.get(visit, subject) == subject:
+        return change
+    own = Identity(change.identity.study_key, "subject", subject)
+    links = [
+        link._replace(target=own)
+        if link.target is not None and link.target.entity == "visit"
+        else link
+        for link in change.links
+    ]
+    return change._replace(links=links)
+
+
+def _neighbours(row: dict[str, Any], study_key: str) -> Iterator[tuple[Entity, dict[str, Any]]]:
+    def told(*fields: str) -> dict[str, Any]:
+        return {"studyKey": study_key, **{f: row[f] for f in fields if row.get(f) is not None}}
+
+    yield ENTITIES["study"], told()
+    yield ENTITIES["subject"], told("subjectId", "subjectKey", "siteId")
+    yield ENTITIES["visit"], told("visitId", "subjectId", "subjectKey", "intervalId")
+
+
+def _derived(entity: Entity, row: dict[str, Any], study_key: str) -> NodeChange | None:
+    entity_id = valid_id(entity.name, row.get(entity.id_field))
+    if entity_id is None:
+        return None
+    try:
+        return node_change(_event(entity, entity_id, row, study_key, _DERIVED_VERSION, None))
+    except InvalidEventError:
+        return None  # the record that tells it is refused for the same reason
+
+
+def _event(
+    entity: Entity,
+    entity_id: EntityId,
+    row: dict[str, Any],
+    study_key: str,
+    version: int,
+    digest: str | None,
+) -> RecordEvent:
+    return RecordEvent.model_construct(
+        entity=entity.name,
+        op=Op.UPSERT,
+        origin=Origin.SNAPSHOT,
+        study_key=study_key,
+        id=entity_id,
+        version=version,
+        content_hash=digest,
+        observed_at="",
+        data=row,
+    )

@@ -1,0 +1,193 @@
+"""A whole study, page by page, into an export sink: constant memory, and resumable."""
+
+import sys
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from connector.clock import SystemClock
+from connector.cursor import Cursor
+from connector.entities import ENTITIES, Entity
+from connector.errors import BatchTooLargeError, FatalError, RetryableError
+from connector.export.config import SinkConfig
+from connector.export.errors import ExportBatchError, ExportError, RecordsRefusedError
+from connector.export.neo4j_sink import Neo4jExportSink
+from connector.export.sink import iter_batches
+from connector.imednet.reader import SdkReader
+from connector.interfaces import ApiReader
+from connector.retry import Backoff
+from connector.source import window
+from connector.source.reading import ReadAhead, ReadPage, read_pass
+from connector.source.window import Mode, Pace, Track
+
+log = structlog.stdlib.get_logger("connector.export")
+
+_WRITERS = 4
+_PAGE_SIZE = 500
+_ROWS_AT_ONCE = 2000
+_PACE = Pace(1, 1, 1, 1, overlap=0, page_size=_PAGE_SIZE)
+"""An export reads each kind once: nothing is ever due again."""
+
+
+def export_to_neo4j(
+    sdk: Any,
+    study_key: str,
+    uri: str,
+    auth: tuple[str, str],
+    *,
+    config: SinkConfig | None = None,
+) -> int:
+    """Bring a study into Neo4j; how many records of it were read. Blocks.
+
+    All kinds, page by page: the graph is the one that the stream makes, whichever comes first.
+    An export that was interrupted goes on where it was when it is called again. On a terminal a
+    bar shows how far it is.
+
+    Raises:
+        ExportConfigurationError: the database cannot be used.
+        ExportBatchError: some records cannot be stored (it names their ids); all others are.
+        ExportError: the API cannot be read, or does not know the study.
+    """
+    with Neo4jExportSink(uri, auth, study_key, config=config) as sink:
+        return StudyExport(SdkReader(sdk), sink).run()
+
+
+class StudyExport:
+    """One export of one study."""
+
+    def __init__(
+        self, reader: ApiReader, sink: Neo4jExportSink, *, kinds: Collection[str] = tuple(ENTITIES)
+    ) -> None:
+        self._reader, self._sink, self._kinds = reader, sink, kinds
+        self._clock = SystemClock()
+        self._failures: list[RecordsRefusedError] = []
+        self._read = dict.fromkeys(ENTITIES, 0)
+        self._sizes: dict[str, int] = {}
+
+    def run(self) -> int:
+        """See `export_to_neo4j`."""
+        kept = self._sink.place()
+        cursor = Cursor.from_bytes(kept.encode()) if kept else None
+        if cursor is None:
+            cursor = Cursor(study_key=self._sink.study_key)
+        else:
+            log.info("going on with an export that was interrupted", study=self._sink.study_key)
+        with _bar() as bar, ThreadPoolExecutor(_WRITERS) as pool:
+            for name in ENTITIES:
+                if name in self._kinds:
+                    cursor = self._export(ENTITIES[name], cursor, bar, pool)
+        self._sink.keep_place(None)
+        if self._failures:
+            first = self._failures[0]
+            texts = "; ".join(dict.fromkeys(str(each) for each in self._failures[:3]))
+            raise ExportBatchError(texts, batch_id=first.batch_id)
+        return self._read["record"]
+
+    def _export(
+        self, entity: Entity, cursor: Cursor, bar: Progress, pool: ThreadPoolExecutor
+    ) -> Cursor:
+        """The rest of one kind; the cursor behind it."""
+        track = Track(entity, Mode.FULL)
+        shown = bar.add_task(_name(entity), total=None)
+        failed = 0
+        while cursor.place(track.name).passes == 0:
+            size = self._sizes.get(entity.name, _PAGE_SIZE)
+            stream = ReadAhead(read_pass(self._reader, track, cursor, _PACE, size, self._clock))
+            try:
+                for pages in _taken(stream):
+                    self._write(entity, pages, cursor, pool)
+                    cursor = cursor.moved(track.name, pages[-1].after)
+                    self._sink.keep_place(cursor.to_bytes().decode())
+                    self._show(bar, shown, track, pages[-1])
+                    failed = 0
+            except (RetryableError, BatchTooLargeError) as error:
+                failed += 1
+                self._wait(entity, error, failed)
+            except FatalError as error:
+                raise ExportError(str(error)) from None
+            finally:
+                stream.close()
+        return cursor
+
+    def _wait(
+        self, entity: Entity, error: RetryableError | BatchTooLargeError, failed: int
+    ) -> None:
+        """Before it is read again; or give up."""
+        config = self._sink.config
+        if failed > config.max_retries:
+            raise ExportError(f"reading {_name(entity)} failed {failed} times: {error}") from None
+        if isinstance(error, BatchTooLargeError):
+            size = self._sizes.get(entity.name, _PAGE_SIZE)
+            self._sizes[entity.name] = window.smaller(size)
+        log.warning("reading again", reason=str(error))
+        backoff = Backoff(60.0, config.retry_backoff * 2.0 ** (failed - 1))
+        after = error.retry_after_seconds if isinstance(error, RetryableError) else None
+        self._clock.wait(threading.Event(), backoff.next_wait(after))
+
+    def _write(
+        self, entity: Entity, pages: list[ReadPage], cursor: Cursor, pool: ThreadPoolExecutor
+    ) -> None:
+        """Some batches at once; on return each is acknowledged, or among the failures."""
+        name = _name(entity)
+        batches = [
+            (batch, read.page.server_ms)
+            for read in pages
+            for batch in iter_batches(read.page.rows, self._sink.config.batch_size)
+        ]
+
+        def write(number: int, rows: Sequence[Any], read_at_ms: int) -> None:
+            batch_id = f"{cursor.study_key}/{name}/{number}"
+            try:
+                self._sink.write_kind(entity, rows, batch_id=batch_id, read_at_ms=read_at_ms)
+            except RecordsRefusedError as error:
+                self._failures.append(error)
+
+        first = self._read[entity.name] // self._sink.config.batch_size
+        futures = [
+            pool.submit(write, first + index, rows, at) for index, (rows, at) in enumerate(batches)
+        ]
+        for future in futures:
+            future.result()
+        self._read[entity.name] += sum(len(rows) for rows, _ in batches)
+
+    def _show(self, bar: Progress, shown: TaskID, track: Track, last: ReadPage) -> None:
+        left = window.rows_left(track, last.before, last.page)
+        done = self._read[track.entity.name]
+        bar.update(shown, completed=done, total=done + left)
+
+
+def _name(entity: Entity) -> str:
+    return entity.resource or "studies"
+
+
+def _taken(stream: ReadAhead) -> Iterator[list[ReadPage]]:
+    """The pages of a pass as they come, until its last."""
+    while True:
+        pages = stream.take(_ROWS_AT_ONCE)
+        if pages:
+            yield pages
+            if pages[-1].is_last:
+                return
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    console = Console(file=sys.stderr)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TimeRemainingColumn(), console=console, disable=not console.is_terminal,
+    ) as bar:  # fmt: skip
+        yield bar

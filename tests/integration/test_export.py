@@ -1,0 +1,534 @@
+"""The export on a real Neo4j: what the earlier module asserted, and none of its defects."""
+
+import io
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from imednet import ImednetSDK
+from imednet.models.records import Record
+from pydantic import SecretStr
+
+from connector.config import ImednetSettings, Neo4jSettings
+from connector.demo.compare import compare
+from connector.demo.servers.processes import free_port
+from connector.demo.simulator.api import API_KEY, SECURITY_KEY, Simulation
+from connector.demo.simulator.server import serving
+from connector.demo.simulator.study import build_study
+from connector.export import (
+    ExportBatchError,
+    ExportConfigurationError,
+    ExportError,
+    Neo4jExportSink,
+    Neo4jSinkConfig,
+    export_to_neo4j,
+)
+from connector.export.neo4j_sink import redacted
+from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.reader import read_graph
+from tests.builders import record_row
+from tests.programs import (
+    consumed_all,
+    passes,
+    run_program,
+    running,
+    source_environment,
+    wait_until,
+)
+from tests.proxy import cutting
+
+pytestmark = pytest.mark.servers
+MODES = pytest.mark.parametrize("idempotent", [True, False], ids=["merge", "create"])
+QUICK = {"max_retries": 3, "retry_backoff": 0.05}
+
+
+@pytest.fixture
+def auth(neo4j_settings: Neo4jSettings) -> tuple[str, str]:
+    assert neo4j_settings.password
+    return neo4j_settings.username, neo4j_settings.password.get_secret_value()
+
+
+Open = Callable[..., Neo4jExportSink]
+
+
+@pytest.fixture
+def sink_to(neo4j_settings: Neo4jSettings, auth: tuple[str, str], study: str) -> Iterator[Open]:
+    opened = []
+
+    def make(uri: str = neo4j_settings.uri, **config: Any) -> Neo4jExportSink:
+        settings = Neo4jSinkConfig(**{**QUICK, **config})
+        opened.append(Neo4jExportSink(uri, auth, study, config=settings))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.close()
+
+
+def rows(study: str, *ids: int, **changed: Any) -> list[dict[str, Any]]:
+    return [record_row(each, studyKey=study, **changed) for each in ids]
+
+
+def count(database: Neo4jDatabase, study: str, label: str = "Record") -> int:
+    found: int = database.read(
+        f"MATCH (n:{label} {{study_key: $study}}) RETURN count(n)", study=study
+    )[0][0]
+    return found
+
+
+def node(database: Neo4jDatabase, study: str, record_id: int) -> dict[str, Any]:
+    (found,) = database.read(
+        "MATCH (n:Record {study_key: $study, record_id: $id}) RETURN properties(n)",
+        study=study, id=record_id,
+    )  # fmt: skip
+    properties: dict[str, Any] = found[0]
+    return properties
+
+
+# ------------------------------------------------------------------- what its tests asserted
+
+
+def test_a_batch_is_written_and_counted_an_empty_one_is_nothing(
+    sink_to: Open, database: Neo4jDatabase, study: str
+) -> None:
+    with sink_to() as sink:
+        assert sink.write_batch(rows(study, *range(1, 6)), batch_id=f"{study}/records/0") == 5
+        assert sink.write_batch([], batch_id=f"{study}/records/1") == 0
+    assert count(database, study) == 5
+
+
+def test_closing_twice_is_safe_and_a_closed_sink_says_so_at_once(sink_to: Open, study: str) -> None:
+    sink = sink_to(max_retries=5, retry_backoff=5)
+    sink.close()
+    sink.close()
+    began = time.monotonic()
+    with pytest.raises(ExportError, match="closed"):
+        sink.write_batch(rows(study, 1), batch_id="b")
+    assert time.monotonic() - began < 1
+
+
+def test_models_and_rows_of_one_record_are_one_node(
+    sink_to: Open, database: Neo4jDatabase, study: str
+) -> None:
+    row = record_row(1, studyKey=study)
+    with sink_to() as sink:
+        assert sink.write_batch([Record.from_json(row)], batch_id="b") == 1
+        before = node(database, study, 1)
+        assert sink.write_batch([row], batch_id="b") == 1
+    assert node(database, study, 1) == before
+    assert (before["form_key"], before["SYSBP"]) == ("VS", "120")
+
+
+# ------------------------------------------------------------------------------ its defects
+
+
+@MODES
+def test_1_an_acknowledgement_that_is_lost_is_no_success_and_a_repeat_doubles_nothing(
+    sink_to: Open, neo4j_settings: Neo4jSettings, database: Neo4jDatabase, study: str,
+    idempotent: bool,  # noqa: FBT001
+) -> None:  # fmt: skip
+    batch = rows(study, *range(1, 200))
+    with cutting(neo4j_settings.uri, b"(n:Record") as (proxy, uri):
+        with sink_to(uri, idempotent=idempotent) as sink:
+            proxy.cuts = 2
+            assert sink.write_batch(batch, batch_id="b") == 199
+            assert proxy.done == 2
+        once = read_graph(database, study).digest()
+        with sink_to(uri, idempotent=idempotent, max_retries=0) as sink:
+            proxy.cuts = 1
+            with pytest.raises(ExportBatchError, match="failed 1 times") as caught:
+                sink.write_batch(rows(study, 1000), batch_id="S/records/7")
+            assert caught.value.batch_id == "S/records/7"
+    assert count(database, study) in {199, 200}  # whether the last one arrived is not known
+    assert once
+
+
+def test_2_subjects_that_share_a_visit_id_are_not_mixed_up_and_no_visit_is_none(
+    sink_to: Open, database: Neo4jDatabase, study: str
+) -> None:
+    with sink_to() as sink:
+        sink.write_batch(rows(study, 1, visitId=10, subjectId=1, subjectKey="A"), batch_id="b")
+        sink.write_batch(rows(study, 2, visitId=10, subjectId=2, subjectKey="B"), batch_id="b")
+        sink.write_batch(
+            rows(study, 3, visitId=None, subjectId=1, subjectKey="A")
+            + rows(study, 4, visitId=0, subjectId=2, subjectKey="B"),
+            batch_id="b",
+        )
+    found = database.read(
+        "MATCH (:Study {study_key: $study})-[:HAS_SUBJECT]->(s:Subject)-[:HAS_VISIT|HAS_RECORD*1..2]"
+        "->(r:Record) RETURN s.subject_key, collect(DISTINCT r.record_id) ORDER BY s.subject_key",
+        study=study,
+    )
+    assert [(key, sorted(ids)) for key, ids in found] == [("A", [1, 3]), ("B", [2, 4])]
+    assert count(database, study, "Visit") == 1
+
+
+def test_3_4_records_of_no_subject_hang_on_their_site_with_all_their_properties(
+    sink_to: Open, database: Neo4jDatabase, study: str
+) -> None:
+    with sink_to() as sink:
+        sink.write_batch(
+            rows(study, 1, subjectId=None, subjectKey="", visitId=None, recordStatus="Complete"),
+            batch_id="b",
+        )
+    assert count(database, study, "Subject") == 0
+    assert database.read(
+        "MATCH (s:Site)-[:HAS_RECORD]->(r:Record {study_key: $study}) RETURN s.site_id", study=study
+    ) == [[3]]
+    found = node(database, study, 1)
+    assert (found["form_id"], found["record_status"], found["deleted"]) == (7, "Complete", False)
+    assert found["date_modified"] == "2024-11-04 16:03:19"
+
+
+def test_5_variables_never_take_the_place_of_keys_and_go_when_they_are_gone(
+    sink_to: Open, database: Neo4jDatabase, study: str
+) -> None:
+    named = {"record_id": "X", "study_key": "OTHER", "dateModified": "then", "AETERM": "a"}
+    with sink_to() as sink:
+        sink.write_batch(rows(study, 1, recordData=named), batch_id="b", read_at_ms=10_000)
+        found = node(database, study, 1)
+        assert (found["record_id"], found["study_key"]) == (1, study)
+        assert (found["var_record_id"], found["var_study_key"]) == ("X", "OTHER")
+        sink.write_batch(rows(study, 1, recordData={"B": "b"}), batch_id="b", read_at_ms=20_000)
+    found = node(database, study, 1)
+    assert found["B"] == "b"
+    assert "AETERM" not in found
+
+
+@MODES
+def test_6_a_record_that_cannot_be_stored_is_named_and_all_others_are_written(
+    sink_to: Open, database: Neo4jDatabase, study: str, caplog: pytest.LogCaptureFixture,
+    idempotent: bool,  # noqa: FBT001
+) -> None:  # fmt: skip
+    secret = "SECRETVALUE"
+    batch = rows(study, *range(1, 60), recordData={"labs": {"hgb": 13.2}, "mixed": [1, "a"]})
+    batch[20]["recordData"] = {"A": 2**70, "B": secret}
+    batch[40]["recordData"] = {"": secret}
+    with sink_to(idempotent=idempotent) as sink:
+        with pytest.raises(
+            ExportBatchError, match=r"21 \(content\).*41 \(property_name\)"
+        ) as caught:
+            sink.write_batch(batch, batch_id=f"{study}/records/0")
+        assert secret not in str(caught.value)
+    assert count(database, study) == 57
+    assert node(database, study, 1)["labs"] == '{"hgb":13.2}'
+    assert secret not in caplog.text
+
+
+def test_7_constraints_are_made_where_they_are_missing(
+    sink_to: Open, database: Neo4jDatabase
+) -> None:
+    database._driver.execute_query("DROP CONSTRAINT imednet_visit_key")
+    with sink_to():
+        assert database.missing_schema() == []
+
+
+def test_8_an_older_reading_never_overwrites_a_newer_one_and_a_move_leaves_no_trace(
+    sink_to: Open, database: Neo4jDatabase, study: str
+) -> None:
+    with sink_to() as sink:
+        sink.write_batch(rows(study, 1, recordStatus="new"), batch_id="b", read_at_ms=50_000)
+        sink.write_batch(rows(study, 1, recordStatus="old"), batch_id="b", read_at_ms=40_000)
+        assert node(database, study, 1)["record_status"] == "new"
+        moved = rows(study, 1, visitId=6, subjectId=12, subjectKey="003-12", deleted=True)
+        sink.write_batch(moved, batch_id="b", read_at_ms=60_000)
+    assert database.read(
+        "MATCH (n)-[:HAS_RECORD]->(:Record {study_key: $study}) RETURN labels(n), n.visit_id",
+        study=study,
+    ) == [[["Visit"], 6]]
+    assert node(database, study, 1)["deleted"] is True
+
+
+def test_9_what_cannot_pass_is_not_repeated(neo4j_settings: Neo4jSettings, study: str) -> None:
+    began = time.monotonic()
+    config = Neo4jSinkConfig(max_retries=9, retry_backoff=9)
+    with pytest.raises(ExportConfigurationError, match="Cannot connect to Neo4j"):
+        Neo4jExportSink(neo4j_settings.uri, ("neo4j", "wrong"), study, config=config)
+    assert time.monotonic() - began < 5
+
+
+@MODES
+def test_10_a_second_run_changes_nothing_at_all(
+    sink_to: Open, database: Neo4jDatabase, study: str,
+    idempotent: bool,  # noqa: FBT001
+) -> None:  # fmt: skip
+    batch = rows(study, *range(1, 300))
+    with sink_to(idempotent=idempotent) as sink:
+        sink.write_batch(batch, batch_id="b")
+    before = read_graph(database, study)
+    with sink_to(idempotent=idempotent) as sink:
+        assert sink.write_batch(batch, batch_id="b") == 299
+    assert read_graph(database, study).digest() == before.digest()
+    assert len(before.relationships) == 299 + 2  # and the path from the study
+
+
+def test_11_user_password_and_keys_are_in_no_text(
+    neo4j_settings: Neo4jSettings, sink_to: Open, auth: tuple[str, str], study: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    caplog.set_level(logging.DEBUG)
+    said = [repr(sink_to()), repr(Neo4jSinkConfig())]
+    host = neo4j_settings.uri.removeprefix("bolt://")
+    for uri, password in (
+        (f"bolt://somebody:pass/word@{host}", auth[1]), (f"bolt://127.0.0.1:{free_port()}", "p4ss"),
+        (neo4j_settings.uri, "wr0ng"), ("nonsense://x", "p4ss"), ("", "p4ss"),
+    ):  # fmt: skip
+        with pytest.raises(ExportConfigurationError) as caught:
+            Neo4jExportSink(uri, ("somebody", password), study)
+        said += [str(caught.value), repr(caught.value), repr(caught.value.__context__)]
+    text = "\n".join([*said, caplog.text])
+    for secret in (auth[1], "p4ss", "wr0ng", "pass/word", "somebody:"):
+        assert secret not in text
+    assert redacted(neo4j_settings.uri) in said[0]
+
+
+def test_12_the_documented_usage_runs(
+    neo4j_settings: Neo4jSettings, auth: tuple[str, str], study: str
+) -> None:
+    with Neo4jExportSink(neo4j_settings.uri, auth, study) as sink:
+        assert sink.write_batch(rows(study, 1), batch_id=f"{study}/records/0") == 1
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_13_errors_that_pass_are_repeated_as_often_as_is_said(
+    sink_to: Open, neo4j_settings: Neo4jSettings, study: str, retries: int
+) -> None:
+    with cutting(neo4j_settings.uri, b"(n:Record") as (proxy, uri):
+        with sink_to(uri, max_retries=retries) as sink:
+            proxy.cuts = 100
+            with pytest.raises(ExportBatchError, match=f"failed {retries + 1} times"):
+                sink.write_batch(rows(study, 1), batch_id="b")
+        assert proxy.done == retries + 1
+
+
+# --------------------------------------------------------------------------- a whole study
+
+
+@pytest.fixture
+def simulation(study: str) -> Simulation:
+    return Simulation({study: build_study(study, 40, 1500, 7)})
+
+
+@pytest.fixture
+def api(simulation: Simulation) -> Iterator[str]:
+    with serving(simulation) as address:
+        yield address
+
+
+def sdk(api: str) -> ImednetSDK:
+    return ImednetSDK(api_key=API_KEY, security_key=SECURITY_KEY, base_url=api, retries=1)
+
+
+def imednet(api: str) -> ImednetSettings:
+    return ImednetSettings(
+        base_url=api, api_key=SecretStr(API_KEY), security_key=SecretStr(SECURITY_KEY)
+    )
+
+
+@MODES
+def test_a_study_is_exported_and_the_graph_equals_the_api_also_after_a_second_time(
+    api: str, neo4j_settings: Neo4jSettings, auth: tuple[str, str], database: Neo4jDatabase,
+    study: str, idempotent: bool,  # noqa: FBT001
+) -> None:  # fmt: skip
+    config = Neo4jSinkConfig(idempotent=idempotent)
+    total = export_to_neo4j(sdk(api), study, neo4j_settings.uri, auth, config=config)
+    assert total == count(database, study) >= 1400
+    assert compare(imednet(api), neo4j_settings, study).different == 0
+    before = read_graph(database, study).digest()
+    assert export_to_neo4j(sdk(api), study, neo4j_settings.uri, auth, config=config) == total
+    assert read_graph(database, study).digest() == before
+
+
+def test_14_an_interrupted_export_goes_on_where_it_was(
+    api: str, simulation: Simulation, neo4j_settings: Neo4jSettings, auth: tuple[str, str],
+    study: str,
+) -> None:  # fmt: skip
+    config = Neo4jSinkConfig(max_retries=0)
+    done = threading.Event()
+
+    def break_off() -> None:
+        while not any(a.path.endswith("records") for a in list(simulation.answered)):
+            done.wait(0.001)
+        simulation.faults.shares = {"server_error": 1.0}
+
+    breaking = threading.Thread(target=break_off)
+    breaking.start()
+    with pytest.raises(ExportError, match="HTTP 503"):
+        export_to_neo4j(sdk(api), study, neo4j_settings.uri, auth, config=config)
+    done.set()
+    breaking.join()
+    simulation.faults.shares = {}
+    simulation.answered.clear()
+    export_to_neo4j(sdk(api), study, neo4j_settings.uri, auth, config=config)
+    asked = {answer.path.rpartition("/")[2] for answer in simulation.answered}
+    assert not asked & {"sites", "subjects", "visits"}
+    assert compare(imednet(api), neo4j_settings, study).different == 0
+
+
+def test_a_broken_answer_is_read_again(
+    api: str, simulation: Simulation, neo4j_settings: Neo4jSettings, auth: tuple[str, str],
+    study: str,
+) -> None:  # fmt: skip
+    simulation.faults.shares = {"server_error": 0.2, "truncated": 0.2}
+    config = Neo4jSinkConfig(max_retries=30, retry_backoff=0.01)
+    export_to_neo4j(sdk(api), study, neo4j_settings.uri, auth, config=config)
+    simulation.faults.shares = {}
+    assert compare(imednet(api), neo4j_settings, study).different == 0
+
+
+def test_exports_at_the_same_time_and_a_stream_beside_them_make_one_graph(
+    api: str, simulation: Simulation, neo4j_settings: Neo4jSettings, auth: tuple[str, str],
+    environment: dict[str, str], topics: dict[str, str], kafka_settings: Any, study: str,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    simulation.edits_per_second = 50
+    variables = environment | topics | source_environment(api, study, tmp_path)
+    variables |= {"SINK_GROUP_ID": study}
+    with (
+        running("source", variables, tmp_path / "source.log") as source,
+        running("sink", variables, tmp_path / "sink.log"),
+    ):
+        failed: list[BaseException] = []
+
+        def export(*, idempotent: bool) -> None:
+            try:
+                config = Neo4jSinkConfig(idempotent=idempotent)
+                export_to_neo4j(sdk(api), study, neo4j_settings.uri, auth, config=config)
+            except BaseException as error:  # noqa: BLE001 - raised below
+                failed.append(error)
+
+        exports = [
+            threading.Thread(target=export, kwargs={"idempotent": each}) for each in (True, False)
+        ]
+        for each in exports:
+            each.start()
+        for each in exports:
+            each.join()
+        assert not failed
+        simulation.edits_per_second = 0
+        done = passes(source.log)
+        wanted = done() + 4
+        wait_until(lambda: done() >= wanted, 90, "passes after the edits")
+        wait_until(consumed_all(kafka_settings, study), 60, "the group's lag is 0")
+    result = compare(imednet(api), neo4j_settings, study)
+    assert result.different == 0, result.examples
+    export_to_neo4j(sdk(api), study, neo4j_settings.uri, auth)
+    assert compare(imednet(api), neo4j_settings, study).different == 0
+
+
+def test_queries_written_for_the_earlier_graph_return_the_right_rows(
+    api: str, simulation: Simulation, neo4j_settings: Neo4jSettings, auth: tuple[str, str],
+    database: Neo4jDatabase, study: str, sink_to: Open,
+) -> None:  # fmt: skip
+    table = simulation.studies[study].table("records")
+    expected = sorted(
+        (row["subjectKey"], row["recordId"], row["recordData"]["SYSBP"])
+        for row in table.rows()
+        if row["visitId"] and row["formKey"] == "VS"
+    )
+    query = (
+        "MATCH (:Study {study_key: $study})-[:HAS_SUBJECT]->(s:Subject)-[:HAS_VISIT]->(:Visit)"
+        "-[:HAS_RECORD]->(r:Record {form_key: 'VS'}) RETURN s.subject_key, r.record_id, r.SYSBP"
+    )
+    with sink_to() as sink:  # records alone, as the earlier module wrote them
+        sink.write_batch(list(table.rows()), batch_id="b")
+    assert len(expected) > 100
+    assert sorted(map(tuple, database.read(query, study=study))) == expected
+    export_to_neo4j(sdk(api), study, neo4j_settings.uri, auth)
+    assert sorted(map(tuple, database.read(query, study=study))) == expected
+    assert compare(imednet(api), neo4j_settings, study).different == 0
+
+
+# ------------------------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def given(api: str, environment: dict[str, str], database: Neo4jDatabase) -> dict[str, str]:
+    assert database
+    return environment | {
+        "IMEDNET_BASE_URL": api, "IMEDNET_API_KEY": API_KEY, "IMEDNET_SECURITY_KEY": SECURITY_KEY,
+        "NEO4J_CONNECT_TIMEOUT_SECONDS": "3",
+    }  # fmt: skip
+
+
+def test_the_command_exports_and_says_how_many(
+    given: dict[str, str], study: str, database: Neo4jDatabase, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_text(given["NEO4J_PASSWORD"] + "\n")
+    with_file = {name: value for name, value in given.items() if name != "NEO4J_PASSWORD"}
+    done = run_program(f"export {study} --create --password-file {file}", with_file)
+    assert done.returncode == 0, done.stderr
+    assert f"{count(database, study):,} records are in the graph" in done.stdout
+
+
+def test_a_dry_run_shows_statements_and_samples_and_writes_nothing(
+    given: dict[str, str], study: str, database: Neo4jDatabase
+) -> None:
+    done = run_program(f"export {study} --dry-run", given)
+    assert done.returncode == 0, done.stderr
+    assert "CREATE (n:Record)" in done.stdout
+    assert "MERGE (n:Record" in done.stdout
+    assert done.stdout.count('"record_oid"') == 3
+    assert count(database, study) == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"NEO4J_PASSWORD": "wr0ng"}, "Cannot connect to Neo4j"),
+        ({"NEO4J_URI": f"bolt://127.0.0.1:{free_port()}"}, "no Neo4j answers"),
+        ({"IMEDNET_API_KEY": "wr0ng"}, "check IMEDNET_API_KEY"),
+        ({"NEO4J_PASSWORD": None}, "set NEO4J_PASSWORD"),
+    ],
+    ids=["password", "address", "key", "no password"],
+)
+def test_bad_input_is_one_clear_line(
+    given: dict[str, str], study: str, changed: dict[str, str | None], says: str
+) -> None:
+    variables = {k: v for k, v in (given | changed).items() if v is not None}
+    done = run_program(f"export {study}", variables)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "wr0ng" not in done.stderr
+
+
+def test_an_unknown_study_and_an_empty_one(given: dict[str, str], study: str) -> None:
+    assert "not known" in run_program("export NOPE", given).stderr
+    empty = build_study(study + "E", 1, 1, 1)
+    for name, table in empty.tables.items():
+        if name != "users":
+            for each in list(table.ids):
+                table.remove(each)
+    with serving(Simulation({empty.key: empty})) as api:
+        done = run_program(f"export {empty.key}", given | {"IMEDNET_BASE_URL": api})
+    assert (done.returncode, done.stdout) == (0, f"study {empty.key}: 0 records are in the graph\n")
+
+
+def test_a_record_that_cannot_be_stored_is_named_by_the_command(
+    given: dict[str, str], study: str, simulation: Simulation, database: Neo4jDatabase
+) -> None:
+    table = simulation.studies[study].table("records")
+    row = table.get(7)
+    row["recordData"][""] = "SECRETVALUE"
+    table.put(row)
+    done = run_program(f"export {study}", given)
+    assert done.returncode == 1
+    assert "records that cannot be stored: 7 (property_name)" in done.stderr
+    assert "SECRETVALUE" not in done.stderr
+    assert count(database, study) == len(table.ids)  # a stub of it, for its revisions
+
+
+def test_logs_hold_no_content(caplog: pytest.LogCaptureFixture, sink_to: Open, study: str) -> None:
+    stream = io.StringIO()
+    logging.getLogger().addHandler(handler := logging.StreamHandler(stream))
+    caplog.set_level(logging.DEBUG)
+    with sink_to() as sink:
+        sink.write_batch(rows(study, 1, recordData={"A": "SECRETVALUE"}), batch_id="b")
+    logging.getLogger().removeHandler(handler)
+    assert "SECRETVALUE" not in caplog.text + stream.getvalue()

@@ -1,0 +1,142 @@
+"""The export's interface, as far as no server is needed."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from imednet.errors import ImednetError
+from imednet.models.records import Record
+
+from connector.entities import ENTITIES
+from connector.errors import InvalidEventError
+from connector.export import (
+    ExportBatchError,
+    ExportConfigurationError,
+    ExportError,
+    ExportSink,
+    Neo4jSinkConfig,
+    SinkConfig,
+    iter_batches,
+)
+from connector.export.neo4j_sink import redacted
+from connector.export.rows import api_object, changes_of, derived_changes
+from tests.builders import record_row
+
+RECORD = ENTITIES["record"]
+
+
+class Recording(ExportSink):
+    def __init__(self, config: SinkConfig | None = None) -> None:
+        super().__init__(config)
+        self.calls: list[str] = []
+
+    def write_batch(self, records: Sequence[Any], *, batch_id: str) -> int:
+        self.calls.append(batch_id)
+        return len(records)
+
+    def flush(self) -> None:
+        self.calls.append("flush")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+def test_the_defaults_are_those_of_the_earlier_module() -> None:
+    config = SinkConfig()
+    assert (config.batch_size, config.max_retries, config.retry_backoff) == (500, 3, 1.0)
+    assert (config.idempotent, config.extra) == (True, {})
+    assert Neo4jSinkConfig().database == "neo4j"
+    assert SinkConfig(batch_size=10, max_retries=5).batch_size == 10
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"batch_size": 0}, {"batch_size": -1}, {"batch_size": True}, {"batch_size": 1.5},
+     {"max_retries": -1}, {"retry_backoff": -0.1}, {"retry_backoff": float("nan")},
+     {"database": ""}],
+)  # fmt: skip
+def test_a_setting_that_nothing_can_be_written_with_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ExportConfigurationError, match=next(iter(wrong))):
+        Neo4jSinkConfig(**wrong)
+
+
+def test_a_clean_block_flushes_and_closes_one_that_fails_only_closes() -> None:
+    with Recording() as sink:
+        assert sink.write_batch([1, 2], batch_id="S/records/0") == 2
+    assert sink.calls == ["S/records/0", "flush", "close"]
+    failing = Recording()
+    with pytest.raises(RuntimeError), failing:
+        raise RuntimeError
+    assert failing.calls == ["close"]
+
+
+def test_batches_come_from_anything_that_can_be_gone_through() -> None:
+    assert list(iter_batches([1, 2, 3, 4, 5], 2)) == [[1, 2], [3, 4], [5]]
+    assert list(iter_batches((each for each in range(3)), 5)) == [[0, 1, 2]]
+    with pytest.raises(ValueError, match="batch_size"):
+        list(iter_batches([1], 0))
+
+
+def test_errors_are_each_others_kind_and_the_sdks() -> None:
+    error = ExportBatchError("what", batch_id="S/records/7")
+    assert (error.batch_id, str(error)) == ("S/records/7", "what")
+    assert isinstance(error, ExportError)
+    assert isinstance(ExportConfigurationError("x"), ExportError)
+    assert issubclass(ExportError, ImednetError)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("bolt://user:pass@host:7687", "bolt://***@host:7687"),
+        ("bolt://user@host", "bolt://***@host"),
+        ("bolt://u:p/a@ss@host", "bolt://***@host"),
+        ("bolt://host:7687", "bolt://host:7687"),
+        ("", ""),
+    ],
+)
+def test_an_address_is_shown_without_user_and_password(uri: str, shown: str) -> None:
+    assert redacted(uri) == shown
+
+
+def test_models_their_dicts_objects_and_api_rows_come_to_the_same() -> None:
+    row = {
+        "studyKey": "S1", "recordId": 5, "formKey": "VS", "subjectId": 11, "visitId": 3,
+        "dateModified": "2024-11-04 16:03:19", "deleted": False,
+        "recordData": {"AETERM": "x", "labs": {"hgb": 13.2}},
+    }  # fmt: skip
+    model = Record.from_json(row)
+    forms = [
+        row, model, model.model_dump(exclude_unset=True),
+        SimpleNamespace(
+            study_key="S1", record_id=5, form_key="VS", subject_id=11, visit_id=3, deleted=False,
+            date_modified=datetime(2024, 11, 4, 16, 3, 19, tzinfo=UTC),
+            record_data=row["recordData"],
+        ),
+    ]  # fmt: skip
+    assert [api_object(RECORD, form) == row for form in forms] == [True] * 4
+    with pytest.raises(InvalidEventError):
+        api_object(RECORD, object())
+
+
+def test_what_cannot_be_stored_is_named_by_its_id_and_the_rest_is_kept() -> None:
+    records = [
+        record_row(1), record_row(2, recordData={"A": 2**70}), {"formKey": "VS"}, "no record",
+        record_row(3, studyKey="OTHER"), record_row(4, recordData={"A": float("inf")}),
+    ]  # fmt: skip
+    changes, rows, refused = changes_of(RECORD, records, "S1", 1)
+    assert [change.identity.id for change in changes] == [1]
+    assert len(rows) == 1
+    assert [(each.id, each.reason) for each in refused] == [
+        (2, "content"), (None, "id"), (None, "row"), (3, "study"), (4, "number"),
+    ]  # fmt: skip
+
+
+def test_records_tell_of_their_study_subject_and_visit_below_every_real_version() -> None:
+    derived = derived_changes([record_row(1), record_row(2, visitId=None, subjectId=0)], "S1")
+    assert [(each.identity.entity, each.version) for each in derived] == [
+        ("study", 0), ("subject", 0), ("visit", 0),
+    ]  # fmt: skip
+    assert (derived[1].properties or {})["subject_key"] == "003-11"
