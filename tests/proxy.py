@@ -18,51 +18,53 @@ class CuttingProxy:
         self.done = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def close(self) -> None:
         self._listener.close()
+        self._accepting.join(10)
 
     def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
+        while True:
+            try:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._target)
-                cut = threading.Event()
-                for each in (
-                    threading.Thread(target=self._up, args=(client, server, cut), daemon=True),
-                    threading.Thread(target=self._down, args=(server, client, cut), daemon=True),
-                ):
-                    each.start()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        cut = threading.Event()
+        with suppress(OSError), client, socket.create_connection(self._target) as server:
+            down = threading.Thread(target=self._down, args=(server, client, cut), daemon=True)
+            down.start()
+            with suppress(OSError):
+                self._up(client, server, cut)
+            if cut.is_set():
+                time.sleep(_GRACE_SECONDS)  # the server does what it was asked for
+            for each in (server, client):
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+            down.join(10)
 
     def _up(self, client: socket.socket, server: socket.socket, cut: threading.Event) -> None:
+        """All that the client sends; what follows a cut only as far as it is one request."""
         tail = b""
-        with suppress(OSError):
-            while data := client.recv(65_536):
-                if self.cuts > 0 and self._marker in tail + data:
-                    self.cuts -= 1
-                    self.done += 1
-                    cut.set()
-                    threading.Thread(target=self._end, args=(client, server), daemon=True).start()
-                server.sendall(data)
-                tail = data[-len(self._marker) :]
-            server.shutdown(socket.SHUT_WR)
+        while data := client.recv(65_536):
+            if self.cuts > 0 and self._marker in tail + data:
+                self.cuts -= 1
+                self.done += 1
+                cut.set()
+                client.settimeout(_GRACE_SECONDS)
+            server.sendall(data)
+            tail = data[-len(self._marker) :]
 
     def _down(self, server: socket.socket, client: socket.socket, cut: threading.Event) -> None:
         with suppress(OSError):
             while data := server.recv(65_536):
                 if not cut.is_set():
                     client.sendall(data)
-            client.shutdown(socket.SHUT_WR)
-
-    @staticmethod
-    def _end(client: socket.socket, server: socket.socket) -> None:
-        """Once the server has had the time to do what it was asked for."""
-        time.sleep(_GRACE_SECONDS)
-        for each in (client, server):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+            client.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def _password(given: SecretStr | None, file: Path | None) -> str:
             return file.read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
             raise FatalError(f"cannot read {file}: {type(error).__name__}") from None
-    if given is not None:
+    if given is not None and given.get_secret_value():
         return given.get_secret_value()
     if not sys.stdin.isatty():
         raise FatalError("set NEO4J_PASSWORD, or give --password-file")
