@@ -92,7 +92,8 @@ def _read_alone(api: str) -> float:
             if request.filter:
                 asked["filter"] = request.filter
             answer = orjson.loads(client.get(path, asked).content)
-            page = Page(0, answer["pagination"]["totalElements"], answer["data"])
+            total, offset = answer["pagination"]["totalElements"], request.page * request.size
+            page = Page(0, total, answer["data"], offset)
             rows += len(page.rows)
             place = window.advance(track, cursor.place(track.name), page, _PACE, 0)
             cursor = cursor.moved(track.name, place)

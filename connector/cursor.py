@@ -34,10 +34,12 @@ class Place(_Value):
     """Completed passes."""
     finished_ms: int | None = None
     """This machine's clock when the last pass ended: for scheduling only."""
+    began_ms: int | None = None
+    """This machine's clock at the first page of this or the last pass."""
     skew_ms: int | None = None
     """The server's clock minus this machine's, at the first page of this or the last pass."""
     is_hurried: bool = False
-    """The next pass should come soon: this one missed rows, or the server's clock went back."""
+    """The next pass should come soon: the last one missed rows, or the server's clock went back."""
     newest: EntityId | None = None
     """Append-only kinds: the largest id that was read."""
 

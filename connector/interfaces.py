@@ -51,6 +51,10 @@ class Page:
     server_ms: int
     total_elements: int
     rows: list[Any]
+    offset: int = 0
+    """How many rows the filter matches before these: as asked for by page number and size."""
+    took_ms: int = 0
+    """From request to answer: what it says may be older than its clock by so much."""
 
 
 class ApiReader(Protocol):
@@ -135,7 +139,10 @@ class KnownUpdate(Protocol):
         """The API listed these known ids during this pass over the whole kind."""
 
     def vanished(self, entity: str, full_pass: int) -> "Vanished":
-        """Ends a full pass: the live ids that neither this nor the previous pass listed."""
+        """At the end of a full pass: what it did not list. Changes nothing."""
+
+    def miss(self, entity: str, full_pass: int) -> None:
+        """What this full pass did not list is missed once more."""
 
     def is_new_invalid(self, row: InvalidRow) -> bool:
         """Whether this row was not dead-lettered before; remembers it."""

@@ -38,6 +38,7 @@ log = structlog.stdlib.get_logger("connector.export")
 _WRITERS = 4
 _PAGE_SIZE = 500
 _ROWS_AT_ONCE = 2000
+_WAIT_SECONDS = 0.5
 _PACE = Pace(1, 1, 1, 1, overlap=0, page_size=_PAGE_SIZE)
 """An export reads each kind once: nothing is ever due again."""
 
@@ -164,7 +165,7 @@ class StudyExport:
         self._read[entity.name] += sum(len(rows) for rows, _ in batches)
 
     def _show(self, bar: Progress, shown: TaskID, track: Track, last: ReadPage) -> None:
-        left = window.rows_left(track, last.before, last.page)
+        left = window.rows_left(last.page)
         done = self._read[track.entity.name]
         bar.update(shown, completed=done, total=done + left)
 
@@ -176,7 +177,7 @@ def _name(entity: Entity) -> str:
 def _taken(stream: ReadAhead) -> Iterator[list[ReadPage]]:
     """The pages of a pass as they come, until its last."""
     while True:
-        pages = stream.take(_ROWS_AT_ONCE)
+        pages = stream.take(_ROWS_AT_ONCE, _WAIT_SECONDS)
         if pages:
             yield pages
             if pages[-1].is_last:

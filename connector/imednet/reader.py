@@ -5,6 +5,8 @@ client is: addresses and error classes are its.
 """
 
 import json
+import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -67,8 +69,10 @@ class ImednetReader:
     def read(self, request: PageRequest) -> Page:
         """See `connector.interfaces.ApiReader`."""
         path, parameters = _asked(request)
+        began = 0.0
         try:
             with self._throttle.turn():
+                began = time.monotonic()
                 response = self._client.get(path, parameters, headers=self._keys.headers())
         except ApiError as error:
             raise self._translated(error, request) from None  # its text repeats the answer's body
@@ -77,7 +81,8 @@ class ImednetReader:
         except (ImednetError, httpx.HTTPError, httpx.InvalidURL) as error:
             raise RetryableError(f"no answer from the API: {type(error).__name__}") from None
         self._was_let_in = True
-        return parse_page(response.status_code, response.content, request)
+        page = parse_page(response.status_code, response.content, request)
+        return replace(page, took_ms=round((time.monotonic() - began) * 1000))
 
     def _translated(self, error: ApiError, request: PageRequest) -> ConnectorError:
         status = error.status_code or 0
@@ -94,6 +99,7 @@ class ImednetReader:
         if advice := _WHAT_TO_DO.get(status):
             return FatalError(f"{text}: {advice}")
         after = retry_after_seconds(self._client.retry_after, datetime.now(UTC))
+        self._throttle.hold(after or 0.0)
         return RetryableError(text, retry_after_seconds=after)
 
 
@@ -106,17 +112,21 @@ class SdkReader:
     def read(self, request: PageRequest) -> Page:
         """See `connector.interfaces.ApiReader`."""
         path, parameters = _asked(request)
+        began = time.monotonic()
         try:
             response = self._client.get(path, parameters)
         except ApiError as error:
             status = error.status_code or 0
             text = _said(request, status)
+            if status == _GATEWAY_TIMEOUT:
+                raise BatchTooLargeError(text) from None
             if advice := _WHAT_TO_DO.get(status):
                 raise FatalError(f"{text}: {advice}") from None
             raise RetryableError(text) from None
         except (ImednetError, httpx.HTTPError, httpx.InvalidURL) as error:
             raise RetryableError(f"no answer from the API: {type(error).__name__}") from None
-        return parse_page(response.status_code, response.content, request)
+        page = parse_page(response.status_code, response.content, request)
+        return replace(page, took_ms=round((time.monotonic() - began) * 1000))
 
 
 def _asked(request: PageRequest) -> tuple[str, dict[str, Any]]:
@@ -172,13 +182,14 @@ def parse_page(status: int, body: bytes, request: PageRequest) -> Page:
         rows, pagination = answer["data"], answer["pagination"]
         total, page = pagination["totalElements"], pagination.get("currentPage", request.page)
         clock = parse_api_date(answer["metadata"]["timestamp"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise RetryableError(f"{where}: the answer is not the documented envelope") from None
     if not isinstance(rows, list) or type(total) is not int or clock is None:
         raise RetryableError(f"{where}: the answer is not the documented envelope")
     if page != request.page:
         raise RetryableError(f"{where}: the answer is another page than was asked for")
-    return Page(round(clock.timestamp() * 1000), total, rows)
+    offset = request.page * request.size
+    return Page(round(clock.timestamp() * 1000), total, rows, offset)
 
 
 def _parse(body: bytes) -> Any:

@@ -36,13 +36,14 @@ class KafkaEventLog:
         self._settings = settings
         self._study_key = study_key
         self._producer: Producer | None = None
-        self._partitions = 0
+        self._partitions = self._letter_bytes_max = 0
 
     def open(self) -> Cursor | None:
         """Fence first, read then: what a dead source left open is aborted by it."""
         topics, events_topic = Topics(self._settings), self._settings.events_topic
         self._partitions = topics.partitions(events_topic)
         config = transactional_producer(self._settings, self._study_key)
+        self._letter_bytes_max = topics.message_bytes_max(self._settings.dead_letter_topic)
         # What the brokers would refuse is refused here, alone, not with its transaction.
         config["message.max.bytes"] = max(
             1000, topics.message_bytes_max(events_topic) - _BATCH_OVERHEAD_BYTES
@@ -119,11 +120,10 @@ class KafkaEventLog:
 
     def _produce_invalid(self, producer: Producer, row: InvalidRow) -> None:
         topic, headers = self._settings.dead_letter_topic, invalid_row_headers(row)
-        try:
+        size = len(row.raw) + sum(len(name) + len(value or b"") for name, value in headers)
+        if size + _BATCH_OVERHEAD_BYTES <= self._letter_bytes_max:
             _produce(producer, topic, row.entity.encode(), row.raw, headers)
-        except KafkaException as exception:
-            if error_of(exception).code() != KafkaError.MSG_SIZE_TOO_LARGE:
-                raise
+        else:
             headers.append(("imednet.value.bytes", str(len(row.raw)).encode()))
             _produce(producer, topic, row.entity.encode(), None, headers)
 

@@ -1,9 +1,14 @@
 """confluent_kafka's errors, translated once into what the caller must do."""
 
+from concurrent.futures import Future
+from typing import TypeVar
+
 from confluent_kafka import KafkaError, KafkaException
 
 from connector.errors import ConnectorError, FatalError, RetryableError
 
+T = TypeVar("T")
+_GRACE_SECONDS = 5.0
 FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
 _ONE_EACH = "another sink has this SINK_GROUP_INSTANCE_ID; each needs its own"
 _WHAT_TO_DO = {
@@ -35,6 +40,22 @@ def translate(error: KafkaError, doing: str) -> ConnectorError:
     if error.fatal() or error.code() == KafkaError._FATAL:
         return FatalError(f"{text}: the Kafka client cannot go on; start again")
     return RetryableError(text)
+
+
+def answer_of(future: Future[T], timeout_seconds: float, doing: str) -> T:
+    """What an admin client's call answers. Blocks.
+
+    Raises:
+        RetryableError: nothing, in time.
+        ConnectorError: as `translate`.
+    """
+    try:
+        # The client's own timeout is the same: let it speak first.
+        return future.result(timeout_seconds + _GRACE_SECONDS)
+    except KafkaException as exception:
+        raise translate(error_of(exception), doing) from exception
+    except TimeoutError as error:
+        raise RetryableError(f"{doing}: no answer") from error
 
 
 def error_of(exception: KafkaException) -> KafkaError:

@@ -8,7 +8,7 @@ from confluent_kafka import TopicPartition as RawTopicPartition
 from confluent_kafka.admin import AdminClient
 
 from connector.config import KafkaSettings
-from connector.errors import FatalError
+from connector.errors import FatalError, RetryableError
 from connector.kafka.failures import error_of, translate
 from connector.kafka.settings import admin, group_observer
 from connector.kafka.topics import Topics
@@ -106,7 +106,9 @@ class GroupOffsets:
         client = AdminClient(admin(self._settings))  # it must outlive its futures
         deleted = client.delete_consumer_groups([self._group_id], request_timeout=self._timeout)
         try:
-            deleted[self._group_id].result(self._timeout)
+            deleted[self._group_id].result(self._timeout + 5.0)
+        except TimeoutError as late:
+            raise RetryableError("deleting the replay's group: no answer") from late
         except KafkaException as exception:
             error = error_of(exception)
             if error.code() not in {*_HAS_MEMBERS, KafkaError.GROUP_ID_NOT_FOUND}:

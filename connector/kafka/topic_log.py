@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import Consumer, IsolationLevel, KafkaError
 from confluent_kafka import Message as RawMessage
 from confluent_kafka import TopicPartition as RawTopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from connector.config import KafkaSettings
 from connector.errors import RetryableError
 from connector.interfaces import Range
-from connector.kafka.failures import error_of, translate
+from connector.kafka.failures import answer_of, translate
 from connector.kafka.settings import admin, log_reader
 from connector.kafka.topics import Topics
 
@@ -96,7 +96,7 @@ def _offsets(settings: KafkaSettings, topic: str, wanted: OffsetSpec) -> dict[in
         isolation_level=IsolationLevel.READ_UNCOMMITTED,
         request_timeout=timeout,
     )
-    try:
-        return {each.partition: future.result(timeout).offset for each, future in futures.items()}
-    except KafkaException as exception:
-        raise translate(error_of(exception), f"reading offsets of {topic}") from exception
+    doing = f"reading offsets of {topic}"
+    return {
+        each.partition: answer_of(future, timeout, doing).offset for each, future in futures.items()
+    }

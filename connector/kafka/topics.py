@@ -7,7 +7,7 @@ from confluent_kafka.admin import AdminClient, ConfigEntry, ConfigResource, NewT
 
 from connector.config import KafkaSettings
 from connector.errors import FatalError, RetryableError
-from connector.kafka.failures import error_of, translate
+from connector.kafka.failures import answer_of, error_of
 from connector.kafka.settings import admin
 
 _NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -96,13 +96,8 @@ class Topics:
             FatalError: there is no such topic, or no access.
         """
         timeout = self._settings.request_timeout_seconds
-        try:
-            described = self._admin.describe_topics(
-                TopicCollection([topic]), request_timeout=timeout
-            )
-            found = str(described[topic].result(timeout).topic_id)
-        except KafkaException as exception:
-            raise translate(error_of(exception), f"describing {topic}") from exception
+        described = self._admin.describe_topics(TopicCollection([topic]), request_timeout=timeout)
+        found = str(answer_of(described[topic], timeout, f"describing {topic}").topic_id)
         return "" if found == _NO_TOPIC_ID else found
 
     def ensure(self, *, make: bool) -> list[TopicState]:
@@ -143,10 +138,7 @@ class Topics:
         ]
         timeout = self._settings.request_timeout_seconds
         for future in self._admin.create_topics(new, operation_timeout=timeout).values():
-            try:
-                future.result(timeout)
-            except KafkaException as exception:
-                raise translate(error_of(exception), "making topics") from exception
+            answer_of(future, timeout, "making topics")
 
     def _differences(self, spec: TopicSpec) -> tuple[str, ...]:
         actual = self._config(spec.name)
@@ -159,10 +151,8 @@ class Topics:
     def _config(self, topic: str) -> dict[str, ConfigEntry]:
         resource = ConfigResource(ResourceType.TOPIC, topic)
         timeout = self._settings.request_timeout_seconds
-        try:
-            found: dict[str, ConfigEntry] = self._admin.describe_configs([resource])[
-                resource
-            ].result(timeout)
-        except KafkaException as exception:
-            raise translate(error_of(exception), "reading topic settings") from exception
+        asked = self._admin.describe_configs([resource], request_timeout=timeout)
+        found: dict[str, ConfigEntry] = answer_of(
+            asked[resource], timeout, "reading topic settings"
+        )
         return found

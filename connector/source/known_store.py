@@ -94,9 +94,14 @@ class SqliteKnownStore:
         if not isinstance(self._path, Path):
             return
         self._db.close()
-        for ending in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
-        self._db = self._opened(self._path)
+        try:
+            for ending in ("", "-wal", "-shm"):
+                self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
+            self._db = self._opened(self._path)
+        except (OSError, sqlite3.Error) as error:
+            raise FatalError(
+                f"cannot make {self._path} anew: {error}: set SOURCE_STATE_DIR"
+            ) from error
 
     def lookup(self, entity: str, ids: Sequence[EntityId]) -> dict[EntityId, Known]:
         """See `connector.interfaces.KnownStore`."""
@@ -154,24 +159,26 @@ class _Update:
 
     def vanished(self, entity: str, full_pass: int) -> Vanished:
         live = "FROM known WHERE entity = ? AND hash IS NOT NULL"
+        (known,) = self._db.execute(f"SELECT count(*) {live}", (entity,)).fetchone()
+        (listed,) = self._db.execute(
+            f"SELECT count(*) {live} AND seen_pass = ?", (entity, full_pass)
+        ).fetchone()
+        before = (entity, full_pass, _SIGHTINGS_TO_DELETE - 1)
+        (missed,) = self._db.execute(
+            f"SELECT count(*) {live} AND seen_pass <> ? AND missed < ?", before
+        ).fetchone()
+        gone = self._db.execute(
+            f"SELECT id, version, hash, subject_id {live} AND seen_pass <> ? AND missed >= ?",
+            before,
+        )
+        return Vanished(known, listed, missed, {row[0]: _known(row[1:]) for row in gone})
+
+    def miss(self, entity: str, full_pass: int) -> None:
         self._db.execute(
             "UPDATE known SET missed = missed + 1"
             " WHERE entity = ? AND hash IS NOT NULL AND seen_pass <> ?",
             (entity, full_pass),
         )
-        (known,) = self._db.execute(f"SELECT count(*) {live}", (entity,)).fetchone()
-        (listed,) = self._db.execute(
-            f"SELECT count(*) {live} AND seen_pass = ?", (entity, full_pass)
-        ).fetchone()
-        (missed,) = self._db.execute(
-            f"SELECT count(*) {live} AND missed BETWEEN 1 AND ?",
-            (entity, _SIGHTINGS_TO_DELETE - 1),
-        ).fetchone()
-        gone = self._db.execute(
-            f"SELECT id, version, hash, subject_id {live} AND missed >= ?",
-            (entity, _SIGHTINGS_TO_DELETE),
-        )
-        return Vanished(known, listed, missed, {row[0]: _known(row[1:]) for row in gone})
 
     def is_new_invalid(self, row: InvalidRow) -> bool:
         digest = hashlib.blake2b(row.entity.encode() + b"\0" + row.raw, digest_size=16).digest()

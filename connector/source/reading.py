@@ -1,8 +1,8 @@
 """Reading a pass page by page, ahead of what is being published.
 
 The next request follows from the page before it alone, so pages can be read while earlier ones are
-on their way into the topic. Only one pass is read at a time: a page that waited while another pass
-published newer states of its rows would bring the old ones back.
+on their way into the topic. Of each kind only one pass is read at a time: a page that waited while
+another pass published newer states of its rows would bring the old ones back.
 """
 
 import queue
@@ -70,10 +70,10 @@ def _check_clock(server_ms: int, now_ms: int) -> None:
 class PageStream(Protocol):
     """The pages of one pass, in order."""
 
-    def take(self, rows_max: int) -> list[ReadPage]:
+    def take(self, rows_max: int, wait_seconds: float) -> list[ReadPage]:
         """The next pages of about so many rows that are there; none yet: an empty list.
 
-        Waits for a moment only. Raises what reading raised, once the pages before are taken.
+        Waits so long for the first. Raises what reading raised, once the pages before are taken.
         """
 
     def close(self) -> None:
@@ -96,12 +96,12 @@ class ReadAhead:
         self._closed = threading.Event()
         threading.Thread(target=self._work, name="read-ahead", daemon=True).start()
 
-    def take(self, rows_max: int) -> list[ReadPage]:
+    def take(self, rows_max: int, wait_seconds: float) -> list[ReadPage]:
         """See `PageStream`."""
         taken: list[ReadPage] = []
         while self._failed is None and sum(len(each.page.rows) for each in taken) < rows_max:
             try:
-                item = self._read.get(timeout=0 if taken else _WAIT_SECONDS)
+                item = self._read.get(block=not taken, timeout=wait_seconds)
             except queue.Empty:
                 break
             if isinstance(item, Exception):

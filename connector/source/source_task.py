@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from connector.cursor import Cursor, Place
-from connector.errors import BatchTooLargeError, RetryableError
+from connector.errors import BatchTooLargeError, ConnectorError, FatalError, RetryableError
 from connector.interfaces import ApiReader, Clock, EventLog, KnownStore, KnownUpdate
 from connector.retry import Backoff
 from connector.source import changes, window
@@ -21,6 +21,8 @@ from connector.source.window import Mode, Now, Pace, Track
 
 log = structlog.stdlib.get_logger("connector.source")
 
+_WAIT_SECONDS = 0.5
+"""For pages that are still to come, all streams together."""
 _TRANSACTION_ROWS = 2000
 """Rows of the API whose events go into one transaction, about: a commit costs some 20 ms."""
 
@@ -67,10 +69,17 @@ class _Hold:
 
 @dataclass(slots=True)
 class _Open:
-    """The pass that is being read."""
+    """The pass of one kind that is being read."""
 
     track: Track
     stream: PageStream
+    rows: int = 0
+    """Taken so far."""
+
+    @property
+    def may_be_closed(self) -> bool:
+        """Whether the kind's other track may take over: it has had its turn, not only its wait."""
+        return self.rows >= _TRANSACTION_ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +102,8 @@ class SourceTask:
         self._limits = limits
         self._backoff = limits.new_backoff()
         self._cursor: Cursor | None = None
-        self._open: _Open | None = None
+        self._open: dict[str, _Open] = {}
+        """By kind."""
         self._previous = ""
         self._holds: dict[str, _Hold] = {}
         self._sizes: dict[str, int] = {}
@@ -122,7 +132,7 @@ class SourceTask:
                     wait_seconds = self._wait_after(error, self._backoff)
                 stop.wait(wait_seconds)
         finally:
-            self._close_stream()
+            self._close_streams()
 
     def step(self) -> float:
         """Read and publish some pages; for how many seconds there is nothing to do then.
@@ -143,6 +153,11 @@ class SourceTask:
         except (RetryableError, BatchTooLargeError) as error:
             self._hold(track, error)
             return 0.0
+        except FatalError as error:
+            if self._cursor.place(window.STUDY.name).passes == 0:
+                raise
+            self._hold(track, error)  # the study was read: one kind's trouble is its own
+            return 0.0
         if pages:
             self._publish(track, pages, self._cursor)
         return 0.0
@@ -150,24 +165,31 @@ class SourceTask:
     # -------------------------------------------------------------------------------- reading
 
     def _take(self, track: Track, cursor: Cursor) -> list[ReadPage]:
-        """Some pages of this track's pass; of one pass at a time."""
-        self._previous = track.name  # also when it fails: the others take their turn
-        if self._open is None or self._open.track != track:
-            self._close_stream()
+        """Some pages of this track's pass, none where they are still to come."""
+        self._previous = track.name  # whatever comes of it: the others take their turn
+        kind = track.entity.name
+        if kind not in self._open or self._open[kind].track != track:
+            self._close_stream(kind)
             size = self._sizes.get(track.name, self._pace.page_size)
             ports = self._ports
             pages = read_pass(ports.reader, track, cursor, self._pace, size, ports.clock)
-            self._open = _Open(track, ports.open_stream(pages))
-        return self._open.stream.take(_TRANSACTION_ROWS)
+            self._open[kind] = _Open(track, ports.open_stream(pages))
+        reading = self._open[kind]
+        taken = reading.stream.take(_TRANSACTION_ROWS, _WAIT_SECONDS / len(self._open))
+        reading.rows += sum(len(read.page.rows) for read in taken)
+        return taken
 
-    def _close_stream(self) -> None:
-        if self._open is not None:
-            self._open.stream.close()
-            self._open = None
+    def _close_stream(self, kind: str) -> None:
+        if kind in self._open:
+            self._open.pop(kind).stream.close()
 
-    def _hold(self, track: Track, error: RetryableError | BatchTooLargeError) -> None:
+    def _close_streams(self) -> None:
+        for kind in list(self._open):
+            self._close_stream(kind)
+
+    def _hold(self, track: Track, error: ConnectorError) -> None:
         """This track waits; the others do not."""
-        self._close_stream()
+        self._close_stream(track.entity.name)
         if isinstance(error, BatchTooLargeError):
             size = self._sizes.get(track.name, self._pace.page_size)
             self._sizes[track.name] = window.smaller(size)
@@ -176,15 +198,20 @@ class SourceTask:
         held.until = self._ports.clock.monotonic() + wait_seconds
 
     def _held(self) -> set[str]:
+        """Tracks that have failed, and those whose kind is being read by its other track."""
         now = self._ports.clock.monotonic()
-        return {name for name, hold in self._holds.items() if hold.until > now}
+        held = {name for name, hold in self._holds.items() if hold.until > now}
+        for reading in self._open.values():
+            if not reading.may_be_closed:
+                held |= {each.name for each in reading.track.others}
+        return held
 
     def _idle_seconds(self, due_seconds: float) -> float:
         now = self._ports.clock.monotonic()
         until = (hold.until - now for hold in self._holds.values() if hold.until > now)
         return max(0.0, min((due_seconds, *until)))
 
-    def _wait_after(self, error: RetryableError | BatchTooLargeError, backoff: Backoff) -> float:
+    def _wait_after(self, error: ConnectorError, backoff: Backoff) -> float:
         self.progress.retries += 1
         after = error.retry_after_seconds if isinstance(error, RetryableError) else None
         wait_seconds = backoff.next_wait(after)
@@ -208,7 +235,7 @@ class SourceTask:
                 update.match(moved)
                 self._ports.event_log.publish(found.events, found.invalid, moved)
         except BaseException:
-            self._close_stream()
+            self._close_streams()
             raise
         self._cursor = moved
         self._count(track, pages, found)
@@ -248,10 +275,12 @@ class SourceTask:
                 listed=vanished.listed,
             )
             return last.after
+        update.miss(entity.name, full_pass)
         deleted = changes.deletions(entity, vanished.gone, self._sighting(last))
         update.put(entity.name, deleted.known, full_pass)
         found.add(deleted)
-        return last.after.model_copy(update={"is_hurried": vanished.missed > 0})
+        is_hurried = last.after.is_hurried or vanished.missed > 0
+        return last.after.model_copy(update={"is_hurried": is_hurried})
 
     def _moved(self, track: Track, pages: list[ReadPage], end: Place, cursor: Cursor) -> Cursor:
         moved = cursor.moved(track.name, end)
@@ -271,7 +300,7 @@ class SourceTask:
         self._holds.pop(track.name, None)
         self._count_snapshot(last, rows)
         if last.is_last:
-            self._close_stream()
+            self._close_stream(track.entity.name)
             self._sizes.pop(track.name, None)
         if window.ends_pass(last.before, last.after):
             self._passes[track.name] += 1
@@ -284,7 +313,7 @@ class SourceTask:
         if snapshot.kind != track.entity.name:
             snapshot.kind, snapshot.rows = track.entity.name, 0
         snapshot.rows += rows
-        left = window.rows_left(track, last.before, last.page)
+        left = window.rows_left(last.page)
         snapshot.total = snapshot.rows + left
         if last.is_last:
             snapshot.kind = ""

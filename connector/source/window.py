@@ -49,6 +49,11 @@ class Track:
         return self.entity.reading is not Reading.LISTED
 
     @property
+    def others(self) -> "list[Track]":
+        """The other ways of reading the same kind."""
+        return [each for each in TRACKS if each.entity == self.entity and each != self]
+
+    @property
     def full(self) -> "Track":
         """The track that reads all rows of the same kind."""
         return Track(self.entity, Mode.FULL)
@@ -85,6 +90,8 @@ TRACKS: tuple[Track, ...] = tuple(
     for mode in Mode
     if mode is Mode.FULL or entity.reading is not Reading.LISTED
 )
+STUDY = Track(ENTITIES["study"], Mode.FULL)
+"""What is read first: it tells whether the study is there."""
 _CLOCK_NOISE_MS = 2_000
 """The API says whole seconds, and an answer takes its time."""
 APPENDED_OVERLAP_IDS = 100
@@ -114,7 +121,7 @@ def due_ms(track: Track, cursor: Cursor, pace: Pace, now: Now) -> int | None:
         return None
     if place.finished_ms is None or place.finished_ms > now.ms:
         return 0  # a finish in the future was written under a clock that was ahead
-    if track.mode is Mode.FULL and place.finished_ms < (now.sweep_since_ms or 0):
+    if track.mode is Mode.FULL and (place.began_ms or 0) < (now.sweep_since_ms or 0):
         return 0
     interval = pace.interval(track)
     if place.is_hurried:
@@ -206,8 +213,9 @@ def check_page(track: Track, request: PageRequest, place: Place, page: Page) -> 
         raise RetryableError(f"{track.name}: page is not in id order after its predecessor")
     if len(page.rows) > request.size:
         raise RetryableError(f"{track.name}: page has more rows than were asked for")
-    before = 0 if track.is_keyset else place.offset
-    left = page.total_elements - before
+    left = page.total_elements - page.offset
+    if len(page.rows) > max(0, left):
+        raise RetryableError(f"{track.name}: page has more rows than its total announces")
     if len(page.rows) < min(request.size, left):
         raise RetryableError(f"{track.name}: page has fewer rows than its total announces")
     if page.rows and not ids and left > len(page.rows):
@@ -239,51 +247,55 @@ def _last_id(entity: Entity, page: Page) -> EntityId | None:
 
 def advance(track: Track, place: Place, page: Page, pace: Pace, now_ms: int) -> Place:
     """The place after this page; between passes when the page was the last of its pass."""
-    if _must_begin_again(track, place, page):
-        return place.model_copy(
-            update={"after": None, "offset": 0, "total": None, "started_ms": None}
-        )
+    if place.in_pass and track.is_keyset and page.total_elements == 0:
+        # The page before announced more than itself: the pass begins again.
+        return place.model_copy(update={"after": None, "started_ms": None})
+    if place.in_pass and not track.is_keyset and page.total_elements < (place.total or 0):
+        # Rows were deleted between two numbered pages: as many moved left past the reader.
+        back = max(0, page.offset - ((place.total or 0) - page.total_elements))
+        return place.model_copy(update={"offset": back, "total": page.total_elements})
     started = page.server_ms if place.started_ms is None else place.started_ms
     skew = place.skew_ms if place.in_pass else page.server_ms - now_ms
+    began = place.began_ms if place.in_pass else now_ms
+    is_hurried = place.is_hurried and place.in_pass  # said meanwhile, so it is about the next one
     last_id = _last_id(track.entity, page)
     is_appended = track.entity.reading is Reading.APPENDED
     newest = last_id if is_appended and last_id is not None else place.newest
-    if is_last(track, place, page):
+    if is_last(page):
         return Place(
             watermark_ms=started - round(pace.overlap * 1000),
             passes=place.passes + 1,
             finished_ms=now_ms,
+            began_ms=began,
             skew_ms=skew,
+            is_hurried=is_hurried,
             newest=newest,
         )
     onward = (
         {"after": last_id}
         if track.is_keyset
-        else {"offset": place.offset + len(page.rows), "total": page.total_elements}
+        else {"offset": page.offset + len(page.rows), "total": page.total_elements}
     )
     return place.model_copy(
-        update={"started_ms": started, "skew_ms": skew, "newest": newest, **onward}
+        update={
+            "started_ms": started,
+            "began_ms": began,
+            "skew_ms": skew,
+            "is_hurried": is_hurried,
+            "newest": newest,
+            **onward,
+        }
     )
 
 
-def _must_begin_again(track: Track, place: Place, page: Page) -> bool:
-    if not place.in_pass:
-        return False
-    if track.is_keyset:
-        return page.total_elements == 0  # the page before announced more than itself
-    # Rows were deleted between two numbered pages: later ones shifted left past the reader.
-    return page.total_elements < (place.total or 0)
-
-
-def rows_left(track: Track, place: Place, page: Page) -> int:
+def rows_left(page: Page) -> int:
     """How many rows of the pass follow this page."""
-    before = 0 if track.is_keyset else place.offset
-    return max(0, page.total_elements - before - len(page.rows))
+    return max(0, page.total_elements - page.offset - len(page.rows))
 
 
-def is_last(track: Track, place: Place, page: Page) -> bool:
+def is_last(page: Page) -> bool:
     """Whether nothing follows this page in its pass."""
-    return rows_left(track, place, page) == 0
+    return rows_left(page) == 0
 
 
 def clock_went_back(place: Place, after: Place, overlap: float) -> bool:

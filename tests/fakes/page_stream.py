@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from connector.source.reading import ReadPage
 
 AHEAD_MAX = 3
+_PENDING = 0.1
 
 
 class PagesAhead:
@@ -17,8 +18,11 @@ class PagesAhead:
         self._read: deque[ReadPage] = deque()
         self._failed: Exception | None = None
 
-    def take(self, rows_max: int) -> list[ReadPage]:
+    def take(self, rows_max: int, wait_seconds: float) -> list[ReadPage]:
         assert rows_max
+        assert wait_seconds
+        if self._rng.random() < _PENDING:
+            return []  # still to come
         self._read_some(1 + self._rng.randrange(AHEAD_MAX))
         if not self._read and self._failed is not None:
             raise self._failed

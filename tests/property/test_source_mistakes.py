@@ -41,7 +41,9 @@ def watermark_is_the_latest_seen() -> Iterator[None]:
 
     def moved(track: Track, place: Place, page: Page, pace: Pace, now_ms: int) -> Place:
         after = advance(track, place, page, pace, now_ms)
-        dates = (parse_api_date(row.get("dateModified")) for row in page.rows if row)
+        dates = (
+            parse_api_date(row.get("dateModified")) for row in page.rows if isinstance(row, dict)
+        )
         seen = [round(date.timestamp() * 1000) for date in dates if date]
         if not place.in_pass:
             latest.pop(track.name, None)
@@ -116,23 +118,35 @@ def version_is_the_clock() -> Iterator[None]:
 @contextmanager
 def pages_wait_while_others_are_read() -> Iterator[None]:
     """A page that was read ahead brings back what a window has replaced meanwhile."""
-    kept: dict[tuple[int, str], _Open] = {}
+
+    def kept_by(task: SourceTask) -> dict[str, _Open]:
+        kept: dict[str, _Open] = task.__dict__.setdefault("_kept", {})
+        return kept
 
     def take(task: SourceTask, track: Track, cursor: Cursor) -> list[ReadPage]:
         task._previous = track.name
-        task._open = kept.get((id(task), track.name))
-        if task._open is None:
+        kept = kept_by(task)
+        if track.name not in kept:
             ports = task._ports
             pages = read_pass(ports.reader, track, cursor, task._pace, 12, ports.clock)
-            task._open = kept[id(task), track.name] = _Open(track, ports.open_stream(pages))
-        return task._open.stream.take(2000)
+            kept[track.name] = _Open(track, ports.open_stream(pages))
+        task._open[track.entity.name] = kept[track.name]
+        return kept[track.name].stream.take(2000, 0.5)
 
-    def close(task: SourceTask) -> None:
-        if task._open is not None:
-            kept.pop((id(task), task._open.track.name), None)
-        task._open = None
+    def close(task: SourceTask, kind: str) -> None:
+        if kind in task._open:
+            kept_by(task).pop(task._open.pop(kind).track.name, None)
 
-    with patch.object(SourceTask, "_take", take), patch.object(SourceTask, "_close_stream", close):
+    def close_all(task: SourceTask) -> None:
+        kept_by(task).clear()
+        task._open.clear()
+
+    with (
+        patch.object(SourceTask, "_take", take),
+        patch.object(SourceTask, "_close_stream", close),
+        patch.object(SourceTask, "_close_streams", close_all),
+        patch.object(_Open, "may_be_closed", property(lambda _: True)),
+    ):
         yield
 
 

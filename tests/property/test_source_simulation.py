@@ -4,12 +4,21 @@
 """
 
 import os
+import time
 from concurrent.futures import ProcessPoolExecutor
+from unittest.mock import patch
 
+import orjson
 import pytest
 import structlog
 
-from tests.property.source_world import World
+from connector.demo.simulator.faults import Faults
+from connector.entities import ENTITIES
+from connector.interfaces import Page, PageRequest
+from connector.retry import Backoff
+from connector.source import source_task
+from connector.source.source_task import SourceLimits, SourcePorts, SourceTask
+from tests.property.source_world import KEY, World
 
 _SEEDS = int(os.environ.get("SIMULATION_SEEDS", "2000"))
 _CHUNK = 25
@@ -60,3 +69,67 @@ def test_a_source_of_a_study_that_another_one_has_taken_over_ends() -> None:
     with pytest.raises(Exception, match="taken over"):
         for _ in range(10):
             old.step()
+
+
+def test_a_pass_that_lists_nothing_is_no_sighting_of_what_is_missing() -> None:
+    """Else one wrong answer and one miss would delete a row that was missed once."""
+    world = World(1)
+    world.run()
+    table = world.study.table("records")
+    lost = table.ids[3]
+
+    def passes() -> int:
+        return world.task._passes["record.full"]
+
+    def until(count: int, fault: str | None) -> None:
+        world.api.faults = Faults({fault: 1.0} if fault else {})
+        for _ in range(3000):
+            if passes() >= count:
+                return
+            world.step()
+        pytest.fail("the source does not get on")
+
+    until(passes() + 1, "empty")
+    table.remove(lost)
+    until(passes() + 1, None)
+    assert not deleted(world, lost)
+    until(passes() + 1, None)
+    assert deleted(world, lost)
+
+
+def deleted(world: World, record_id: int) -> bool:
+    found = (orjson.loads(message.value or b"") for message in world.topic.messages())
+    return any(
+        event["op"] == "delete" and (event["entity"], event["id"]) == ("record", record_id)
+        for event in found
+    )
+
+
+def test_an_api_that_is_slower_than_a_step_waits_gets_on_with_every_kind() -> None:
+    """On real threads: each answer takes longer than `take` waits, and two tracks are due."""
+    world = World(2)
+    world.is_calm = True
+    world.faults.shares = {}
+    read = world.api.read
+
+    class Slow:
+        requests = 0
+
+        def read(self, request: PageRequest) -> Page:
+            self.requests += 1
+            time.sleep(0.15)
+            return read(request)
+
+    slow = Slow()
+    ports = SourcePorts(slow, world.log, world.known, world.local)
+    with patch.object(source_task, "_WAIT_SECONDS", 0.02):
+        task = SourceTask(KEY, ports, world.pace, SourceLimits(0.5, lambda: Backoff(1.0)))
+        end = time.monotonic() + 60
+        while task.progress.passes < 2 and time.monotonic() < end:
+            world.tick(task.step() or 0.05)
+        task._close_streams()
+    assert task.progress.passes >= 2
+    pages = sum(
+        -(-len(world.study.table(e.resource).ids) // 12) for e in ENTITIES.values() if e.resource
+    )
+    assert slow.requests < 20 * pages

@@ -47,8 +47,11 @@ def test_a_row_is_gone_after_two_full_passes_without_it(store: SqliteKnownStore)
         update.put("record", {1: Known(5, HASH, 2), 2: Known(5, HASH, 2)}, 0)
         update.seen("record", [1, 2], 1)
         assert update.vanished("record", 1).gone == {}
+        update.miss("record", 1)
         update.seen("record", [1], 2)
         assert update.vanished("record", 2).gone == {}
+        assert update.vanished("record", 2).missed == 1
+        update.miss("record", 2)
         update.seen("record", [1], 3)
         last = update.vanished("record", 3)
     assert (last.known, last.listed, set(last.gone)) == (2, 1, {2})
@@ -57,9 +60,9 @@ def test_a_row_is_gone_after_two_full_passes_without_it(store: SqliteKnownStore)
 def test_a_row_that_is_seen_again_is_not_gone(store: SqliteKnownStore) -> None:
     with store.update() as update:
         update.put("record", {1: Known(5, HASH, 2)}, 0)
-        update.vanished("record", 1)
+        update.miss("record", 1)
         update.seen("record", [1], 2)
-        update.vanished("record", 2)
+        update.miss("record", 2)
         assert update.vanished("record", 3).gone == {}
 
 

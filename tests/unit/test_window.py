@@ -28,8 +28,9 @@ APPENDED = Track(ENTITIES["record_revision"], Mode.WINDOW)
 SERVER = 1_730_736_199_000  # 2024-11-04 16:03:19 UTC
 
 
-def page(*ids: int, total: int | None = None, server_ms: int = SERVER) -> Page:
-    return Page(server_ms, len(ids) if total is None else total, [record_row(each) for each in ids])
+def page(*ids: int, total: int | None = None, server_ms: int = SERVER, offset: int = 0) -> Page:
+    rows = [record_row(each) for each in ids]
+    return Page(server_ms, len(ids) if total is None else total, rows, offset)
 
 
 def cursor(**places: Place) -> Cursor:
@@ -66,12 +67,21 @@ def test_no_window_before_its_snapshot() -> None:
     assert track.name == "study.full"
 
 
-def test_lists_page_by_number_and_begin_again_when_rows_vanish_meanwhile() -> None:
-    place = advance(LIST, Place(), page(1, 2, 3, total=7), PACE, 0)
+def test_lists_page_by_number_and_step_back_by_what_vanishes_meanwhile() -> None:
+    place = advance(LIST, Place(), page(1, 2, 3, total=9), PACE, 0)
     assert next_request(LIST, cursor(subject_full=place), SIZE).page == 1
-    again = advance(LIST, place, page(5, 6, 7, total=6), PACE, 0)
-    assert not again.in_pass
-    assert next_request(LIST, cursor(subject_full=again), SIZE).page == 0
+    after = advance(LIST, place, page(5, 6, 7, total=7, offset=3), PACE, 0)
+    assert after.in_pass
+    assert after.offset == 1  # row 4 has moved to the first page
+    assert next_request(LIST, cursor(subject_full=after), SIZE).page == 0
+
+
+def test_a_place_between_two_pages_of_another_size_reads_some_rows_again_and_leaves_none() -> None:
+    place = Place(started_ms=1, offset=250, total=1000)
+    request = next_request(LIST, cursor(subject_full=place), 500)
+    assert request.page == 0
+    rows = [record_row(each) for each in range(1, 501)]
+    assert advance(LIST, place, Page(SERVER, 1000, rows, 0), PACE, 0).offset == 500
 
 
 @pytest.mark.parametrize(
@@ -85,8 +95,19 @@ def test_lists_page_by_number_and_begin_again_when_rows_vanish_meanwhile() -> No
         (Place(), page(1, 2, total=9)),
         (Place(), page(total=9)),
         (Place(), Page(SERVER, 9, [{}, {}, {}])),
+        (Place(), page(1, 2, 3, total=0)),
     ],
-    ids=["repeats", "filter ignored", "unsorted", "twice", "too many", "short", "empty", "no ids"],
+    ids=[
+        "repeats",
+        "filter ignored",
+        "unsorted",
+        "twice",
+        "too many",
+        "short",
+        "empty",
+        "no ids",
+        "total",
+    ],
 )
 def test_a_page_that_is_not_what_was_asked_for_moves_nothing(place: Place, answer: Page) -> None:
     request = next_request(FULL, cursor(record_full=place), SIZE)
@@ -165,7 +186,7 @@ def test_a_kind_that_fails_does_not_hold_up_the_snapshot_of_the_others() -> None
 
 
 def all_done(finished_ms: int) -> Cursor:
-    done = Place(watermark_ms=0, passes=1, finished_ms=finished_ms)
+    done = Place(watermark_ms=0, passes=1, began_ms=finished_ms - 100, finished_ms=finished_ms)
     return Cursor(
         study_key="S1",
         places={f"{name}.{mode.value}": done for name in ENTITIES for mode in Mode},
@@ -177,7 +198,9 @@ def test_a_sweep_that_was_asked_for_reads_every_kind_once() -> None:
     track, _ = next_track(all_done(1000), PACE, now, "")
     assert track is not None
     assert track.mode is Mode.FULL
-    assert next_track(all_done(1600), PACE, now, "")[0] is None
+    assert next_track(all_done(1700), PACE, now, "")[0] is None
+    began_before = next_track(all_done(1550), PACE, now, "")[0]
+    assert began_before is not None
 
 
 def test_each_kind_has_its_own_schedule() -> None:
@@ -199,3 +222,11 @@ def test_a_server_clock_that_went_back_is_noticed() -> None:
     for now_ms, went_back in ((SERVER, False), (SERVER + 100_000, True), (SERVER - 100_000, False)):
         after = advance(WINDOW, before, page(), PACE, now_ms)
         assert clock_went_back(before, after, PACE.overlap) is went_back
+
+
+def test_what_is_said_during_a_pass_is_about_the_next_one() -> None:
+    hurried = Place(passes=1, is_hurried=True)
+    begun = advance(FULL, hurried, page(1, 2, 3, total=7), PACE, 0)
+    assert not begun.is_hurried
+    again = begun.model_copy(update={"is_hurried": True})
+    assert advance(FULL, again, page(4, 5, 6), PACE, 0).is_hurried

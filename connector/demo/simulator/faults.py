@@ -98,6 +98,6 @@ def distorted(fault: str, envelope: bytes, bodies: list[bytes]) -> bytes:
         pagination["totalElements"] += 1
     elif fault == "no_date" and bodies:
         answer["data"][0].pop("dateModified", None)
-    elif fault == "null_date" and bodies:
+    elif fault == "null_date" and bodies and "dateModified" in answer["data"][0]:
         answer["data"][0]["dateModified"] = None
     return orjson.dumps(answer)
