@@ -47,7 +47,7 @@ def run(
     with Neo4jExportSink(neo4j.uri, auth, study, config=config) as sink:
         count = StudyExport(reader, sink).run()
     reader.close()
-    console.print(f"study {study}: {count:,} records are in the graph")
+    console.print(f"study {study}: {count:,} records exported")
 
 
 def _password(given: SecretStr | None, file: Path | None) -> str:
@@ -73,7 +73,7 @@ def _show(reader: ImednetReader, study: str, console: Console) -> None:
         page = reader.read(request)
     except RetryableError as error:
         raise FatalError(str(error)) from None
-    changes, _, refused = changes_of(record, page.rows, study, page.server_ms)
+    changes, _, refused = changes_of(record, page.rows, study, lambda _: page.server_ms)
     absent = {change.identity for change in changes}
     for statement in [*statements(changes, absent), *statements(changes)]:
         console.print(f"{statement.cypher}\n", markup=False)

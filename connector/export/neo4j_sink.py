@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -23,6 +23,7 @@ from connector.export.rows import (
     Refused,
     changes_of,
     derived_changes,
+    handed_over_version,
     visits_of,
     with_own_visit_only,
 )
@@ -43,7 +44,7 @@ _BEHIND_MS = 1000
 _WAIT_SECONDS_MAX = 60.0
 _NAMED_MAX = 10
 _RECORD = ENTITIES["record"]
-_USER_INFO = re.compile(r"://.*@", re.DOTALL)
+_USER_INFO = re.compile(r"^([\w+.-]+://)?.*@", re.DOTALL)
 
 
 class Neo4jExportSink(ExportSink):
@@ -96,13 +97,16 @@ class Neo4jExportSink(ExportSink):
     ) -> int:
         """See `ExportSink.write_batch`. The path from the study to each record is made, too.
 
-        ``read_at_ms``: the API's clock when these were read, in milliseconds since the epoch;
-        without it this machine's clock counts, which must be right where a stream writes, too.
+        ``read_at_ms``: the API's clock when these were read, in milliseconds since the epoch.
+        Without it each record's ``dateModified`` orders its states: a second change within one
+        second is then only seen with the next.
         """
-        version = self._version(read_at_ms)
-        changes, rows, refused = changes_of(_RECORD, records, self.study_key, version)
+        version_of = self._version_of(read_at_ms)
+        changes, rows, refused = changes_of(_RECORD, records, self.study_key, version_of)
         if derived := derived_changes(rows, self.study_key):
-            self._until_done(lambda: self._write_newer(derived), batch_id)
+            self._until_done(
+                lambda: write_isolated(self._write_newer, derived, self._size), batch_id
+            )
             owners = self._until_done(
                 lambda: self._writer.subjects_of_visits(self.study_key, visits_of(rows)), batch_id
             )
@@ -119,7 +123,8 @@ class Neo4jExportSink(ExportSink):
         read_at_ms: int | None = None,
     ) -> int:
         """As `write_batch`, of any kind, and of these entities alone."""
-        changes, _, refused = changes_of(entity, records, self.study_key, self._version(read_at_ms))
+        version_of = self._version_of(read_at_ms)
+        changes, _, refused = changes_of(entity, records, self.study_key, version_of)
         self._write_all(entity, changes, refused, batch_id)
         return len(records)
 
@@ -136,6 +141,12 @@ class Neo4jExportSink(ExportSink):
             refused += [Refused(each.item.identity.id, each.error.reason) for each in isolated]
             written += len(part) - len(isolated)
         if refused:
+            log.error(
+                "records that cannot be stored",
+                batch_id=batch_id,
+                ids=[each.id for each in refused],
+                reasons=sorted({each.reason for each in refused}),
+            )
             raise RecordsRefusedError(_said(entity, refused, written), batch_id=batch_id)
 
     def flush(self) -> None:
@@ -190,9 +201,11 @@ class Neo4jExportSink(ExportSink):
 
     # ---------------------------------------------------------------------------------- writing
 
-    def _version(self, read_at_ms: int | None) -> int:
-        now_ms = self._clock.now_ms() if read_at_ms is None else read_at_ms
-        return now_ms - _BEHIND_MS
+    def _version_of(self, read_at_ms: int | None) -> Callable[[Mapping[str, Any]], int]:
+        if read_at_ms is not None:
+            return lambda _: read_at_ms - _BEHIND_MS
+        now_ms = self._clock.now_ms() - _BEHIND_MS
+        return lambda row: handed_over_version(row, now_ms)
 
     def _write(self, changes: Sequence[NodeChange]) -> None:
         """In a transaction a kind; what is there with the same content is left alone."""
@@ -240,7 +253,7 @@ class Neo4jExportSink(ExportSink):
 
 def redacted(uri: str) -> str:
     """The address without user and password, whatever characters they hold."""
-    return _USER_INFO.sub("://***@", uri)
+    return _USER_INFO.sub(lambda found: f"{found[1] or ''}***@", uri)
 
 
 def _said(entity: Entity, refused: list[Refused], written: int) -> str:

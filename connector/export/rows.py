@@ -1,11 +1,12 @@
 """Records in whatever form they are handed over, to API objects, to changes of the graph. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from connector.dates import parse_api_date
 from connector.entities import ENTITIES, Entity, snake_case
 from connector.errors import InvalidEventError
 from connector.events import EntityId, Identity, Op, Origin, RecordEvent, valid_id
@@ -76,8 +77,21 @@ def change_of(entity: Entity, row: dict[str, Any], study_key: str, version: int)
     return node_change(_event(entity, entity_id, row, study_key, version, content_hash(row)))
 
 
+def handed_over_version(row: Mapping[str, Any], now_ms: int) -> int:
+    """The version of a record of which nobody says when it was read: when it was changed.
+
+    It was read at some time between then and now. A stream's state of it has the time of its
+    reading, so it is never older: a record that has lain about puts nothing back.
+    """
+    changed = parse_api_date(row.get("dateModified"))
+    return now_ms if changed is None else min(now_ms, round(changed.timestamp() * 1000))
+
+
 def changes_of(
-    entity: Entity, records: Sequence[Any], study_key: str, version: int
+    entity: Entity,
+    records: Sequence[Any],
+    study_key: str,
+    version_of: Callable[[Mapping[str, Any]], int],
 ) -> tuple[list[NodeChange], list[dict[str, Any]], list[Refused]]:
     """The newest change of each record, their API objects, and what cannot be stored."""
     changes: dict[Identity, NodeChange] = {}
@@ -86,7 +100,7 @@ def changes_of(
         row: dict[str, Any] = {}
         try:
             row = api_object(entity, record)
-            change = change_of(entity, row, study_key, version)
+            change = change_of(entity, row, study_key, version_of(row))
         except InvalidEventError as error:
             entity_id = valid_id(entity.name, row.get(entity.id_field))
             refused.append(Refused(entity_id, error.reason))

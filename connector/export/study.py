@@ -20,7 +20,7 @@ from rich.progress import (
 
 from connector.clock import SystemClock
 from connector.cursor import Cursor
-from connector.entities import ENTITIES, Entity
+from connector.entities import ENTITIES, Entity, Reading
 from connector.errors import BatchTooLargeError, FatalError, RetryableError
 from connector.export.config import SinkConfig
 from connector.export.errors import ExportBatchError, ExportError, RecordsRefusedError
@@ -37,6 +37,7 @@ log = structlog.stdlib.get_logger("connector.export")
 
 _WRITERS = 4
 _PAGE_SIZE = 500
+_NAMED_MAX = 5
 _ROWS_AT_ONCE = 2000
 _WAIT_SECONDS = 0.5
 _PACE = Pace(1, 1, 1, 1, overlap=0, page_size=_PAGE_SIZE)
@@ -76,26 +77,54 @@ class StudyExport:
         self._clock = SystemClock()
         self._failures: list[RecordsRefusedError] = []
         self._read = dict.fromkeys(ENTITIES, 0)
+        self._batches = dict.fromkeys(ENTITIES, 0)
         self._sizes: dict[str, int] = {}
 
     def run(self) -> int:
         """See `export_to_neo4j`."""
-        kept = self._sink.place()
-        cursor = Cursor.from_bytes(kept.encode()) if kept else None
-        if cursor is None:
-            cursor = Cursor(study_key=self._sink.study_key)
-        else:
-            log.info("going on with an export that was interrupted", study=self._sink.study_key)
-        with _bar() as bar, ThreadPoolExecutor(_WRITERS) as pool:
-            for name in ENTITIES:
-                if name in self._kinds:
-                    cursor = self._export(ENTITIES[name], cursor, bar, pool)
+        cursor = self._begin()
+        pool = ThreadPoolExecutor(_WRITERS)
+        try:
+            with _bar() as bar:
+                for name in ENTITIES:
+                    if name in self._kinds:
+                        cursor = self._export(ENTITIES[name], cursor, bar, pool)
+        except BaseException:
+            self._sink.close()  # so that no writer waits for its next try
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
         self._sink.keep_place(None)
         if self._failures:
             first = self._failures[0]
-            texts = "; ".join(dict.fromkeys(str(each) for each in self._failures[:3]))
-            raise ExportBatchError(texts, batch_id=first.batch_id)
+            texts = [str(each) for each in self._failures[:_NAMED_MAX]]
+            if len(self._failures) > _NAMED_MAX:
+                texts.append(f"{len(self._failures) - _NAMED_MAX} batches more, see the log")
+            raise ExportBatchError("; ".join(texts), batch_id=first.batch_id)
         return self._read["record"]
+
+    def _begin(self) -> Cursor:
+        """Where an interrupted export was; the beginning, where there is none."""
+        study_key, kept = self._sink.study_key, self._sink.place()
+        new = Cursor(study_key=study_key)
+        if not kept:
+            return new
+        try:
+            cursor = Cursor.from_bytes(kept.encode())
+        except FatalError:
+            log.warning("the place of an interrupted export cannot be read", study=study_key)
+            return new
+        places = {}
+        for name, place in cursor.places.items():
+            kind = name.partition(".")[0]
+            # Numbered pages may have moved since then.
+            if place.passes or ENTITIES[kind].reading is not Reading.LISTED:
+                places[name] = place
+        done = sum(place.passes > 0 for place in places.values())
+        if done >= len(self._kinds):
+            return new  # it was through, but for saying so
+        log.info("going on with an export that was interrupted", study=study_key)
+        return cursor.model_copy(update={"places": places})
 
     def _export(
         self, entity: Entity, cursor: Cursor, bar: Progress, pool: ThreadPoolExecutor
@@ -144,7 +173,7 @@ class StudyExport:
         """Some batches at once; on return each is acknowledged, or among the failures."""
         name = _name(entity)
         batches = [
-            (batch, read.page.server_ms)
+            (batch, read.page.server_ms - read.page.took_ms)
             for read in pages
             for batch in iter_batches(read.page.rows, self._sink.config.batch_size)
         ]
@@ -156,7 +185,8 @@ class StudyExport:
             except RecordsRefusedError as error:
                 self._failures.append(error)
 
-        first = self._read[entity.name] // self._sink.config.batch_size
+        first = self._batches[entity.name]
+        self._batches[entity.name] += len(batches)
         futures = [
             pool.submit(write, first + index, rows, at) for index, (rows, at) in enumerate(batches)
         ]

@@ -51,6 +51,10 @@ _DATA = (
     "Neo.ClientError.Statement.PropertyNotFound",
     "Neo.ClientError.General.IndexNotApplicable",
 )
+_FAILED = "Neo.DatabaseError.Statement.ExecutionFailed"
+_INDEX_SIZE = "too large to index"
+"""Text of more than 8 kB in an indexed property: the data's fault, but only the message says so
+(5.26.30)."""
 _WHAT_TO_DO = {
     "Neo.ClientError.Security.Unauthorized": "check NEO4J_USERNAME and NEO4J_PASSWORD",
     "Neo.ClientError.Security.Forbidden": "grant this user reading and writing of the database",
@@ -80,12 +84,19 @@ def _server_error(error: Neo4jError, text: str) -> ConnectorError:
     code = error.code or ""
     if advice := _WHAT_TO_DO.get(code):
         return FatalError(f"{text}: {advice}")
+    if reason := _fault_of_the_data(code, error.message or ""):
+        return InvalidEventError(text, reason=reason)
     if code.startswith(_TOO_LARGE):
         return BatchTooLargeError(text)
     if code.startswith(_TRANSIENT) or isinstance(error, TransientError):
         return RetryableError(text)
-    if code.startswith(_DATA):
-        return InvalidEventError(text, reason=code.rsplit(".", 1)[-1])
     if isinstance(error, AuthError | ClientError):
         return FatalError(f"{text}: the database refuses the statement")
     return RetryableError(text)
+
+
+def _fault_of_the_data(code: str, message: str) -> str | None:
+    """The reason in a word, where the database refuses the data."""
+    if code == _FAILED and _INDEX_SIZE in message:
+        return "index_size"
+    return code.rsplit(".", 1)[-1] if code.startswith(_DATA) else None

@@ -107,6 +107,7 @@ LETTERS: dict[str, Callable[[str, int], Poison]] = {
     "newer schema": lambda study, record: envelope(study, record, schemaVersion=2),
     "data of another type": lambda study, record: envelope(study, record, data=[1]),
     "far future": lambda study, record: envelope(study, record, version=2**62),
+    "text that no index takes": lambda study, record: event(study, record, formKey="x" * 20_000),
     "lone surrogate": replaced(b'"mark"', b'"\\ud800"', **MARK),
     "nameless property": data("1", ""),
     "NUL in a name": data("1", "a\0b"),

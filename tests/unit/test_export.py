@@ -94,6 +94,7 @@ def test_errors_are_each_others_kind_and_the_sdks() -> None:
         ("bolt://user@host", "bolt://***@host"),
         ("bolt://u:p/a@ss@host", "bolt://***@host"),
         ("bolt://host:7687", "bolt://host:7687"),
+        ("user:pass@host:7687", "***@host:7687"),
         ("", ""),
     ],
 )
@@ -126,7 +127,7 @@ def test_what_cannot_be_stored_is_named_by_its_id_and_the_rest_is_kept() -> None
         record_row(1), record_row(2, recordData={"A": 2**70}), {"formKey": "VS"}, "no record",
         record_row(3, studyKey="OTHER"), record_row(4, recordData={"A": float("inf")}),
     ]  # fmt: skip
-    changes, rows, refused = changes_of(RECORD, records, "S1", 1)
+    changes, rows, refused = changes_of(RECORD, records, "S1", lambda _: 1)
     assert [change.identity.id for change in changes] == [1]
     assert len(rows) == 1
     assert [(each.id, each.reason) for each in refused] == [

@@ -75,6 +75,16 @@ def test_settings_that_the_driver_refuses_are_named_without_their_values() -> No
     assert "canary" not in str(error)
 
 
+def test_a_text_that_no_index_takes_is_its_events_fault_other_failures_are_not() -> None:
+    failed = "Neo.DatabaseError.Statement.ExecutionFailed"
+    for message, kind in (
+        ("Property value is too large to index, please see", InvalidEventError),
+        ("disk full", RetryableError),
+    ):
+        error = Neo4jError._hydrate_neo4j(code=failed, message=message)
+        assert type(neo4j(error, "writing")) is kind
+
+
 def test_an_unknown_client_error_stops_rather_than_drops() -> None:
     assert type(neo4j(server("Neo.ClientError.General.New"), "writing")) is FatalError
 
