@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.prompt import Prompt
 
 from connector import logs
+from connector.cli.running import tune_interpreter, tune_memory
 from connector.clock import SystemClock
 from connector.config import Settings
 from connector.cursor import Cursor
@@ -36,6 +37,8 @@ def run(
         ExportError: as `connector.export.export_to_neo4j`.
     """
     logs.configure(settings.log)
+    tune_memory()
+    tune_interpreter()
     reader = ImednetReader(settings.imednet, SystemClock())
     console = Console(highlight=False, soft_wrap=True)
     if dry_run:
@@ -73,7 +76,7 @@ def _show(reader: ImednetReader, study: str, console: Console) -> None:
         page = reader.read(request)
     except RetryableError as error:
         raise FatalError(str(error)) from None
-    changes, _, refused = changes_of(record, page.rows, study, lambda _: page.server_ms)
+    changes, refused = changes_of(record, page.rows, study, lambda _: page.server_ms)
     absent = {change.identity for change in changes}
     for statement in [*statements(changes, absent), *statements(changes)]:
         console.print(f"{statement.cypher}\n", markup=False)

@@ -21,6 +21,7 @@ from connector.export.errors import (
 )
 from connector.export.rows import (
     Refused,
+    api_objects,
     changes_of,
     derived_changes,
     handed_over_version,
@@ -102,7 +103,8 @@ class Neo4jExportSink(ExportSink):
         second is then only seen with the next.
         """
         version_of = self._version_of(read_at_ms)
-        changes, rows, refused = changes_of(_RECORD, records, self.study_key, version_of)
+        rows, refused = api_objects(_RECORD, records)
+        changes, unfit = changes_of(_RECORD, rows, self.study_key, version_of)
         if derived := derived_changes(rows, self.study_key):
             self._until_done(
                 lambda: write_isolated(self._write_newer, derived, self._size), batch_id
@@ -111,22 +113,17 @@ class Neo4jExportSink(ExportSink):
                 lambda: self._writer.subjects_of_visits(self.study_key, visits_of(rows)), batch_id
             )
             changes = [with_own_visit_only(change, owners) for change in changes]
-        self._write_all(_RECORD, changes, refused, batch_id)
+        self._write_all(_RECORD, changes, refused + unfit, batch_id)
         return len(records)
 
     def write_kind(
-        self,
-        entity: Entity,
-        records: Sequence[Any],
-        *,
-        batch_id: str,
-        read_at_ms: int | None = None,
+        self, entity: Entity, rows: Sequence[Any], *, batch_id: str, read_at_ms: int
     ) -> int:
-        """As `write_batch`, of any kind, and of these entities alone."""
+        """As `write_batch`, of any kind, as the API showed them, and of these entities alone."""
         version_of = self._version_of(read_at_ms)
-        changes, _, refused = changes_of(entity, records, self.study_key, version_of)
+        changes, refused = changes_of(entity, rows, self.study_key, version_of)
         self._write_all(entity, changes, refused, batch_id)
-        return len(records)
+        return len(rows)
 
     def _write_all(
         self, entity: Entity, changes: list[NodeChange], refused: list[Refused], batch_id: str

@@ -87,27 +87,39 @@ def handed_over_version(row: Mapping[str, Any], now_ms: int) -> int:
     return now_ms if changed is None else min(now_ms, round(changed.timestamp() * 1000))
 
 
-def changes_of(
-    entity: Entity,
-    records: Sequence[Any],
-    study_key: str,
-    version_of: Callable[[Mapping[str, Any]], int],
-) -> tuple[list[NodeChange], list[dict[str, Any]], list[Refused]]:
-    """The newest change of each record, their API objects, and what cannot be stored."""
-    changes: dict[Identity, NodeChange] = {}
+def api_objects(
+    entity: Entity, records: Sequence[Any]
+) -> tuple[list[dict[str, Any]], list[Refused]]:
+    """These records as the API would show them, and those that are none."""
     rows, refused = [], []
     for record in records:
-        row: dict[str, Any] = {}
         try:
-            row = api_object(entity, record)
+            rows.append(api_object(entity, record))
+        except InvalidEventError as error:
+            refused.append(Refused(None, error.reason))
+    return rows, refused
+
+
+def changes_of(
+    entity: Entity,
+    rows: Sequence[Any],
+    study_key: str,
+    version_of: Callable[[Mapping[str, Any]], int],
+) -> tuple[list[NodeChange], list[Refused]]:
+    """The last change of each entity among these API objects, and what cannot be stored."""
+    changes: dict[Identity, NodeChange] = {}
+    refused = []
+    for row in rows:
+        if not isinstance(row, dict):
+            refused.append(Refused(None, "row"))
+            continue
+        try:
             change = change_of(entity, row, study_key, version_of(row))
         except InvalidEventError as error:
-            entity_id = valid_id(entity.name, row.get(entity.id_field))
-            refused.append(Refused(entity_id, error.reason))
+            refused.append(Refused(valid_id(entity.name, row.get(entity.id_field)), error.reason))
         else:
             changes[change.identity] = change
-            rows.append(row)
-    return list(changes.values()), rows, refused
+    return list(changes.values()), refused
 
 
 def derived_changes(rows: Sequence[dict[str, Any]], study_key: str) -> list[NodeChange]:

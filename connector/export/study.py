@@ -2,8 +2,9 @@
 
 import sys
 import threading
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -79,6 +80,8 @@ class StudyExport:
         self._read = dict.fromkeys(ENTITIES, 0)
         self._batches = dict.fromkeys(ENTITIES, 0)
         self._sizes: dict[str, int] = {}
+        self._written: deque[tuple[list[Future[None]], Cursor]] = deque()
+        """Parts that are being written, each with the cursor behind it."""
 
     def run(self) -> int:
         """See `export_to_neo4j`."""
@@ -138,10 +141,10 @@ class StudyExport:
             stream = ReadAhead(read_pass(self._reader, track, cursor, _PACE, size, self._clock))
             try:
                 for pages in _taken(stream):
-                    self._write(entity, pages, cursor, pool)
                     cursor = cursor.moved(track.name, pages[-1].after)
-                    self._sink.keep_place(cursor.to_bytes().decode())
-                    self._show(bar, shown, track, pages[-1])
+                    self._written.append((self._submit(entity, pages, pool), cursor))
+                    self._settle(under_way=1)  # one part is written while the next is read
+                    self._show(bar, shown, entity, pages[-1])
                     failed = 0
             except (RetryableError, BatchTooLargeError) as error:
                 failed += 1
@@ -150,6 +153,7 @@ class StudyExport:
                 raise ExportError(str(error)) from None
             finally:
                 stream.close()
+        self._settle(under_way=0)  # parents are there before their children
         return cursor
 
     def _wait(
@@ -167,36 +171,41 @@ class StudyExport:
         after = error.retry_after_seconds if isinstance(error, RetryableError) else None
         self._clock.wait(threading.Event(), backoff.next_wait(after))
 
-    def _write(
-        self, entity: Entity, pages: list[ReadPage], cursor: Cursor, pool: ThreadPoolExecutor
-    ) -> None:
-        """Some batches at once; on return each is acknowledged, or among the failures."""
-        name = _name(entity)
+    def _submit(
+        self, entity: Entity, pages: list[ReadPage], pool: ThreadPoolExecutor
+    ) -> list[Future[None]]:
+        """Some batches, each on a thread of its own."""
         batches = [
             (batch, read.page.server_ms - read.page.took_ms)
             for read in pages
             for batch in iter_batches(read.page.rows, self._sink.config.batch_size)
         ]
-
-        def write(number: int, rows: Sequence[Any], read_at_ms: int) -> None:
-            batch_id = f"{cursor.study_key}/{name}/{number}"
-            try:
-                self._sink.write_kind(entity, rows, batch_id=batch_id, read_at_ms=read_at_ms)
-            except RecordsRefusedError as error:
-                self._failures.append(error)
-
         first = self._batches[entity.name]
         self._batches[entity.name] += len(batches)
-        futures = [
-            pool.submit(write, first + index, rows, at) for index, (rows, at) in enumerate(batches)
-        ]
-        for future in futures:
-            future.result()
         self._read[entity.name] += sum(len(rows) for rows, _ in batches)
+        return [
+            pool.submit(self._write, entity, first + index, rows, read_at_ms)
+            for index, (rows, read_at_ms) in enumerate(batches)
+        ]
 
-    def _show(self, bar: Progress, shown: TaskID, track: Track, last: ReadPage) -> None:
+    def _write(self, entity: Entity, number: int, rows: Sequence[Any], read_at_ms: int) -> None:
+        batch_id = f"{self._sink.study_key}/{_name(entity)}/{number}"
+        try:
+            self._sink.write_kind(entity, rows, batch_id=batch_id, read_at_ms=read_at_ms)
+        except RecordsRefusedError as error:
+            self._failures.append(error)
+
+    def _settle(self, under_way: int) -> None:
+        """Wait until so many parts are left; what is acknowledged need not be read again."""
+        while len(self._written) > under_way:
+            futures, cursor = self._written.popleft()
+            for future in futures:
+                future.result()
+            self._sink.keep_place(cursor.to_bytes().decode())
+
+    def _show(self, bar: Progress, shown: TaskID, entity: Entity, last: ReadPage) -> None:
         left = window.rows_left(last.page)
-        done = self._read[track.entity.name]
+        done = self._read[entity.name]
         bar.update(shown, completed=done, total=done + left)
 
 

@@ -21,7 +21,7 @@ from connector.export import (
     iter_batches,
 )
 from connector.export.neo4j_sink import redacted
-from connector.export.rows import api_object, changes_of, derived_changes
+from connector.export.rows import api_object, api_objects, changes_of, derived_changes
 from tests.builders import record_row
 
 RECORD = ENTITIES["record"]
@@ -127,11 +127,12 @@ def test_what_cannot_be_stored_is_named_by_its_id_and_the_rest_is_kept() -> None
         record_row(1), record_row(2, recordData={"A": 2**70}), {"formKey": "VS"}, "no record",
         record_row(3, studyKey="OTHER"), record_row(4, recordData={"A": float("inf")}),
     ]  # fmt: skip
-    changes, rows, refused = changes_of(RECORD, records, "S1", lambda _: 1)
+    rows, refused = api_objects(RECORD, records)
+    assert [(each.id, each.reason) for each in refused] == [(None, "row")]
+    changes, unfit = changes_of(RECORD, [*rows, "no row"], "S1", lambda _: 1)
     assert [change.identity.id for change in changes] == [1]
-    assert len(rows) == 1
-    assert [(each.id, each.reason) for each in refused] == [
-        (2, "content"), (None, "id"), (None, "row"), (3, "study"), (4, "number"),
+    assert [(each.id, each.reason) for each in unfit] == [
+        (2, "content"), (None, "id"), (3, "study"), (4, "number"), (None, "row"),
     ]  # fmt: skip
 
 
