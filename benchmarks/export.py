@@ -9,8 +9,10 @@ from benchmarks.contenders import ROOT
 from benchmarks.export_program import WAYS
 from benchmarks.report import EXPORT, EXPORT_CREATE, SEED, Figures
 from benchmarks.sections import Bench
-from benchmarks.snapshot import STUDY, simulator
+from benchmarks.snapshot import DELAYS, STUDY, last, set_delay, simulator
 
+_AT_ONCE = ("at once", 0.0)
+_ALSO_SLOWLY = ("seed", "merge")
 _NAMES = {"seed": SEED, "merge": EXPORT, "create": EXPORT_CREATE, "all": "export of all kinds"}
 
 
@@ -20,13 +22,21 @@ def export(bench: Bench) -> Figures:
     with simulator(bench, bench.events) as api:
         for number in range(bench.rounds + 1):  # the first warms the database
             for way in WAYS:
-                bench.graph.clear()
-                told = _run(way, api, bench)
-                if number:
-                    for name, value in told.items():
-                        figures[_NAMES[way]][name].append(value)
-            bench.say(f"round {number}: { ({way: figures[_NAMES[way]] for way in WAYS}) }")
+                for name, delay in DELAYS.items() if way in _ALSO_SLOWLY else [_AT_ONCE]:
+                    set_delay(api, delay)
+                    bench.graph.clear()
+                    told = _run(way, api, bench)
+                    if number:
+                        _take_down(figures[_NAMES[way]], name, told)
+            bench.say(f"round {number}: {last(figures)}")
     return figures
+
+
+def _take_down(figures: dict[str, list[float]], name: str, told: dict[str, float]) -> None:
+    figures[f"records/s, {name}"].append(told.pop("records/s"))
+    if name == _AT_ONCE[0]:
+        for what, value in told.items():
+            figures[what].append(value)
 
 
 def _run(way: str, api: str, bench: Bench) -> dict[str, float]:

@@ -26,7 +26,7 @@ from connector.source.window import Mode, Pace, Track
 
 STUDY, PAGE = "BENCH", 500
 _PACE = Pace(3600, 3600, 3600, 86_400, overlap=60, page_size=PAGE)
-_DELAYS = {"at once": 0.0, "20 ms a page": 0.02}
+DELAYS = {"at once": 0.0, "20 ms a page": 0.02}
 _BIG_STUDY = 1_000_000
 _PROGRAM = [sys.executable, "-m", "connector"]
 
@@ -36,11 +36,11 @@ def snapshot(bench: Bench) -> Figures:
     figures: Figures = {name: defaultdict(list) for name in (ALONE, SOURCE)}
     with simulator(bench, bench.events) as api:
         for number in range(bench.rounds):
-            for name, delay in _DELAYS.items():
-                _delay(api, delay)
+            for name, delay in DELAYS.items():
+                set_delay(api, delay)
                 figures[ALONE][name].append(_read_alone(api))
                 _read(bench, api, figures[SOURCE], name)
-            bench.say(f"round {number + 1}: {_last(figures)}")
+            bench.say(f"round {number + 1}: {last(figures)}")
     return figures
 
 
@@ -49,7 +49,7 @@ def big_study(bench: Bench) -> Figures:
     figures: Figures = {SOURCE: defaultdict(list)}
     with simulator(bench, _BIG_STUDY) as api:
         _read(bench, api, figures[SOURCE], "at once")
-    bench.say(f"big study: {_last(figures)}")
+    bench.say(f"big study: {last(figures)}")
     return figures
 
 
@@ -74,7 +74,8 @@ def _answers(api: str) -> bool:
         return False
 
 
-def _delay(api: str, seconds: float) -> None:
+def set_delay(api: str, seconds: float) -> None:
+    """How long each answer of the simulator takes from now on."""
     body = {"delay_seconds": seconds}
     httpx.post(f"{api}/simulator", json=body, trust_env=False).raise_for_status()
 
@@ -142,8 +143,10 @@ def _measure(child: Child, folder: Path, figures: dict[str, list[float]], name: 
     figures["cache, bytes a row"].append(size / rows)
 
 
-def _last(figures: Figures) -> str:
+def last(figures: Figures) -> str:
+    """The newest of each figure, to be said."""
     return "; ".join(
-        f"{who}: " + ", ".join(f"{name} {values[-1]:,.4g}" for name, values in rates.items())
+        f"{who}: "
+        + ", ".join(f"{name} {values[-1]:,.4g}" for name, values in rates.items() if values)
         for who, rates in figures.items()
     )

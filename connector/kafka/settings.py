@@ -74,7 +74,7 @@ def group_consumer(settings: KafkaSettings, sink: SinkSettings) -> dict[str, Any
         "enable.partition.eof": True,
         "max.poll.interval.ms": _milliseconds(sink.max_poll_interval_seconds),
         # librdkafka's default is 64 MB a consumer, and its own copy of each message beside it.
-        "queued.max.messages.kbytes": 8_192,
+        "queued.max.messages.kbytes": 6_144,
         "fetch.queue.backoff.ms": 10,
     }
     if sink.group_instance_id is not None:
