@@ -68,6 +68,11 @@ class Entity:
         return (own,) if own == "study_key" else ("study_key", own)
 
     @property
+    def plural(self) -> str:
+        """What a list of them is called."""
+        return self.resource or "studies"
+
+    @property
     def id_is_number(self) -> bool:
         """Whether ids are positive integers (else non-empty strings)."""
         return self.name != "study"

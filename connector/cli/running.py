@@ -104,24 +104,38 @@ def peak_memory_mb() -> float:
 
 
 @contextlib.contextmanager
-def progress_lines(interval_seconds: float, read: Callable[[], dict[str, Any]]) -> Iterator[None]:
-    """Log what ``read`` returns every so often while it changes, and once at the end."""
+def repeating(interval_seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Call ``act`` every so often, on a thread of its own, while the block runs."""
     done = threading.Event()
 
-    def report() -> None:
-        before: dict[str, Any] = {}
+    def work() -> None:
         while not done.wait(interval_seconds):
-            if (now := read()) != before:
-                log.info("progress", **now)
-                before = now
+            act()
 
-    thread = threading.Thread(target=report, daemon=True)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def progress_lines(interval_seconds: float, read: Callable[[], dict[str, Any]]) -> Iterator[None]:
+    """Log what ``read`` returns every so often while it changes, and once at the end."""
+    before: dict[str, Any] = {}
+
+    def report() -> None:
+        nonlocal before
+        if (now := read()) != before:
+            log.info("progress", **now)
+            before = now
+
+    try:
+        with repeating(interval_seconds, report):
+            yield
+    finally:
         log.info("progress", **read(), peak_memory_mb=peak_memory_mb())
 
 

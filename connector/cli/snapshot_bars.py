@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 
 from rich.console import Console
@@ -17,6 +16,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from connector.cli.running import repeating
 from connector.source.source_task import SourceTask
 
 _REFRESH_SECONDS = 0.5
@@ -40,30 +40,22 @@ def snapshot_bars(
     if not console.is_terminal:
         yield
         return
-    done = threading.Event()
     bars = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(),
         TimeRemainingColumn(), console=console, transient=True,
     )  # fmt: skip
     ids = {study: bars.add_task(study, visible=False) for study in tasks}
 
-    def refresh() -> None:
-        kinds: dict[str, str] = {}
-        while True:
-            for study, task in tasks.items():
-                now = task.snapshot
-                if now.kind != kinds.get(study):
-                    kinds[study] = now.kind
-                    bars.reset(ids[study], description=f"{study} {now.kind}")
-                bars.update(ids[study], total=now.total, completed=now.rows, visible=bool(now.kind))
-            if done.wait(_REFRESH_SECONDS):
-                return
+    kinds: dict[str, str] = {}
 
-    thread = threading.Thread(target=refresh, daemon=True)
-    with bars:
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
+    def refresh() -> None:
+        for study, task in tasks.items():
+            now = task.snapshot
+            if now.kind != kinds.get(study):
+                kinds[study] = now.kind
+                bars.reset(ids[study], description=f"{study} {now.kind}")
+            bars.update(ids[study], total=now.total, completed=now.rows, visible=bool(now.kind))
+
+    refresh()
+    with bars, repeating(_REFRESH_SECONDS, refresh):
+        yield

@@ -30,6 +30,7 @@ from connector.export.rows import (
 )
 from connector.export.sink import ExportSink
 from connector.graph import NodeChange
+from connector.interfaces import Probed
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.export_places import ExportPlaces
 from connector.neo4j.writer import Neo4jGraphWriter
@@ -210,13 +211,13 @@ class Neo4jExportSink(ExportSink):
             if self._writer.create(changes):
                 return
             self._is_first_load = False
-        probed = self._writer.probe_content(changes)
-        newer = probed.absent | probed.outdated
-        if newer:
-            self._writer.write([each for each in changes if each.identity in newer], probed.absent)
+        self._write_probed(changes, self._writer.probe_content(changes))
 
     def _write_newer(self, changes: Sequence[NodeChange]) -> None:
-        probed = self._writer.probe({change.identity: change.version for change in changes})
+        versions = {change.identity: change.version for change in changes}
+        self._write_probed(changes, self._writer.probe(versions))
+
+    def _write_probed(self, changes: Sequence[NodeChange], probed: Probed) -> None:
         newer = probed.absent | probed.outdated
         if newer:
             self._writer.write([each for each in changes if each.identity in newer], probed.absent)
@@ -243,9 +244,7 @@ class Neo4jExportSink(ExportSink):
             except ConnectorError as error:
                 raise ExportBatchError(f"batch {batch_id}: {error}", batch_id=batch_id) from None
         tries = self.config.max_retries + 1
-        raise ExportBatchError(
-            f"batch {batch_id} failed {tries} times: {last}", batch_id=batch_id
-        ) from None
+        raise ExportBatchError(f"batch {batch_id} failed {tries} times: {last}", batch_id=batch_id)
 
 
 def redacted(uri: str) -> str:
@@ -257,5 +256,6 @@ def _said(entity: Entity, refused: list[Refused], written: int) -> str:
     named = [f"{each.id or 'without id'} ({each.reason})" for each in refused[:_NAMED_MAX]]
     if len(refused) > _NAMED_MAX:
         named.append(f"{len(refused) - _NAMED_MAX} more")
-    kind = entity.resource or "studies"
-    return f"{kind} that cannot be stored: {', '.join(named)}; {written} others are written"
+    return (
+        f"{entity.plural} that cannot be stored: {', '.join(named)}; {written} others are written"
+    )

@@ -12,7 +12,7 @@ from connector.errors import InvalidEventError
 from connector.events import EntityId, Identity, Op, Origin, RecordEvent, valid_id
 from connector.graph import NodeChange, node_change
 from connector.serde import content_hash
-from connector.source.changes import check_numbers
+from connector.source.changes import check_numbers, own_id
 
 _BY_PROPERTY = {
     entity.name: {snake_case(field): field for field in entity.fields}
@@ -68,11 +68,7 @@ def change_of(entity: Entity, row: dict[str, Any], study_key: str, version: int)
     Raises:
         InvalidEventError: it has no id, is of another study, or holds what no graph can.
     """
-    entity_id = valid_id(entity.name, row.get(entity.id_field))
-    if entity_id is None:
-        raise InvalidEventError("row has no id", reason="id")
-    if row.get("studyKey", study_key) != study_key:
-        raise InvalidEventError("row is of another study", reason="study")
+    entity_id = own_id(entity, row, study_key)
     check_numbers(row)
     return node_change(_event(entity, entity_id, row, study_key, version, content_hash(row)))
 

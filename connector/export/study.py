@@ -134,7 +134,7 @@ class StudyExport:
     ) -> Cursor:
         """The rest of one kind; the cursor behind it."""
         track = Track(entity, Mode.FULL)
-        shown = bar.add_task(_name(entity), total=None)
+        shown = bar.add_task(entity.plural, total=None)
         failed = 0
         while cursor.place(track.name).passes == 0:
             size = self._sizes.get(entity.name, _PAGE_SIZE)
@@ -162,7 +162,7 @@ class StudyExport:
         """Before it is read again; or give up."""
         config = self._sink.config
         if failed > config.max_retries:
-            raise ExportError(f"reading {_name(entity)} failed {failed} times: {error}") from None
+            raise ExportError(f"reading {entity.plural} failed {failed} times: {error}") from None
         if isinstance(error, BatchTooLargeError):
             size = self._sizes.get(entity.name, _PAGE_SIZE)
             self._sizes[entity.name] = window.smaller(size)
@@ -189,7 +189,7 @@ class StudyExport:
         ]
 
     def _write(self, entity: Entity, number: int, rows: Sequence[Any], read_at_ms: int) -> None:
-        batch_id = f"{self._sink.study_key}/{_name(entity)}/{number}"
+        batch_id = f"{self._sink.study_key}/{entity.plural}/{number}"
         try:
             self._sink.write_kind(entity, rows, batch_id=batch_id, read_at_ms=read_at_ms)
         except RecordsRefusedError as error:
@@ -207,10 +207,6 @@ class StudyExport:
         left = window.rows_left(last.page)
         done = self._read[entity.name]
         bar.update(shown, completed=done, total=done + left)
-
-
-def _name(entity: Entity) -> str:
-    return entity.resource or "studies"
 
 
 def _taken(stream: ReadAhead) -> Iterator[list[ReadPage]]:

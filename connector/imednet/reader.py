@@ -81,26 +81,20 @@ class ImednetReader:
         except (ImednetError, httpx.HTTPError, httpx.InvalidURL) as error:
             raise RetryableError(f"no answer from the API: {type(error).__name__}") from None
         self._was_let_in = True
-        page = parse_page(response.status_code, response.content, request)
-        return replace(page, took_ms=round((time.monotonic() - began) * 1000))
+        return _page(response, request, began)
 
     def _translated(self, error: ApiError, request: PageRequest) -> ConnectorError:
         status = error.status_code or 0
-        text = _said(request, status)
-        if status == _TOO_MANY_REQUESTS:
-            wait_seconds = retry_after_seconds(self._client.retry_after, datetime.now(UTC))
-            wait_seconds = _RETRY_AFTER_SECONDS if wait_seconds is None else wait_seconds
-            self._throttle.hold(wait_seconds)  # the limit is the key's: all studies wait
-            return RetryableError(text, retry_after_seconds=wait_seconds)
-        if status == _GATEWAY_TIMEOUT:
-            return BatchTooLargeError(text)
         if status == _UNAUTHORIZED and self._keys.are_files and self._was_let_in:
+            text = _said(request, status)
             return RetryableError(f"{text}: waiting for a new key in the key files")
-        if advice := _WHAT_TO_DO.get(status):
-            return FatalError(f"{text}: {advice}")
         after = retry_after_seconds(self._client.retry_after, datetime.now(UTC))
-        self._throttle.hold(after or 0.0)
-        return RetryableError(text, retry_after_seconds=after)
+        if status == _TOO_MANY_REQUESTS and after is None:
+            after = _RETRY_AFTER_SECONDS
+        translated = _of_status(status, request, after)
+        if isinstance(translated, RetryableError):
+            self._throttle.hold(after or 0.0)  # a limit is the key's: all studies wait
+        return translated
 
 
 class SdkReader:
@@ -116,17 +110,27 @@ class SdkReader:
         try:
             response = self._client.get(path, parameters)
         except ApiError as error:
-            status = error.status_code or 0
-            text = _said(request, status)
-            if status == _GATEWAY_TIMEOUT:
-                raise BatchTooLargeError(text) from None
-            if advice := _WHAT_TO_DO.get(status):
-                raise FatalError(f"{text}: {advice}") from None
-            raise RetryableError(text) from None
+            raise _of_status(error.status_code or 0, request) from None
         except (ImednetError, httpx.HTTPError, httpx.InvalidURL) as error:
             raise RetryableError(f"no answer from the API: {type(error).__name__}") from None
-        page = parse_page(response.status_code, response.content, request)
-        return replace(page, took_ms=round((time.monotonic() - began) * 1000))
+        return _page(response, request, began)
+
+
+def _page(response: httpx.Response, request: PageRequest, began: float) -> Page:
+    page = parse_page(response.status_code, response.content, request)
+    return replace(page, took_ms=round((time.monotonic() - began) * 1000))
+
+
+def _of_status(
+    status: int, request: PageRequest, retry_after: float | None = None
+) -> ConnectorError:
+    """What an answer with this status means."""
+    text = _said(request, status)
+    if status == _GATEWAY_TIMEOUT:
+        return BatchTooLargeError(text)
+    if advice := _WHAT_TO_DO.get(status):
+        return FatalError(f"{text}: {advice}")
+    return RetryableError(text, retry_after_seconds=retry_after)
 
 
 def _asked(request: PageRequest) -> tuple[str, dict[str, Any]]:

@@ -4,7 +4,7 @@ Names in statements come from `connector.entities` only; everything from events 
 """
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
@@ -111,11 +111,6 @@ OWNERS = (
     " WHERE n.subject_id IS NOT NULL RETURN n.visit_id, n.subject_id"
 )
 """Which subject each visit belongs to."""
-
-
-def probe_rows(versions: Mapping[Identity, int], identities: Sequence[Identity]) -> list[list[Any]]:
-    """The probe's rows, in the order of ``identities``."""
-    return [[*key_values(each), versions[each]] for each in identities]
 
 
 # ------------------------------------------------------------------------------------------ write

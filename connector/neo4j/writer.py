@@ -1,13 +1,13 @@
 """The sink's graph: `connector.interfaces.GraphWriter` on Neo4j."""
 
 from collections import defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from connector.errors import InvalidEventError
 from connector.events import Identity
-from connector.graph import NodeChange
+from connector.graph import NodeChange, key_values
 from connector.interfaces import Probed
 from connector.neo4j import cypher
 from connector.neo4j.database import Neo4jDatabase
@@ -23,39 +23,36 @@ class Neo4jGraphWriter:
 
     def probe(self, versions: Mapping[Identity, int]) -> Probed:
         """One read-only query for each kind of entity."""
-        by_entity: dict[str, list[Identity]] = defaultdict(list)
-        for identity in versions:
-            by_entity[identity.entity].append(identity)
-        probed = Probed(set(), set())
-        for entity, identities in by_entity.items():
-            rows = cypher.probe_rows(versions, identities)
-            self._ask(cypher.probe(entity), rows, identities, probed)
-        return probed
+        rows = {who: [*key_values(who), version] for who, version in versions.items()}
+        return self._probed(cypher.probe, rows)
 
     def probe_content(self, changes: Sequence[NodeChange]) -> Probed:
         """As `probe`, but what the graph has with the same content need not be written either.
 
         For who has no history to put in order: an export, whose next one brings what it missed.
         """
-        by_entity: dict[str, list[NodeChange]] = defaultdict(list)
-        for change in changes:
-            by_entity[change.identity.entity].append(change)
-        probed = Probed(set(), set())
-        for entity, some in by_entity.items():
-            identities = [change.identity for change in some]
-            versions = {change.identity: change.version for change in some}
-            rows = cypher.probe_rows(versions, identities)
-            for row, change in zip(rows, some, strict=True):
-                row.append((change.properties or {}).get("_hash", ""))
-            self._ask(cypher.probe_content(entity), rows, identities, probed)
-        return probed
+        rows = {
+            change.identity: [
+                *key_values(change.identity),
+                change.version,
+                (change.properties or {}).get("_hash", ""),
+            ]
+            for change in changes
+        }
+        return self._probed(cypher.probe_content, rows)
 
-    def _ask(
-        self, query: str, rows: list[list[Any]], identities: list[Identity], probed: Probed
-    ) -> None:
-        ((absent, there),) = self._database.read(query, rows)
-        probed.absent.update(identities[index] for index in absent)
-        probed.outdated.update(identities[index] for index in there)
+    def _probed(self, query: Callable[[str], str], rows: Mapping[Identity, list[Any]]) -> Probed:
+        """What ``query`` of each kind of entity answers."""
+        by_entity: dict[str, list[Identity]] = defaultdict(list)
+        for identity in rows:
+            by_entity[identity.entity].append(identity)
+        probed = Probed(set(), set())
+        for entity, identities in by_entity.items():
+            asked = [rows[identity] for identity in identities]
+            ((absent, there),) = self._database.read(query(entity), asked)
+            probed.absent.update(identities[index] for index in absent)
+            probed.outdated.update(identities[index] for index in there)
+        return probed
 
     def subjects_of_visits(self, study_key: str, visits: Sequence[int]) -> dict[int, int]:
         """The subject that each of these visits belongs to, where the graph knows it.

@@ -107,7 +107,12 @@ def subject_of(entity: Entity, row: Mapping[str, Any]) -> int | None:
     return subject if entity.name != "study" and isinstance(subject, int) else None
 
 
-def _checked_id(entity: Entity, row: Any, study_key: str) -> EntityId:
+def own_id(entity: Entity, row: Any, study_key: str) -> EntityId:
+    """The id of a row of this study.
+
+    Raises:
+        InvalidEventError: it is no row, has no id, or is of another study.
+    """
     if not isinstance(row, dict):
         raise InvalidEventError("row is not an object", reason="row")
     entity_id = valid_id(entity.name, row.get(entity.id_field))
@@ -115,6 +120,11 @@ def _checked_id(entity: Entity, row: Any, study_key: str) -> EntityId:
         raise InvalidEventError("row has no id", reason="id")
     if row.get("studyKey", study_key) != study_key:
         raise InvalidEventError("row is of another study", reason="study")
+    return entity_id
+
+
+def _checked_id(entity: Entity, row: Any, study_key: str) -> EntityId:
+    entity_id = own_id(entity, row, study_key)
     if "dateModified" in entity.fields and parse_api_date(row.get("dateModified")) is None:
         raise InvalidEventError("dateModified is missing or not a date", reason="date_modified")
     check_numbers(row)

@@ -6,9 +6,9 @@ leave an id-ordered page by being changed. The watermark is the server's clock a
 pass minus an overlap, so that a change committed late, or in the same second, is read again.
 
 Kinds with a documented filter on id page by keyset (``recordId>LAST``): no deletion can shift
-their pages. The others page by number; when the total shrinks between two pages the pass starts
-again. The window of an append-only kind is what comes after its newest id, and a little before:
-ids may become visible out of order.
+their pages. The others page by number; when the total shrinks between two pages the pass steps back
+by as much. The window of an append-only kind is what comes after its newest id, and a little
+before: ids may become visible out of order.
 """
 
 from collections.abc import Collection, Mapping
