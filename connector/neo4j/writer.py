@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from connector.errors import InvalidEventError
@@ -82,10 +81,11 @@ class Neo4jGraphWriter:
     def write(self, changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> None:
         """One transaction of one statement for each kind, parents first."""
         for statement in cypher.statements(changes, absent):
-            metadata = {**self._metadata, "changes": len(statement.rows)}
+            metadata = {**self._metadata, "changes": statement.count}
             try:
                 self._database.write(statement, metadata)
             except InvalidEventError as error:
-                if statement.guarded is None or error.reason != NODE_EXISTS:
+                if not statement.created or error.reason != NODE_EXISTS:
                     raise
-                self._database.write(replace(statement, cypher=statement.guarded), metadata)
+                for guarded in cypher.statements(statement.created):
+                    self._database.write(guarded, metadata)
