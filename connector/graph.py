@@ -21,11 +21,10 @@ _TAKEN_PREFIXES = ("_", "x_", VARIABLE_PREFIX)
 """Reserved by the connector, by the graph's users, and by the prefix itself (so that no two
 variables can get one name)."""
 
-PropertyValue = str | int | float | bool | list[str] | list[int] | list[float] | list[bool]
+PropertyValue = str | int | float | bool | list[str] | list[int] | list[float] | list[bool] | None
 _SCALARS = (str, bool, int, float)
 _TEXT = {str}
-_AS_THEY_ARE = {str, bool}
-_RECORD_DATA = snake_case(VARIABLES_FIELD)
+_AS_THEY_ARE = {str, bool, type(None)}
 
 
 class Link(NamedTuple):
@@ -36,12 +35,29 @@ class Link(NamedTuple):
 
 
 class NodeChange(NamedTuple):
-    """One entity's newest state as the graph holds it. ``properties`` is None for a delete."""
+    """One entity's newest state as the graph holds it.
+
+    ``names`` and ``values`` are its properties: the names are one tuple for all of a form. A value
+    that is None is a property that the node has not got.
+    """
 
     identity: Identity
     version: int
-    properties: dict[str, PropertyValue] | None
+    names: tuple[str, ...]
+    values: list[PropertyValue]
     links: list[Link]
+    content_hash: str | None = None
+    is_delete: bool = False
+
+    @property
+    def properties(self) -> dict[str, PropertyValue]:
+        """Value by name, of those that it has."""
+        named = zip(self.names, self.values, strict=True)
+        return {name: value for name, value in named if value is not None}
+
+    def value(self, name: str) -> PropertyValue:
+        """The value of this property; None: it has none."""
+        return self.values[self.names.index(name)] if name in self.names else None
 
 
 def node_change(event: RecordEvent) -> NodeChange:
@@ -52,23 +68,25 @@ def node_change(event: RecordEvent) -> NodeChange:
     """
     entity, identity, data = ENTITIES[event.entity], event.identity, event.data
     if data is None:
-        links = [Link(reference, None) for reference in entity.references]
-        return NodeChange(identity, event.version, None, links)
-    properties = _properties(entity, data)
-    properties.update(key_map(identity))
-    properties["_version"] = event.version
-    if event.content_hash:
-        properties["_hash"] = event.content_hash
+        return _delete(entity, event)
+    variables = _variables(data)
+    layout = _layout(entity.name, tuple(data), tuple(variables))
+    values = _storables(list(variables.values()))
+    values += _storables([data[field] for field in layout.fields])
+    values += [*key_values(identity), event.version, event.content_hash]
     links = [
         Link(reference, _target(identity.study_key, reference, data))
         for reference in entity.references
     ]
-    return NodeChange(identity, event.version, properties, links)
+    return NodeChange(identity, event.version, layout.names, values, links, event.content_hash)
 
 
-def key_map(identity: Identity) -> dict[str, PropertyValue]:
-    """The key properties of the node that this identity names."""
-    return dict(zip(ENTITIES[identity.entity].key_properties, key_values(identity), strict=True))
+def _delete(entity: Entity, event: RecordEvent) -> NodeChange:
+    """What stays of a deleted entity, so that an older event cannot bring it back."""
+    names = (*entity.key_properties, "_version", "deleted")
+    values: list[PropertyValue] = [*key_values(event.identity), event.version, True]
+    links = [Link(reference, None) for reference in entity.references]
+    return NodeChange(event.identity, event.version, names, values, links, is_delete=True)
 
 
 def key_values(identity: Identity) -> list[EntityId]:
@@ -90,46 +108,42 @@ def _target(study_key: str, reference: Reference, data: dict[str, Any]) -> Ident
     return None
 
 
-def _properties(entity: Entity, data: dict[str, Any]) -> dict[str, PropertyValue]:
-    own = dict(zip(_field_properties(entity.name, tuple(data)), data.values(), strict=True))
-    variables = own.pop(_RECORD_DATA, None)
+def _variables(data: dict[str, Any]) -> dict[str, Any]:
+    variables = data.get(VARIABLES_FIELD)
     if variables is None:
-        return _storables(own)
+        return {}
     if not isinstance(variables, dict):
         raise InvalidEventError("recordData is not an object", reason="record_data")
-    renamed = _renamed_variables(entity.name, tuple(variables), frozenset(own))
-    named = variables
-    if renamed:
-        named = {renamed.get(name, name): value for name, value in variables.items()}
-    return {**_storables(named), **_storables(own)}
+    return variables
 
 
-def _storables(values: dict[str, Any]) -> dict[str, PropertyValue]:
-    if set(map(type, values.values())) <= _TEXT:  # as nearly all forms are: nothing to look at
+def _storables(values: list[Any]) -> list[PropertyValue]:
+    if set(map(type, values)) <= _TEXT:  # as nearly all forms are: nothing to look at
         return values
-    return {
-        name: value if type(value) in _AS_THEY_ARE else _storable(value)
-        for name, value in values.items()
-        if value is not None
-    }
+    return [value if type(value) in _AS_THEY_ARE else _storable(value) for value in values]
+
+
+class _Layout(NamedTuple):
+    """What the nodes of one form have in common."""
+
+    fields: tuple[str, ...]
+    """Those that are properties, without the key's."""
+    names: tuple[str, ...]
+    """Of all properties: variables, fields, key, version, hash."""
 
 
 # A form's records all have the same fields and variables: names are found once for each form.
 @lru_cache(maxsize=4096)
-def _field_properties(entity_name: str, fields: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(_field_property(entity_name, field) for field in fields)
-
-
-@lru_cache(maxsize=4096)
-def _renamed_variables(
-    entity_name: str, variables: tuple[str, ...], own: frozenset[str]
-) -> dict[str, str]:
-    """Those whose property has another name than they have."""
-    names = (
-        (name, VARIABLE_PREFIX + name if name in own else variable_property(entity_name, name))
+def _layout(entity_name: str, fields: tuple[str, ...], variables: tuple[str, ...]) -> _Layout:
+    key = ENTITIES[entity_name].key_properties
+    own = {name: _field_property(entity_name, name) for name in fields if name != VARIABLES_FIELD}
+    taken = set(own.values())
+    rest = {field: name for field, name in own.items() if name not in key}
+    named = (
+        VARIABLE_PREFIX + name if name in taken else variable_property(entity_name, name)
         for name in variables
     )
-    return {variable: name for variable, name in names if variable != name}
+    return _Layout(tuple(rest), (*named, *rest.values(), *key, "_version", "_hash"))
 
 
 def _field_property(entity_name: str, field: str) -> str:

@@ -143,8 +143,7 @@ def with_own_visit_only(change: NodeChange, owners: Mapping[int, int]) -> NodeCh
 
     Visit ids are one study's; where records contradict that, subjects are not mixed up.
     """
-    properties = change.properties or {}
-    visit, subject = properties.get("visit_id"), properties.get("subject_id")
+    visit, subject = change.value("visit_id"), change.value("subject_id")
     if not isinstance(visit, int) or not isinstance(subject, int) or subject <= 0:
         return change
     if owners.get(visit, subject) == subject:

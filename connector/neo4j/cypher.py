@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from connector.entities import ENTITIES, Entity, Reference, snake_case
 from connector.events import EntityId, Identity
-from connector.graph import NodeChange, key_map, key_values
+from connector.graph import NodeChange, key_values
 
 DELETED_LABEL = "Deleted"
 _REMOVE_OTHERS = (
@@ -146,7 +146,7 @@ def statements(changes: Sequence[NodeChange], absent: Container[Identity] = ()) 
     groups: dict[tuple[int, _Way], list[NodeChange]] = defaultdict(list)
     for change in changes:
         way = _Way.MERGE
-        if change.properties is None:
+        if change.is_delete:
             way = _Way.DELETE
         elif change.identity in absent and change.identity not in targets:
             way = _Way.CREATE
@@ -177,7 +177,7 @@ def _creates(group: list[NodeChange]) -> list[Statement]:
     shapes: dict[_Shape, list[NodeChange]] = defaultdict(list)
     for change in group:
         targets = tuple([link.target and link.target.entity for link in change.links])
-        shapes[_Shape(entity, tuple(change.properties or ()), targets)].append(change)
+        shapes[_Shape(entity, change.names, targets)].append(change)
     made, others = [], []
     for shape, alike in shapes.items():
         if len(alike) >= _ALIKE_MIN and (cypher := _create_alike(shape)):
@@ -194,8 +194,7 @@ def _by_targets(alike: list[NodeChange]) -> list[list[Any]]:
     grouped: dict[tuple[EntityId | None, ...], list[list[Any]]] = defaultdict(list)
     for change in alike:
         ids = [link.target and link.target.id for link in change.links]
-        values = list((change.properties or {}).values())
-        grouped[change.identity.study_key, *ids].append(values)
+        grouped[change.identity.study_key, *ids].append(change.values)
     return [
         [study, ids, nodes] for (study, *ids), nodes in sorted(grouped.items(), key=itemgetter(0))
     ]
@@ -206,7 +205,7 @@ def _rows(group: list[NodeChange]) -> list[dict[str, Any]]:
         {
             "key": key_values(change.identity),
             "version": change.version,
-            "properties": tombstone(change) if change.properties is None else change.properties,
+            "properties": change.properties,
             "to": [_target(link.target) for link in change.links],
         }
         for change in group
@@ -219,11 +218,6 @@ def _rows(group: list[NodeChange]) -> list[dict[str, Any]]:
 
 def _target(target: Identity | None) -> list[Any]:
     return [] if target is None else [target.entity, target.id]
-
-
-def tombstone(change: NodeChange) -> dict[str, Any]:
-    """What stays of a deleted entity, so that an older event cannot bring it back."""
-    return {**key_map(change.identity), "_version": change.version, "deleted": True}
 
 
 @cache

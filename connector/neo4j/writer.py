@@ -34,7 +34,7 @@ class Neo4jGraphWriter:
             change.identity: [
                 *key_values(change.identity),
                 change.version,
-                (change.properties or {}).get("_hash", ""),
+                change.content_hash or "",
             ]
             for change in changes
         }

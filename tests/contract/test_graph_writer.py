@@ -205,6 +205,39 @@ def test_names_from_data_are_never_taken_as_cypher(graph: Graph, study: str) -> 
     assert_equal(expected(event), graph.state())
 
 
+def test_many_that_are_alike_are_created_as_if_each_came_alone(graph: Graph, study: str) -> None:
+    """As many as are worth a statement of their own; some are there, or there in another state."""
+    shapes: list[dict[str, Any]] = [
+        {"recordData": {"a": "1", "b": None}},
+        {"visitId": None, "recordData": {"a": None, "b": 2.5, "match": [1, 2]}},
+        {"visitId": None, "subjectId": 0, "siteId": None, "parentRecordId": 1},
+        {"parentRecordId": 99_999, "recordData": {"a` = 1 REMOVE n:Record //": "x"}},
+        {"recordData": {"a\\u0060 = 1 //": "x", "é b": "y"}},
+    ]
+    events = [
+        upsert(row(study, 1000 * place + number + 1, **shape), 5)
+        for place, shape in enumerate(shapes)
+        for number in range(cypher._ALIKE_MIN)
+    ]
+    newer, older, same = (
+        upsert(row(study, 1, visitId=8), 9),
+        upsert(row(study, 1003), 2),
+        events[-1],
+    )
+    apply(graph, newer, older, same)
+    changes = [node_change(event) for event in events]
+    for _ in range(2):
+        graph.writer.write(changes, absent={change.identity for change in changes})
+    assert_equal(expected(newer, *events[1:]), graph.state())
+
+
+@pytest.mark.parametrize("name", ["a`b", "a b", "a-b", "1a", "é", "a\\u0060", "a\n", "$rows", ""])
+def test_a_name_that_is_no_plain_identifier_never_gets_into_a_statement(name: str) -> None:
+    for names, is_in in ((("SYSBP", "_x1"), True), (("SYSBP", name), False)):
+        shape = cypher._Shape("record", names, ("visit", None))
+        assert (cypher._create_alike(shape) is not None) is is_in
+
+
 def test_any_order_and_repetition_gives_the_same_graph(graph: Graph, study: str) -> None:
     rng = random.Random(7)
     events = []
@@ -284,9 +317,8 @@ def test_values_that_the_driver_or_server_refuses_are_invalid_events(
     database: Neo4jDatabase, study: str
 ) -> None:
     change = node_change(upsert(row(study)))
-    assert change.properties is not None
     for value in (2**70, {"a": 1}, [1, "a"], [None], "\ud800"):
-        change.properties["v"] = value  # type: ignore[assignment]
+        change.values[0] = value  # type: ignore[assignment]
         with pytest.raises(InvalidEventError) as error:
             Neo4jGraphWriter(database, {}).write([change])
         assert "003-11" not in str(error.value)

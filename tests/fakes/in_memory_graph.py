@@ -6,13 +6,19 @@ from typing import Any
 
 from connector.entities import ENTITIES
 from connector.events import Identity
-from connector.graph import NodeChange, key_map
+from connector.graph import NodeChange, key_values
 from connector.graph_state import GraphState, NodeKey, Relationship
 from connector.interfaces import Probed
 
 
 def key_of(identity: Identity) -> NodeKey:
-    return NodeKey(ENTITIES[identity.entity].label, tuple(key_map(identity).values()))  # type: ignore[arg-type]
+    return NodeKey(ENTITIES[identity.entity].label, tuple(key_values(identity)))
+
+
+def stub_of(identity: Identity) -> dict[str, Any]:
+    """What a node has that is only referred to."""
+    names = ENTITIES[identity.entity].key_properties
+    return dict(zip(names, key_values(identity), strict=True))
 
 
 class InMemoryGraph:
@@ -53,11 +59,9 @@ class InMemoryGraph:
 
     def _apply(self, change: NodeChange) -> None:
         key = key_of(change.identity)
-        mark = {**key_map(change.identity), "_version": change.version, "deleted": True}
         before = self.graph.nodes.get(key, {})
         users = {name: value for name, value in before.items() if name.startswith("x_")}
-        properties: dict[str, Any] = dict(change.properties) if change.properties else mark
-        self.graph.nodes[key] = users | properties
+        self.graph.nodes[key] = users | change.properties
         for link in change.links:
             self._link(key, link.reference.relationship, link.reference.outgoing, link.target)
 
@@ -70,6 +74,6 @@ class InMemoryGraph:
         self.graph.relationships -= own
         if target is not None:
             other = key_of(target)
-            self.graph.nodes.setdefault(other, dict(key_map(target)))
+            self.graph.nodes.setdefault(other, stub_of(target))
             start, end = (key, other) if outgoing else (other, key)
             self.graph.relationships.add(Relationship(start, kind, end))

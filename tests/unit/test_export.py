@@ -141,4 +141,4 @@ def test_records_tell_of_their_study_subject_and_visit_below_every_real_version(
     assert [(each.identity.entity, each.version) for each in derived] == [
         ("study", 0), ("subject", 0), ("visit", 0),
     ]  # fmt: skip
-    assert (derived[1].properties or {})["subject_key"] == "003-11"
+    assert derived[1].properties["subject_key"] == "003-11"

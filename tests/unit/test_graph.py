@@ -9,9 +9,7 @@ from tests.builders import delete, record_row, upsert
 
 
 def properties(**changed: Any) -> dict[str, Any]:
-    made = node_change(upsert(record_row(**changed))).properties
-    assert made is not None
-    return dict(made)
+    return dict(node_change(upsert(record_row(**changed))).properties)
 
 
 def test_variables_become_properties_under_their_own_names() -> None:
@@ -95,5 +93,6 @@ def test_null_and_zero_never_become_a_node() -> None:
 
 def test_a_delete_takes_data_and_relationships() -> None:
     change = node_change(delete(1, 9))
-    assert change.properties is None
+    assert change.is_delete
+    assert change.properties == {"study_key": "S1", "record_id": 1, "_version": 9, "deleted": True}
     assert [link.target for link in change.links] == [None, None]
