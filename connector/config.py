@@ -199,13 +199,13 @@ class SinkSettings(Section):
         description="Static membership: unlike in any other member, the same after a restart.",
     )
     writers_max: int = Field(4, ge=1, le=64, description="Batches written to Neo4j at once.")
-    transaction_events_max: Count = Field(500, le=100_000, description="Events a transaction.")
+    transaction_events_max: Count = Field(800, le=100_000, description="Events a transaction.")
     batch_events_max: Count = Field(
         4000, le=100_000, description="Events a batch, which is probed as one, of one partition."
     )
     batch_bytes_max: Count = Field(4_000_000, description="Bytes a batch and a transaction.")
     buffer_bytes_max: int = Field(
-        46_000_000, ge=1_000_000, description="Memory for messages that wait, all partitions."
+        42_000_000, ge=1_000_000, description="Memory for messages that wait, all partitions."
     )
     linger_seconds: float = Field(
         0.0, ge=0, le=60, description="Wait for a fuller batch; 0 writes at once what is there."

@@ -4,11 +4,12 @@ Topic, key, headers and partition are part of it; ``schemas/record_event.v1.json
 from `RecordEvent`.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
+from pydantic import ConfigDict, Field, StrictInt, StrictStr, model_validator
 from pydantic.alias_generators import to_camel
 
 from connector.entities import ENTITIES
@@ -107,19 +108,15 @@ class Origin(StrEnum):
     SWEEP = "sweep"
 
 
-class RecordEvent(BaseModel):
+@dataclass(frozen=True, slots=True)
+class RecordEvent:
     """One state of one entity. A reader of version 1 tolerates unknown fields."""
 
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        populate_by_name=True,
-        frozen=True,
-        extra="ignore",
-        title="RecordEvent",
-        hide_input_in_errors=True,
+    # Validated where it is read (`connector.serde`); what the source makes was checked in the row.
+    __pydantic_config__ = ConfigDict(
+        alias_generator=to_camel, extra="ignore", title="RecordEvent", hide_input_in_errors=True
     )
 
-    schema_version: Annotated[int, Field(strict=True, ge=1)] = SCHEMA_VERSION
     entity: Annotated[StrictStr, Field(description="Kind of entity, such as record or subject.")]
     op: Op
     origin: Origin
@@ -141,6 +138,7 @@ class RecordEvent(BaseModel):
     data: Annotated[
         dict[str, Any] | None, Field(description="The API's object verbatim; null for a delete.")
     ]
+    schema_version: Annotated[int, Field(strict=True, ge=1)] = SCHEMA_VERSION
 
     @property
     def identity(self) -> Identity:

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from connector.entities import ENTITIES
 from connector.errors import InvalidEventError
@@ -23,6 +23,7 @@ from connector.events import (
 
 VERSION_HEADER = "version"
 _DIGITS_MAX = 19  # of an int64
+_EVENT = TypeAdapter(RecordEvent)
 
 Headers = list[tuple[str, str | bytes | None]]
 
@@ -43,7 +44,7 @@ def content_hash(data: dict[str, Any]) -> str:
 def encode(event: RecordEvent) -> tuple[bytes, bytes, Headers]:
     """Key, value and CloudEvents headers (binary mode) of a message."""
     key = event.identity.to_key()
-    # Not model_dump_json: it would walk `data` in Python types; orjson writes it verbatim.
+    # Not by pydantic: it would walk `data` in Python types; orjson writes it verbatim.
     value = orjson.dumps(
         {
             "schemaVersion": event.schema_version,
@@ -160,7 +161,7 @@ def _tombstone(identity: Identity, version: int) -> RecordEvent:
 
 def _parse(value: bytes) -> RecordEvent:
     try:
-        event = RecordEvent.model_validate_json(value)
+        event = _EVENT.validate_json(value)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "value"

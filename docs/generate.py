@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from pydantic import SecretStr
+from pydantic import SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from connector.config import environment_name, sections
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def event_schema() -> str:
     """The JSON Schema of the event contract."""
-    made = RecordEvent.model_json_schema(by_alias=True)
+    made = TypeAdapter(RecordEvent).json_schema(by_alias=True)
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:imednet-connector:record-event:v1",

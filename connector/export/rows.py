@@ -185,7 +185,7 @@ def _event(
     version: int,
     digest: str | None,
 ) -> RecordEvent:
-    return RecordEvent.model_construct(
+    return RecordEvent(
         entity=entity.name,
         op=Op.UPSERT,
         origin=Origin.SNAPSHOT,

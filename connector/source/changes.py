@@ -163,8 +163,7 @@ def _event(
     data: dict[str, Any] | None,
     sighting: Sighting,
 ) -> RecordEvent:
-    # Everything was checked where it came from; validating each event again would cost a third.
-    return RecordEvent.model_construct(
+    return RecordEvent(
         entity=entity.name,
         op=Op.DELETE if data is None else Op.UPSERT,
         origin=sighting.origin,

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,7 +64,7 @@ def test_null_values_are_absent() -> None:
 )  # fmt: skip
 def test_what_neo4j_would_refuse_is_an_invalid_event(changed: dict[str, Any]) -> None:
     row = record_row() | changed
-    event = upsert(record_row()).model_copy(update={"data": row})
+    event = replace(upsert(record_row()), data=row)
     with pytest.raises(InvalidEventError):
         node_change(event)
 
