@@ -35,17 +35,17 @@ _SEED_KEYS = {
     "SeedStudy": "study_key", "SeedSubject": "study_key, n.subject_key",
     "SeedVisit": "study_key, n.visit_id", "SeedRecord": "study_key, n.record_id",
 }  # fmt: skip
+SEED_CONSTRAINTS = [
+    f"CREATE CONSTRAINT bench_{label.lower()} IF NOT EXISTS FOR (n:{label})"
+    f" REQUIRE (n.{key}) IS UNIQUE"
+    for label, key in _SEED_KEYS.items()
+]
 _UP_TO_RECORDS = [name for name in ENTITIES if name != "record_revision"]
 
 
 def seed(sdk: ImednetSDK, study: str, uri: str, auth: tuple[str, str]) -> int:
     """All records in a list; then batch by batch."""
     with neo4j.GraphDatabase.driver(uri, auth=auth) as driver, driver.session() as session:
-        for label, key in _SEED_KEYS.items():
-            session.run(
-                f"CREATE CONSTRAINT bench_{label.lower()} IF NOT EXISTS FOR (n:{label})"
-                f" REQUIRE (n.{key}) IS UNIQUE"
-            ).consume()
         records = sdk.records.list(study_key=study)
         for batch in iter_batches(records, 500):
             rows = [
@@ -57,8 +57,6 @@ def seed(sdk: ImednetSDK, study: str, uri: str, auth: tuple[str, str]) -> int:
                 for record in batch
             ]  # fmt: skip
             session.run(_SEED, rows=rows).consume()
-        for label in _SEED_KEYS:
-            session.run(f"DROP CONSTRAINT bench_{label.lower()}").consume()
     return len(records)
 
 

@@ -26,13 +26,13 @@ from connector.source.window import Mode, Pace, Track
 
 STUDY, PAGE = "BENCH", 500
 _PACE = Pace(3600, 3600, 3600, 86_400, overlap=60, page_size=PAGE)
-DELAYS = {"at once": 0.0, "20 ms a page": 0.02}
+DELAYS = {"at once": 0.0, "5 ms a page": 0.005, "20 ms a page": 0.02}
 _BIG_STUDY = 1_000_000
 _PROGRAM = [sys.executable, "-m", "connector"]
 
 
 def snapshot(bench: Bench) -> Figures:
-    """Rows a second, with an API that answers at once and one that takes 20 ms a page."""
+    """Rows a second, with an API that answers at once and with slower ones."""
     figures: Figures = {name: defaultdict(list) for name in (ALONE, SOURCE)}
     with simulator(bench, bench.events) as api:
         for number in range(bench.rounds):
