@@ -19,7 +19,7 @@ _NAMES = {"seed": SEED, "merge": EXPORT, "create": EXPORT_CREATE, "all": "export
 def export(bench: Bench) -> Figures:
     """Records a second and memory, each way in a process of its own, on an emptied graph."""
     figures: Figures = {_NAMES[way]: defaultdict(list) for way in WAYS}
-    # Both ways' constraints are there from the start: each new one makes all statements' plans anew.
+    # All constraints are there from the start: each new one makes all statements' plans anew.
     for constraint in SEED_CONSTRAINTS:
         bench.graph.run(constraint)
     ways = list(WAYS)

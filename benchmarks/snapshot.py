@@ -26,7 +26,7 @@ from connector.source.window import Mode, Pace, Track
 
 STUDY, PAGE = "BENCH", 500
 _PACE = Pace(3600, 3600, 3600, 86_400, overlap=60, page_size=PAGE)
-DELAYS = {"at once": 0.0, "5 ms a page": 0.005, "20 ms a page": 0.02}
+DELAYS = {"at once": 0.0, "5 ms a page": 0.005, "10 ms a page": 0.01, "20 ms a page": 0.02}
 _BIG_STUDY = 1_000_000
 _PROGRAM = [sys.executable, "-m", "connector"]
 
