@@ -205,7 +205,7 @@ class SinkSettings(Section):
     )
     batch_bytes_max: Count = Field(4_000_000, description="Bytes a batch and a transaction.")
     buffer_bytes_max: int = Field(
-        42_000_000, ge=1_000_000, description="Memory for messages that wait, all partitions."
+        38_000_000, ge=1_000_000, description="Memory for messages that wait, all partitions."
     )
     linger_seconds: float = Field(
         0.0, ge=0, le=60, description="Wait for a fuller batch; 0 writes at once what is there."

@@ -279,13 +279,13 @@ class GraphWriter(Protocol):
     def probe(self, versions: Mapping[Identity, int]) -> Probed:
         """Those that must be written: the graph has no version of them or a smaller one."""
 
-    def write(self, changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> None:
-        """Apply, acknowledged on return: one transaction for each kind of entity among them.
+    def write(self, changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> bool:
+        """Apply, acknowledged on return: a transaction for each kind of entity among them, or more.
 
         A change whose version is not larger than the node's is without effect, however many
         writers there are. What is ``absent`` as far as the caller knows is written faster; if
-        it is there by now, only that is lost. After an error some kinds may be written, others
-        not: repeat it all.
+        it is there after all, only that is lost, and the answer is False. After an error some kinds
+        may be written, others not: repeat it all.
         """
 
 

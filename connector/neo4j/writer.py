@@ -78,8 +78,9 @@ class Neo4jGraphWriter:
                 return False
         return True
 
-    def write(self, changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> None:
+    def write(self, changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> bool:
         """One transaction of one statement for each kind, parents first."""
+        is_as_expected = True
         for statement in cypher.statements(changes, absent):
             metadata = {**self._metadata, "changes": statement.count}
             try:
@@ -87,5 +88,7 @@ class Neo4jGraphWriter:
             except InvalidEventError as error:
                 if not statement.created or error.reason != NODE_EXISTS:
                     raise
+                is_as_expected = False
                 for guarded in cypher.statements(statement.created):
                     self._database.write(guarded, metadata)
+        return is_as_expected

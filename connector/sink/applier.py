@@ -56,6 +56,8 @@ class Applier:
         self._size = TransactionSize(transaction_events_max)
         self._events_max = transaction_events_max
         self._bytes_max = transaction_bytes_max
+        # While full batches are all new, as in a first load, it is not asked whether they are.
+        self._are_all_new = False
         # Python decodes on one core at a time anyway; threads that wait their turn cost less than
         # threads that fight for the interpreter.
         self._decoding = threading.Lock()
@@ -70,16 +72,37 @@ class Applier:
             RetryableError: the graph does not answer.
             FatalError: as `GraphWriter`.
         """
+        if self._are_all_new and len(messages) >= self._events_max:
+            return self._all_taken_for_absent(messages[: self._events_max])
+        return self._probed(messages)
+
+    def _all_taken_for_absent(self, messages: Sequence[Message]) -> Batch:
+        states, letters = newest_states(messages, self._clock.now_ms())
+        return self._decoded(messages, states, letters, Probed(set(states), set()))
+
+    def _probed(self, messages: Sequence[Message]) -> Batch:
         now_ms = self._clock.now_ms()
         states, letters = newest_states(messages, now_ms)
         probed = self._probe(states)
+        is_full = len(messages) >= self._events_max
+        self._are_all_new = is_full and len(probed.absent) == len(states)
         newer = probed.absent | probed.outdated
         if len(newer) > self._events_max:
             messages = messages[: first_changing(messages, newer, self._events_max)]
             states, letters = newest_states(messages, now_ms)
+        return self._decoded(messages, states, letters, probed)
+
+    def _decoded(
+        self,
+        messages: Sequence[Message],
+        states: dict[Identity, State],
+        letters: list[DeadLetter],
+        probed: Probed,
+    ) -> Batch:
+        newer = probed.absent | probed.outdated
         wanted = (state for who, state in states.items() if who in newer)
         with self._decoding:
-            candidates, invalid = decode_newest(wanted, messages, now_ms)
+            candidates, invalid = decode_newest(wanted, messages, self._clock.now_ms())
         return Batch(len(messages), messages, candidates, letters + invalid, probed.absent)
 
     def write(self, batch: Batch) -> Applied:
@@ -91,7 +114,7 @@ class Applier:
         """
         self._write_candidates(batch)
         while older := superseded_by(batch.refused, batch):
-            again = self.prepare(older)
+            again = self._probed(older)
             batch.letters += batch.refused + again.letters
             batch.messages, batch.candidates, batch.refused = older, again.candidates, []
             batch.absent = again.absent
@@ -121,7 +144,8 @@ class Applier:
         """Write in one transaction; in halves where it is too large or holds invalid data."""
 
         def write(some: Sequence[Candidate]) -> None:
-            self._writer.write([each.change for each in some], absent)
+            if not self._writer.write([each.change for each in some], absent):
+                self._are_all_new = False
 
         return [
             DeadLetter(each.item.message, each.error.reason, str(each.error), each.attempts)

@@ -1,6 +1,7 @@
 """The promises of EventConsumer and DeadLetterQueue, on the fakes and on a real Kafka alike."""
 
 import random
+import statistics
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -149,6 +150,28 @@ def test_a_paused_partition_brings_nothing_and_loses_nothing(group: Group) -> No
     assert member.poll().messages == []
     member.consumer.resume(held)
     assert places(take(member, 6)).isdisjoint(places(first))
+
+
+@pytest.mark.servers
+def test_a_partition_that_goes_on_does_not_wait_for_the_others_that_have_nothing(
+    kafka_settings: KafkaSettings, study: str
+) -> None:
+    """The broker keeps a request of the others for the client's half a second, if it is let."""
+    member = joined(kafka_settings, study)
+    produce(kafka_settings, 4)
+    take(member, 4)
+    held = {each for each in member.owned if each.partition == 0}
+    waited = []
+    for _ in range(9):
+        member.consumer.pause(held)
+        produce(kafka_settings, 1)
+        member.poll()
+        began = time.monotonic()
+        member.consumer.resume(held)
+        take(member, 1)
+        waited.append(time.monotonic() - began)
+    assert statistics.median(waited) < 0.2, waited
+    member.consumer.close()
 
 
 @pytest.mark.servers

@@ -36,9 +36,14 @@ class InMemoryGraph:
             absent = {who for who in newer if key_of(who) not in self.graph.nodes}
             return Probed(absent, newer - absent)
 
-    def write(self, changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> None:  # noqa: ARG002 - only a matter of speed
+    def write(self, changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> bool:
         with self._lock:
+            met = any(
+                each.identity in absent and key_of(each.identity) in self.graph.nodes
+                for each in changes
+            )
             self._write(changes)
+            return not met
 
     def _write(self, changes: Sequence[NodeChange]) -> None:
         self.writes += 1

@@ -125,11 +125,11 @@ def test_one_event_that_the_database_refuses_is_isolated_by_halving() -> None:
     refused = InvalidEventError("refused", reason="TypeError")
     write = sink.graph.write
 
-    def refuse_five(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> None:
+    def refuse_five(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> bool:
         if any(change.identity.id == 5 for change in changes):
             sink.graph.writes += 1
             raise refused
-        write(changes, absent)
+        return write(changes, absent)
 
     sink.graph.write = refuse_five  # type: ignore[method-assign]
     sink.run()
@@ -152,10 +152,10 @@ def test_what_a_lost_partition_had_in_flight_is_not_committed_even_if_it_comes_b
     write, assigned = sink.graph.write, sink.task.assigned
     assignments = 0
 
-    def slow(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> None:
+    def slow(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> bool:
         began.set()
         assert go_on.wait(20)
-        write(changes, absent)
+        return write(changes, absent)
 
     def probe(versions: Mapping[Identity, int]) -> Probed:
         if assignments > 1:  # the new lane gets nowhere: whatever is committed is the old one's
@@ -189,10 +189,10 @@ def test_a_revoke_waits_for_what_is_being_written_and_commits_it() -> None:
     began = threading.Event()
     write = sink.graph.write
 
-    def slow(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> None:
+    def slow(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> bool:
         began.set()
         time.sleep(0.05)
-        write(changes, absent)
+        return write(changes, absent)
 
     sink.graph.write = slow  # type: ignore[method-assign]
     sink.until = lambda: not sink.task._lanes and began.is_set()
@@ -309,12 +309,12 @@ def test_lanes_are_written_side_by_side_and_each_in_order() -> None:
     together = threading.Barrier(3)
     write = sink.graph.write
 
-    def record(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> None:
+    def record(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> bool:
         if len(order[int(changes[0].identity.id)]) == 0:
             together.wait(20)  # only passed by three at once
         for change in changes:
             order[int(change.identity.id)].append(change.version)
-        write(changes, absent)
+        return write(changes, absent)
 
     sink.graph.write = record  # type: ignore[method-assign]
     sink.run()
@@ -327,14 +327,16 @@ def test_no_more_batches_are_written_at_once_than_there_are_writers() -> None:
     now, most, lock = [0], [0], threading.Lock()
     write = sink.graph.write
 
-    def count(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> None:
+    def count(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> bool:
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
         time.sleep(0.002)
-        write(changes, absent)
-        with lock:
-            now[0] -= 1
+        try:
+            return write(changes, absent)
+        finally:
+            with lock:
+                now[0] -= 1
 
     sink.graph.write = count  # type: ignore[method-assign]
     sink.run()
@@ -353,6 +355,28 @@ def test_a_probe_that_is_too_much_for_the_database_is_replaced_by_the_guarded_wr
     assert_equal(fold(sink.topic.messages()), sink.graph.state("S1"))
 
 
+def test_while_full_batches_are_all_new_it_is_not_asked_whether_they_are() -> None:
+    """A first load, then 20 events that the graph has, then new ones again."""
+    topic = topic_of(200)
+    for number in range(101, 121):
+        topic.append_event(upsert(record_row(number, subjectId=number)), number)
+    for number in range(201, 301):
+        topic.append_event(upsert(record_row(number, subjectId=number)), number)
+    sink = Sink(topic)
+    asked, probe = [], sink.graph.probe
+
+    def count(versions: Mapping[Identity, int]) -> Probed:
+        asked.append(len(versions))
+        return probe(versions)
+
+    sink.graph.probe = count  # type: ignore[method-assign]
+    sink.run()
+    assert sink.committed[P0].offset == 320
+    assert_equal(fold(topic.messages()), sink.graph.state("S1"))
+    # The first batch; one or two after the first that was not new; the first new one again.
+    assert 3 <= len(asked) <= 6, asked
+
+
 def test_an_older_state_is_written_when_the_newest_of_its_batch_is_refused() -> None:
     topic = InMemoryTopic(1)
     for version in (1, 2, 3):
@@ -361,10 +385,10 @@ def test_an_older_state_is_written_when_the_newest_of_its_batch_is_refused() -> 
     sink = Sink(topic)
     write = sink.graph.write
 
-    def refuse_three(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> None:
+    def refuse_three(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> bool:
         if any(change.version == 3 for change in changes):
             raise InvalidEventError("refused", reason="TypeError")
-        write(changes, absent)
+        return write(changes, absent)
 
     sink.graph.write = refuse_three  # type: ignore[method-assign]
     sink.run()
