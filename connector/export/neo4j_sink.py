@@ -61,7 +61,7 @@ class Neo4jExportSink(ExportSink):
     they are there once; a record that is there with the same content is left alone, and one that
     a stream has brought in a newer state is not put back. Missing constraints are made.
 
-    With ``idempotent=False`` nodes are created without looking first: 1.3 times as fast on an
+    With ``idempotent=False`` nodes are created without looking first: 1.1 times as fast on an
     empty graph (measured: docs/benchmarks.md), as safe, and as slow as the other way on a full one.
     """
 
