@@ -7,11 +7,10 @@ from collections import defaultdict
 
 from benchmarks.contenders import ROOT
 from benchmarks.export_program import SEED_CONSTRAINTS, WAYS
-from benchmarks.report import EXPORT, EXPORT_CREATE, SEED, Figures
+from benchmarks.report import AT_ONCE, DELAYS, EXPORT, EXPORT_CREATE, SEED, Figures
 from benchmarks.sections import Bench
-from benchmarks.snapshot import DELAYS, STUDY, last, set_delay, simulator
+from benchmarks.snapshot import STUDY, last, set_delay, simulator
 
-_AT_ONCE = ("at once", 0.0)
 _ALSO_SLOWLY = ("seed", "merge")
 _NAMES = {"seed": SEED, "merge": EXPORT, "create": EXPORT_CREATE, "all": "export of all kinds"}
 
@@ -27,8 +26,8 @@ def export(bench: Bench) -> Figures:
         for number in range(bench.rounds + 1):  # the first warms the database
             ways.append(ways.pop(0))  # none comes always after the same other one
             for way in ways:
-                for name, delay in DELAYS.items() if way in _ALSO_SLOWLY else [_AT_ONCE]:
-                    set_delay(api, delay)
+                for name in DELAYS if way in _ALSO_SLOWLY else [AT_ONCE]:
+                    set_delay(api, DELAYS[name])
                     bench.graph.clear()
                     told = _run(way, api, bench)
                     if number:
@@ -39,7 +38,7 @@ def export(bench: Bench) -> Figures:
 
 def _take_down(figures: dict[str, list[float]], name: str, told: dict[str, float]) -> None:
     figures[f"records/s, {name}"].append(told.pop("records/s"))
-    if name == _AT_ONCE[0]:
+    if name == AT_ONCE:
         for what, value in told.items():
             figures[what].append(value)
 

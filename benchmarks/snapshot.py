@@ -13,7 +13,7 @@ import orjson
 from imednet.core import Client
 
 from benchmarks.contenders import cpu_seconds, peak_memory_mb
-from benchmarks.report import ALONE, SOURCE, Figures
+from benchmarks.report import ALONE, AT_ONCE, DELAYS, SOURCE, Figures
 from benchmarks.sections import Bench
 from connector.cursor import Cursor
 from connector.demo.progress import LogTail
@@ -26,7 +26,6 @@ from connector.source.window import Mode, Pace, Track
 
 STUDY, PAGE = "BENCH", 500
 _PACE = Pace(3600, 3600, 3600, 86_400, overlap=60, page_size=PAGE)
-DELAYS = {"at once": 0.0, "5 ms a page": 0.005, "10 ms a page": 0.01, "20 ms a page": 0.02}
 _BIG_STUDY = 1_000_000
 _PROGRAM = [sys.executable, "-m", "connector"]
 
@@ -48,7 +47,7 @@ def big_study(bench: Bench) -> Figures:
     """A million records, and a revision of each: what memory the source takes."""
     figures: Figures = {SOURCE: defaultdict(list)}
     with simulator(bench, _BIG_STUDY) as api:
-        _read(bench, api, figures[SOURCE], "at once")
+        _read(bench, api, figures[SOURCE], AT_ONCE)
     bench.say(f"big study: {last(figures)}")
     return figures
 

@@ -108,7 +108,7 @@ class Origin(StrEnum):
     SWEEP = "sweep"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordEvent:
     """One state of one entity. A reader of version 1 tolerates unknown fields."""
 
@@ -117,6 +117,7 @@ class RecordEvent:
         alias_generator=to_camel, extra="ignore", title="RecordEvent", hide_input_in_errors=True
     )
 
+    schema_version: Annotated[int, Field(strict=True, ge=1)] = SCHEMA_VERSION
     entity: Annotated[StrictStr, Field(description="Kind of entity, such as record or subject.")]
     op: Op
     origin: Origin
@@ -138,7 +139,6 @@ class RecordEvent:
     data: Annotated[
         dict[str, Any] | None, Field(description="The API's object verbatim; null for a delete.")
     ]
-    schema_version: Annotated[int, Field(strict=True, ge=1)] = SCHEMA_VERSION
 
     @property
     def identity(self) -> Identity:

@@ -6,7 +6,7 @@ from that form, if they are plain identifiers. Every value is a parameter.
 
 import re
 from collections import defaultdict
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache, lru_cache
@@ -101,7 +101,7 @@ def probe(entity_name: str) -> str:
     last = len(entity.key_properties)
     return (
         f"{_KEEP_PLAN} UNWIND range(0, size($rows) - 1) AS i WITH i, $rows[i] AS row"
-        f" OPTIONAL MATCH (n:{entity.label} {_pattern(entity, 'row[{}]')})"
+        f" OPTIONAL MATCH {_node('n', entity, 'row[0]', 'row[1]')}"
         f" WITH i, row, n WHERE n IS NULL OR coalesce(n._version, -1) < row[{last}]"
         " RETURN collect(CASE WHEN n IS NULL THEN i END),"
         " collect(CASE WHEN n IS NOT NULL THEN i END)"
@@ -251,7 +251,7 @@ def _create_alike(shape: _Shape) -> str | None:
         [
             f"{_KEEP_PLAN} UNWIND $rows AS row",
             *(
-                f"MERGE {_stub(f'p{index}', target, 'row[0]', f'row[1][{index}]')}"
+                f"MERGE {_node(f'p{index}', ENTITIES[target], 'row[0]', f'row[1][{index}]')}"
                 for index, _, target in referred
             ),
             f"WITH * UNWIND row[2] AS properties CREATE (n:{entity.label})",
@@ -293,7 +293,7 @@ def _guarded(entity: Entity, label: str, links: list[str]) -> str:
     )
     lines = [
         f"{_KEEP_PLAN} UNWIND $rows AS row",
-        f"MERGE (n:{entity.label} {_pattern(entity, 'row.key[{}]')})",
+        f"MERGE {_node('n', entity, 'row.key[0]', 'row.key[1]')}",
         f"SET n:{entity.label}",
         "WITH n, row WHERE coalesce(n._version, -1) < row.version",
         f"WITH n, row, n._version IS NULL OR n:{DELETED_LABEL} AS unlinked",
@@ -342,18 +342,9 @@ def _link(index: int, reference: Reference, target_name: str, condition: str) ->
     return (
         f"FOREACH (t IN CASE WHEN {condition.format(index, target_name)}"
         f" THEN [row.to[{index}]] ELSE [] END"
-        f" | MERGE {_stub('p', target_name, 'row.key[0]', 't[1]')}"
+        f" | MERGE {_node('p', ENTITIES[target_name], 'row.key[0]', 't[1]')}"
         f" CREATE {_path('p', reference)})"
     )
-
-
-def _stub(variable: str, entity_name: str, study_key: str, own_id: str) -> str:
-    """The node that a reference goes to, by its key."""
-    entity = ENTITIES[entity_name]
-    values = [own_id] if entity.name == "study" else [study_key, own_id]
-    terms = zip(entity.key_properties, values, strict=True)
-    key = ", ".join(f"{name}: {value}" for name, value in terms)
-    return f"({variable}:{entity.label} {{{key}}})"
 
 
 def _path(other: str, reference: Reference, variable: str = "") -> str:
@@ -363,8 +354,8 @@ def _path(other: str, reference: Reference, variable: str = "") -> str:
     return f"({other})-[{variable}:{kind}]->(n)"
 
 
-def _pattern(entity: Entity, place: str) -> str:
-    terms: Iterable[str] = (
-        f"{name}: {place.format(index)}" for index, name in enumerate(entity.key_properties)
-    )
-    return "{" + ", ".join(terms) + "}"
+def _node(variable: str, entity: Entity, study_key: str, own_id: str) -> str:
+    """The node that has this key; a study's key is the first value alone."""
+    named = zip(entity.key_properties, (study_key, own_id), strict=False)
+    key = ", ".join(f"{name}: {value}" for name, value in named)
+    return f"({variable}:{entity.label} {{{key}}})"

@@ -4,7 +4,7 @@ Both steps may raise RetryableError; repeating them goes on where they stopped.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from connector.errors import BatchTooLargeError, InvalidEventError
@@ -65,6 +65,8 @@ class Applier:
     def prepare(self, messages: Sequence[Message]) -> Batch:
         """Find out what has to be written, and decode that only.
 
+        While full batches are all new, it is not asked: `write` is right where that is not so.
+
         The batch has the first of the messages: as many as change what one transaction takes, so
         that what is decoded is bounded.
 
@@ -78,7 +80,7 @@ class Applier:
 
     def _all_taken_for_absent(self, messages: Sequence[Message]) -> Batch:
         states, letters = newest_states(messages, self._clock.now_ms())
-        return self._decoded(messages, states, letters, Probed(set(states), set()))
+        return self._decoded(messages, states.values(), letters, set(states))
 
     def _probed(self, messages: Sequence[Message]) -> Batch:
         now_ms = self._clock.now_ms()
@@ -90,20 +92,19 @@ class Applier:
         if len(newer) > self._events_max:
             messages = messages[: first_changing(messages, newer, self._events_max)]
             states, letters = newest_states(messages, now_ms)
-        return self._decoded(messages, states, letters, probed)
+        wanted = (state for who, state in states.items() if who in newer)
+        return self._decoded(messages, wanted, letters, probed.absent)
 
     def _decoded(
         self,
         messages: Sequence[Message],
-        states: dict[Identity, State],
+        wanted: Iterable[State],
         letters: list[DeadLetter],
-        probed: Probed,
+        absent: set[Identity],
     ) -> Batch:
-        newer = probed.absent | probed.outdated
-        wanted = (state for who, state in states.items() if who in newer)
         with self._decoding:
             candidates, invalid = decode_newest(wanted, messages, self._clock.now_ms())
-        return Batch(len(messages), messages, candidates, letters + invalid, probed.absent)
+        return Batch(len(messages), messages, candidates, letters + invalid, absent)
 
     def write(self, batch: Batch) -> Applied:
         """On return the graph or the dead letter queue has acknowledged every message of it.

@@ -50,7 +50,7 @@ class Batch:
     """Parents first."""
     letters: list[DeadLetter]
     absent: set[Identity]
-    """Those that the graph had no node of."""
+    """Those that the graph had no node of, as far as is known."""
     refused: list[DeadLetter] = field(default_factory=list)
     """By the database, among the candidates so far."""
     written: int = 0

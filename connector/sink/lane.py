@@ -41,7 +41,6 @@ class Lane:
         self._waiting: deque[Message] = deque()
         self._waiting_since = 0.0
         self._take = limits.transaction_events_max
-        self._next: Position | None = None
         self._end: Position | None = None
         self._preparing: list[Message] = []
         self._ready: tuple[Batch, Position] | None = None

@@ -220,12 +220,8 @@ def test_many_that_are_alike_are_created_as_if_each_came_alone(graph: Graph, stu
         for place, shape in enumerate(shapes)
         for number in range(cypher._ALIKE_MIN)
     ]
-    newer, older, same = (
-        upsert(row(study, 1, visitId=8), 9),
-        upsert(row(study, 1003), 2),
-        events[-1],
-    )
-    apply(graph, newer, older, same)
+    newer = upsert(row(study, 1, visitId=8), 9)
+    apply(graph, newer, upsert(row(study, 1003), 2), events[-1])
     changes = [node_change(event) for event in events]
     for _ in range(2):
         graph.writer.write(changes, absent={change.identity for change in changes})
