@@ -51,6 +51,7 @@ class Page:
     server_ms: int
     total_elements: int
     rows: list[Any]
+    """As JSON, exactly: a number that has no exact form is a Decimal."""
     offset: int = 0
     """How many rows the filter matches before these: as asked for by page number and size."""
     took_ms: int = 0

@@ -1,7 +1,9 @@
 """Records in whatever form they are handed over, to API objects, to changes of the graph. Pure."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -12,7 +14,7 @@ from connector.errors import InvalidEventError
 from connector.events import EntityId, Identity, Op, Origin, RecordEvent, valid_id
 from connector.graph import NodeChange, node_change
 from connector.serde import content_hash
-from connector.source.changes import check_numbers, own_id
+from connector.source.changes import own_id
 
 _BY_PROPERTY = {
     entity.name: {snake_case(field): field for field in entity.fields}
@@ -48,11 +50,13 @@ def api_object(entity: Entity, record: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return Decimal(value)  # as in the API's rows: refused, where JSON would say null
     if isinstance(value, datetime):
         at = value if value.tzinfo else value.replace(tzinfo=UTC)
         return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, BaseModel):
-        return _plain(value.model_dump(by_alias=True, exclude_unset=True))
+        value = value.model_dump(by_alias=True, exclude_unset=True)
     if isinstance(value, Mapping):
         return {str(name): _plain(each) for name, each in value.items()}
     if isinstance(value, set | frozenset):
@@ -69,7 +73,6 @@ def change_of(entity: Entity, row: dict[str, Any], study_key: str, version: int)
         InvalidEventError: it has no id, is of another study, or holds what no graph can.
     """
     entity_id = own_id(entity, row, study_key)
-    check_numbers(row)
     return node_change(_event(entity, entity_id, row, study_key, version, content_hash(row)))
 
 

@@ -4,16 +4,19 @@ The SDK's models are not used: they invent dates for missing ones and turn null 
 client is: addresses and error classes are its.
 """
 
+import contextlib
 import json
+import math
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
 import httpx
-import pydantic_core
+import orjson
 from imednet.errors import ApiError, ImednetError
 
 from connector.config import ImednetSettings
@@ -35,6 +38,9 @@ _WHAT_TO_DO = {
 _RETRY_AFTER_SECONDS = 5.0
 """Where the API limits the rate and does not say for how long."""
 _RETRY_AFTER_SECONDS_MAX = 3600.0
+_DIGITS_AS_0 = bytes(ord("0" if chr(byte).isdigit() else " ") for byte in range(128)) + bytes(128)
+_LONG_INTEGER = b"0" * 19
+"""As many digits as the shortest integer beyond 64 bits has."""
 
 
 class ImednetReader:
@@ -197,9 +203,17 @@ def parse_page(status: int, body: bytes, request: PageRequest) -> Page:
 
 
 def _parse(body: bytes) -> Any:
-    try:
-        return pydantic_core.from_json(body, allow_inf_nan=False)
-    except ValueError:
-        # Half of a surrogate pair (a cut emoji) or NaN is one row's fault: the slower parser takes
-        # them, and the row is set aside later, alone.
-        return json.loads(body)
+    """JSON, exactly: no number is rounded to another, and none is infinite.
+
+    What has no exact form (``NaN``, ``1e999``) is a Decimal, as half of a surrogate pair (a cut
+    emoji) is text that is no UTF-8: one row's fault, which `connector.serde.content_hash` refuses.
+    """
+    if _LONG_INTEGER not in body.translate(_DIGITS_AS_0):  # orjson would make it a float
+        with contextlib.suppress(ValueError):
+            return orjson.loads(body)
+    return json.loads(body, parse_float=_exact, parse_constant=Decimal)
+
+
+def _exact(text: str) -> float | Decimal:
+    number = float(text)
+    return number if math.isfinite(number) else Decimal(text)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +16,6 @@ from connector.events import EntityId, Known, Op, Origin, RecordEvent, valid_id
 from connector.interfaces import InvalidRow, Vanished
 from connector.serde import content_hash
 
-_PLAIN = {str, int, bool, type(None)}
 DELETES_ALWAYS_ALLOWED = 10
 """A sweep may delete this many whatever share of the study they are."""
 
@@ -127,33 +125,7 @@ def _checked_id(entity: Entity, row: Any, study_key: str) -> EntityId:
     entity_id = own_id(entity, row, study_key)
     if "dateModified" in entity.fields and parse_api_date(row.get("dateModified")) is None:
         raise InvalidEventError("dateModified is missing or not a date", reason="date_modified")
-    check_numbers(row)
     return entity_id
-
-
-def check_numbers(row: dict[str, Any]) -> None:
-    """JSON has no infinite numbers: they would be written as null.
-
-    Raises:
-        InvalidEventError: the row holds one.
-    """
-    if not _is_finite(row):
-        raise InvalidEventError("a number is not finite", reason="number")
-
-
-def _is_finite(value: dict[str, Any] | list[Any]) -> bool:
-    """Whether no number within, however deep, is infinite or none."""
-    values = value.values() if isinstance(value, dict) else value
-    kinds = set(map(type, values))
-    if kinds <= _PLAIN:
-        return True
-    for each in values:
-        kind = type(each)
-        if kind is float and not math.isfinite(each):
-            return False
-        if (kind is dict or kind is list) and each and not _is_finite(each):
-            return False
-    return True
 
 
 def _event(
@@ -181,7 +153,6 @@ def _invalid(entity: Entity, row: Any, sighting: Sighting, reason: str) -> Inval
 
 
 def _raw_json(row: Any) -> bytes:
-    if isinstance(row, dict | list) and _is_finite(row):
-        with contextlib.suppress(TypeError):  # integers beyond 64 bits
-            return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
-    return json.dumps(row, sort_keys=True).encode()
+    with contextlib.suppress(TypeError):  # it has no exact JSON form
+        return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
+    return json.dumps(row, sort_keys=True, default=str).encode()

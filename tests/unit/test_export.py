@@ -132,7 +132,7 @@ def test_what_cannot_be_stored_is_named_by_its_id_and_the_rest_is_kept() -> None
     changes, unfit = changes_of(RECORD, [*rows, "no row"], "S1", lambda _: 1)
     assert [change.identity.id for change in changes] == [1]
     assert [(each.id, each.reason) for each in unfit] == [
-        (2, "content"), (None, "id"), (3, "study"), (4, "number"), (None, "row"),
+        (2, "content"), (None, "id"), (3, "study"), (4, "content"), (None, "row"),
     ]  # fmt: skip
 
 

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from connector.entities import ENTITIES
@@ -28,8 +30,27 @@ def test_a_number_that_json_does_not_have_costs_its_own_row_only(number: bytes) 
     page = parse_page(200, HEAD + b'"data":[' + bad + b"," + ROW % (2, b"whole") + b"]}", REQUEST)
     found = detect(ENTITIES["record"], page.rows, {}, Sighting("S1", page.server_ms, Origin.POLL))
     assert [event.id for event, _ in found.events] == [2]
-    assert [row.reason for row in found.invalid] == ["number"]
+    assert [row.reason for row in found.invalid] == ["content"]
     assert b"null" not in found.invalid[0].raw
+
+
+@pytest.mark.parametrize(
+    ("number", "published"),
+    [
+        (b"-9223372036854775808", 1), (b"18446744073709551615", 1),
+        (b"-9223372036854775809", 0), (b"18446744073709551616", 0), (b"1" * 400, 0),
+        (b"0.1234567890123456789", 1), (b"-0.0", 1),
+    ],
+)  # fmt: skip
+def test_a_number_is_published_exactly_or_not_at_all(number: bytes, published: int) -> None:
+    row = (ROW % (1, b"x")).replace(b'"x"', number)
+    page = parse_page(200, HEAD + b'"data":[' + row + b"]}", REQUEST)
+    found = detect(ENTITIES["record"], page.rows, {}, Sighting("S1", page.server_ms, Origin.POLL))
+    assert len(found.events) == published
+    if published:
+        assert page.rows[0]["recordData"]["A"] == json.loads(number)
+    else:
+        assert number in found.invalid[0].raw
 
 
 @pytest.mark.parametrize(
