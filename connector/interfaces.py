@@ -56,6 +56,8 @@ class Page:
     """How many rows the filter matches before these: as asked for by page number and size."""
     took_ms: int = 0
     """From request to answer: what it says may be older than its clock by so much."""
+    size_bytes: int = 0
+    """Of the answer: a measure of what its rows take in memory."""
 
 
 class ApiReader(Protocol):

@@ -199,7 +199,8 @@ def parse_page(status: int, body: bytes, request: PageRequest) -> Page:
     if page != request.page:
         raise RetryableError(f"{where}: the answer is another page than was asked for")
     offset = request.page * request.size
-    return Page(round(clock.timestamp() * 1000), total, rows, offset)
+    server_ms = round(clock.timestamp() * 1000)
+    return Page(server_ms, total, rows, offset, size_bytes=len(body))
 
 
 def _parse(body: bytes) -> Any:

@@ -5,8 +5,8 @@ on their way into the topic. Of each kind only one pass is read at a time: a pag
 another pass published newer states of its rows would bring the old ones back.
 """
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -82,55 +82,55 @@ class PageStream(Protocol):
 
 OpenStream = Callable[[Iterator[ReadPage]], PageStream]
 
-_WAIT_SECONDS = 0.5
-_AHEAD_PAGES = 3
+_AHEAD_BYTES = 2_000_000
+"""Of answers, a stream; as rows they take ten times as much memory."""
 
 
 class ReadAhead:
-    """`PageStream` from a thread of its own, a few pages ahead."""
+    """`PageStream` from a thread of its own, some pages ahead."""
 
     def __init__(self, pages: Iterator[ReadPage]) -> None:
         self._pages = pages
-        self._read: queue.Queue[ReadPage | Exception] = queue.Queue(_AHEAD_PAGES)
+        self._read: deque[ReadPage] = deque()
         self._failed: Exception | None = None
-        self._closed = threading.Event()
+        self._is_closed = False
+        self._changed = threading.Condition()
         threading.Thread(target=self._work, name="read-ahead", daemon=True).start()
 
     def take(self, rows_max: int, wait_seconds: float) -> list[ReadPage]:
         """See `PageStream`."""
         taken: list[ReadPage] = []
-        while self._failed is None and sum(len(each.page.rows) for each in taken) < rows_max:
-            try:
-                item = self._read.get(block=not taken, timeout=wait_seconds)
-            except queue.Empty:
-                break
-            if isinstance(item, Exception):
-                self._failed = item
-                break
-            taken.append(item)
-            if item.is_last:
-                break
-        if self._failed is not None and not taken:
-            raise self._failed
+        rows = 0
+        with self._changed:
+            self._changed.wait_for(lambda: self._read or self._failed, wait_seconds)
+            while self._read and rows < rows_max:
+                taken.append(self._read.popleft())
+                rows += len(taken[-1].page.rows)
+            self._changed.notify_all()
+            if self._failed is not None and not taken:
+                raise self._failed
         return taken
 
     def close(self) -> None:
         """See `PageStream`. A request that is under way ends by itself."""
-        self._closed.set()
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
 
     def _work(self) -> None:
         try:
             for page in self._pages:
-                if not self._put(page):
-                    return
+                with self._changed:
+                    self._changed.wait_for(self._has_room)
+                    if self._is_closed:
+                        return
+                    self._read.append(page)
+                    self._changed.notify_all()
         except Exception as error:  # noqa: BLE001 - raised again by `take`
-            self._put(error)
+            with self._changed:
+                self._failed = error
+                self._changed.notify_all()
 
-    def _put(self, item: ReadPage | Exception) -> bool:
-        while not self._closed.is_set():
-            try:
-                self._read.put(item, timeout=_WAIT_SECONDS)
-            except queue.Full:
-                continue
-            return True
-        return False
+    def _has_room(self) -> bool:
+        held = sum(read.page.size_bytes for read in self._read)
+        return self._is_closed or held < _AHEAD_BYTES

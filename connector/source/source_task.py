@@ -23,7 +23,7 @@ log = structlog.stdlib.get_logger("connector.source")
 
 _WAIT_SECONDS = 0.5
 """For pages that are still to come, all streams together."""
-_TRANSACTION_ROWS = 2000
+_TRANSACTION_ROWS = 4000
 """Rows of the API whose events go into one transaction, about: a commit costs some 20 ms."""
 
 
