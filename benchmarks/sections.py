@@ -183,7 +183,7 @@ def distance(bench: Bench) -> Figures:
 def scaling(bench: Bench) -> Figures:
     """Four processes against one where the database is not the limit: 100 ms away."""
     figures: Figures = defaultdict(lambda: defaultdict(list))
-    load = work.first_load(STUDY, bench.events // 5)
+    load = work.first_load(STUDY, bench.events)
     small = {"SINK_WRITERS_MAX": "2", "SINK_TRANSACTION_EVENTS_MAX": "100"}
     for number in range(bench.rounds):
         for processes in (1, 4):

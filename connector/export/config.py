@@ -24,8 +24,8 @@ class SinkConfig:
     retry_backoff: float = 1.0
     """Longest wait before the first repeat, in seconds; it doubles, and chance spreads it."""
     idempotent: bool = True
-    """True: look first what is there. False: create, which is faster on an empty graph and falls
-    back to looking when something is there; nothing is ever doubled."""
+    """True: look first what is there, and create while nothing is. False: create from the first
+    batch on. Both look again when something is there; nothing is ever doubled."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Not used here; kept for code that sets it."""
 
