@@ -7,9 +7,9 @@ from collections import defaultdict
 
 from benchmarks.contenders import ROOT
 from benchmarks.export_program import SEED_CONSTRAINTS, WAYS
-from benchmarks.report import AT_ONCE, DELAYS, EXPORT, EXPORT_CREATE, SEED, Figures
+from benchmarks.report import AT_ONCE, EXPORT, EXPORT_CREATE, SEED, SPEEDS, Figures
 from benchmarks.sections import Bench
-from benchmarks.snapshot import STUDY, last, set_delay, simulator
+from benchmarks.snapshot import STUDY, last, set_speed, simulator
 
 _ALSO_SLOWLY = ("seed", "merge")
 _NAMES = {"seed": SEED, "merge": EXPORT, "create": EXPORT_CREATE, "all": "export of all kinds"}
@@ -26,8 +26,8 @@ def export(bench: Bench) -> Figures:
         for number in range(bench.rounds + 1):  # the first warms the database
             ways.append(ways.pop(0))  # none comes always after the same other one
             for way in ways:
-                for name in DELAYS if way in _ALSO_SLOWLY else [AT_ONCE]:
-                    set_delay(api, DELAYS[name])
+                for name in SPEEDS if way in _ALSO_SLOWLY else [AT_ONCE]:
+                    set_speed(api, SPEEDS[name])
                     bench.graph.clear()
                     told = _run(way, api, bench)
                     if number:

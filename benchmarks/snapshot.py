@@ -13,7 +13,7 @@ import orjson
 from imednet.core import Client
 
 from benchmarks.contenders import cpu_seconds, peak_memory_mb
-from benchmarks.report import ALONE, AT_ONCE, DELAYS, SOURCE, Figures
+from benchmarks.report import ALONE, AT_ONCE, SOURCE, SPEEDS, Figures
 from benchmarks.sections import Bench
 from connector.cursor import Cursor
 from connector.demo.progress import LogTail
@@ -35,8 +35,8 @@ def snapshot(bench: Bench) -> Figures:
     figures: Figures = {name: defaultdict(list) for name in (ALONE, SOURCE)}
     with simulator(bench, bench.events) as api:
         for number in range(bench.rounds):
-            for name, delay in DELAYS.items():
-                set_delay(api, delay)
+            for name, speed in SPEEDS.items():
+                set_speed(api, speed)
                 figures[ALONE][name].append(_read_alone(api))
                 _read(bench, api, figures[SOURCE], name)
             bench.say(f"round {number + 1}: {last(figures)}")
@@ -73,10 +73,9 @@ def _answers(api: str) -> bool:
         return False
 
 
-def set_delay(api: str, seconds: float) -> None:
-    """How long each answer of the simulator takes from now on."""
-    body = {"delay_seconds": seconds}
-    httpx.post(f"{api}/simulator", json=body, trust_env=False).raise_for_status()
+def set_speed(api: str, speed: dict[str, float]) -> None:
+    """How fast the simulator answers from now on."""
+    httpx.post(f"{api}/simulator", json=speed, trust_env=False).raise_for_status()
 
 
 def _read_alone(api: str) -> float:

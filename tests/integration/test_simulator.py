@@ -1,6 +1,8 @@
 """The unmodified SDK reads the simulator, and the simulator is what the documents say."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -159,3 +161,17 @@ def test_faults_and_edits_are_switched_over_http(api: str, simulation: Simulatio
     assert httpx.post(f"{api}/simulator", json={"faults": {"x": 1}}, trust_env=False).is_error
     httpx.post(f"{api}/simulator", json={}, trust_env=False)
     assert simulation.faults.shares == {}
+
+
+def test_answers_are_made_one_at_a_time_at_the_speed_asked_for(api: str, client: Client) -> None:
+    control, path = f"{api}/simulator", f"{PREFIX}/S1/records"
+    body_seconds = 0.1
+    speed = {"bytes_per_second": len(client.get(path, {"size": 100}).content) / body_seconds}
+    try:
+        assert httpx.post(control, json=speed, trust_env=False).json()["bytes_per_second"] > 0
+        began = time.monotonic()
+        with ThreadPoolExecutor(3) as threads:
+            list(threads.map(lambda _: client.get(path, {"size": 100}), range(3)))
+        assert time.monotonic() - began >= 3 * body_seconds
+    finally:
+        httpx.post(control, json={}, trust_env=False)

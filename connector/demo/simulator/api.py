@@ -53,6 +53,8 @@ class Simulation:
     edits_per_second: float = 0.0
     delay_seconds: float = 0.0
     """How long each answer takes."""
+    bytes_per_second: float = 0.0
+    """How fast answers are made before that, one at a time; 0: they are there already."""
     workloads: list[Workload] = field(default_factory=list)
     answered: deque[Answered] = field(default_factory=lambda: deque(maxlen=_ANSWERS_KEPT))
 
@@ -89,6 +91,7 @@ class _Refused(Exception):  # noqa: N818 - an answer, not a failure
 
 def make_app(simulation: Simulation) -> Starlette:
     """The ASGI application."""
+    making = asyncio.Lock()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -98,6 +101,9 @@ def make_app(simulation: Simulation) -> Starlette:
 
     async def answer(request: Request) -> Response:
         response = respond(request)
+        if simulation.bytes_per_second:
+            async with making:
+                await asyncio.sleep(len(response.body) / simulation.bytes_per_second)
         await asyncio.sleep(simulation.delay_seconds)
         about = Answered(time.monotonic(), request.url.path, response.status_code)
         simulation.answered.append(about)
@@ -122,6 +128,7 @@ def make_app(simulation: Simulation) -> Starlette:
                 return JSONResponse({"error": str(error)}, 400)
             simulation.edits_per_second = float(wanted.get("edits_per_second", 0))
             simulation.delay_seconds = float(wanted.get("delay_seconds", 0))
+            simulation.bytes_per_second = float(wanted.get("bytes_per_second", 0))
         done = {name: sum(w.done[name] for w in simulation.workloads)
                 for workload in simulation.workloads for name in workload.done}  # fmt: skip
         return JSONResponse(
@@ -130,6 +137,7 @@ def make_app(simulation: Simulation) -> Starlette:
                 "edits_per_second": simulation.edits_per_second,
                 "edits": done,
                 "delay_seconds": simulation.delay_seconds,
+                "bytes_per_second": simulation.bytes_per_second,
                 "faults": simulation.faults.shares,
             }
         )
