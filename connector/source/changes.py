@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from connector.dates import parse_api_date, utc_text
+from connector.dates import is_api_date, utc_text
 from connector.entities import Entity
 from connector.errors import InvalidEventError
 from connector.events import EntityId, Known, Op, Origin, RecordEvent, valid_id
@@ -123,7 +123,7 @@ def own_id(entity: Entity, row: Any, study_key: str) -> EntityId:
 
 def _checked_id(entity: Entity, row: Any, study_key: str) -> EntityId:
     entity_id = own_id(entity, row, study_key)
-    if "dateModified" in entity.fields and parse_api_date(row.get("dateModified")) is None:
+    if "dateModified" in entity.fields and not is_api_date(row.get("dateModified")):
         raise InvalidEventError("dateModified is missing or not a date", reason="date_modified")
     return entity_id
 

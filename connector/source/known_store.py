@@ -4,7 +4,9 @@ import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from connector.cursor import Cursor
 from connector.errors import FatalError, RetryableError
@@ -20,8 +22,9 @@ CREATE TABLE IF NOT EXISTS invalid_row (hash BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 _LAYOUT = 1
+_ROWS_PER_PUT = 100
 _PUT = """
-INSERT INTO known (entity, id, version, hash, subject_id, seen_pass) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO known (entity, id, version, hash, subject_id, seen_pass) VALUES {rows}
 ON CONFLICT DO UPDATE SET version = excluded.version, hash = excluded.hash,
   subject_id = excluded.subject_id, seen_pass = excluded.seen_pass, missed = 0
   WHERE excluded.version >= version
@@ -85,8 +88,7 @@ class SqliteKnownStore:
         with self.update() as update:
             for table in ("known", "invalid_row", "state"):
                 self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names from this line
-            rows = ((who.entity, who.id, *_columns(state), 0) for who, state in states)
-            self._db.executemany(_PUT, rows)
+            _put(self._db, ((who.entity, who.id, *_columns(state), 0) for who, state in states))
             update.match(cursor)
 
     def _made_anew(self) -> None:
@@ -149,7 +151,7 @@ class _Update:
         rows = (
             (entity, entity_id, *_columns(state), full_pass) for entity_id, state in states.items()
         )
-        self._db.executemany(_PUT, rows)
+        _put(self._db, rows)
 
     def seen(self, entity: str, ids: Iterable[EntityId], full_pass: int) -> None:
         self._db.executemany(
@@ -188,6 +190,13 @@ class _Update:
 
     def match(self, cursor: Cursor) -> None:
         self._db.execute("INSERT OR REPLACE INTO state VALUES ('cursor', ?)", (_name(cursor),))
+
+
+def _put(db: sqlite3.Connection, rows: Iterator[tuple[Any, ...]]) -> None:
+    # Many rows a statement: at each one other threads get the interpreter, and we wait for it.
+    while part := list(islice(rows, _ROWS_PER_PUT)):
+        marks = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(part))
+        db.execute(_PUT.format(rows=marks), list(chain.from_iterable(part)))
 
 
 def _name(cursor: Cursor) -> str:
