@@ -31,7 +31,7 @@ and relationships, over 4 driver sessions. *Usual way*: one UNWIND of MERGE a ba
 *Snapshot*: this source's first reading of a simulated study (records, a revision of each, and the
 rest), onto the topic, beside the SDK's client and orjson reading the same pages and throwing them
 away. The simulator shares the two cores and answers from memory: at once; as one that makes its
-answers when asked (50 MB/s, some 50 000 records/s); or after 5 or 20 ms (pages of 500 rows; the
+answers when asked, one after another (50 MB/s); or after 5 or 20 ms (pages of 500 rows; the
 earlier way's are of 100, the SDK's default). The real API is slower than all of these.
 
 *Export*: `export_to_neo4j` up to the records (*create*: `idempotent=False`), and of all kinds with
