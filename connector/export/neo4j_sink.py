@@ -44,6 +44,7 @@ T = TypeVar("T")
 _BEHIND_MS = 1000
 """The API's clock says whole seconds: what a stream reads within the same second is newer."""
 _WAIT_SECONDS_MAX = 60.0
+_CLOSE_SECONDS_MAX = 60.0
 _NAMED_MAX = 10
 _RECORD = ENTITIES["record"]
 _USER_INFO = re.compile(r"^([\w+.-]+://)?.*@", re.DOTALL)
@@ -152,10 +153,10 @@ class Neo4jExportSink(ExportSink):
         """Nothing waits: each batch is acknowledged when its call returns."""
 
     def close(self) -> None:
-        """See `ExportSink.close`."""
+        """See `ExportSink.close`. Blocks until calls of other threads have given up or ended."""
         if not self._closed.is_set():
             self._closed.set()
-            self._database.close()
+            self._database.close(_CLOSE_SECONDS_MAX)
 
     def place(self) -> str | None:
         """What `keep_place` has kept of this study's export."""
@@ -237,11 +238,11 @@ class Neo4jExportSink(ExportSink):
         """
         backoff = Backoff(_WAIT_SECONDS_MAX, self.config.retry_backoff)
         for attempt in range(self.config.max_retries + 1):
-            if self._closed.is_set():
-                raise ExportError("the export sink is closed")
+            self._check_open()
             try:
                 return step()
             except RetryableError as error:
+                self._check_open()
                 last = error
                 if attempt < self.config.max_retries:
                     wait_seconds = backoff.next_wait(error.retry_after_seconds)
@@ -251,6 +252,10 @@ class Neo4jExportSink(ExportSink):
                 raise ExportBatchError(f"batch {batch_id}: {error}", batch_id=batch_id) from None
         tries = self.config.max_retries + 1
         raise ExportBatchError(f"batch {batch_id} failed {tries} times: {last}", batch_id=batch_id)
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise ExportError("the export sink is closed")
 
 
 def redacted(uri: str) -> str:

@@ -1,5 +1,6 @@
 """The connection to the database: one driver, every call bounded, errors translated."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -62,6 +63,10 @@ class Neo4jDatabase:
         if settings.password is None:
             raise FatalError("NEO4J_PASSWORD is not set")
         self._settings = settings
+        self._changed = threading.Condition()
+        self._calls = 0
+        """Under way now."""
+        self._is_closed = False
         with translated("connecting to Neo4j"):
             self._driver = neo4j.GraphDatabase.driver(
                 settings.uri,
@@ -91,9 +96,17 @@ class Neo4jDatabase:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Close the connections. Bounded by the driver; never raises."""
-        self._driver.close()
+    def close(self, wait_seconds: float = 0.0) -> None:
+        """Close the connections, once no call of another thread is under way. Later calls raise.
+
+        A connection is for one thread: closed under a call, both would break. Calls that take
+        longer than this keep theirs to the end of the process.
+        """
+        with self._changed:
+            self._is_closed = True
+            is_idle = self._changed.wait_for(lambda: self._calls == 0, wait_seconds)
+        if is_idle:
+            self._driver.close()
 
     def read(self, cypher: str, rows: Sequence[Any] = (), **parameters: Any) -> list[list[Any]]:
         """The rows of a read-only query, as lists of values. ``rows`` is its parameter for content.
@@ -169,8 +182,27 @@ class Neo4jDatabase:
                 + ";"
             )
 
-    def _session(self, access: str) -> neo4j.Session:
-        return self._driver.session(database=self._settings.database, default_access_mode=access)
+    @contextmanager
+    def _session(self, access: str) -> Iterator[neo4j.Session]:
+        database = self._settings.database
+        with (
+            self._call(),
+            self._driver.session(database=database, default_access_mode=access) as session,
+        ):
+            yield session
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        with self._changed:
+            if self._is_closed:
+                raise RetryableError("the connection to Neo4j is closed")
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._calls -= 1
+                self._changed.notify_all()
 
 
 @contextmanager

@@ -112,6 +112,37 @@ def test_closing_twice_is_safe_and_a_closed_sink_says_so_at_once(sink_to: Open, 
     assert time.monotonic() - began < 1
 
 
+def test_closing_waits_for_a_call_of_another_thread_and_breaks_no_connection_under_it(
+    sink_to: Open, database: Neo4jDatabase, study: str
+) -> None:
+    sink, outcome = sink_to(), list[BaseException]()
+
+    def write() -> None:
+        try:
+            sink.write_batch(rows(study, 1), batch_id="b")
+        except BaseException as error:  # noqa: BLE001 - looked at below
+            outcome.append(error)
+
+    writing, closing = threading.Thread(target=write), threading.Thread(target=sink.close)
+    with database._session("WRITE") as session, session.begin_transaction() as holding:
+        holding.run("CREATE (:Study {study_key: $study})", study=study).consume()
+        writing.start()
+        waits = "SHOW TRANSACTIONS YIELD status, metaData WHERE metaData.export = $study"
+        waits += " AND status STARTS WITH 'Blocked' RETURN count(*)"
+        wait_until(lambda: database.read(waits, study=study) == [[1]], 20, "the writer waits")
+        closing.start()
+        closing.join(0.3)
+        assert closing.is_alive()
+        holding.rollback()
+    for thread in (writing, closing):
+        thread.join(20)
+        assert not thread.is_alive()
+    assert [(type(error), str(error)) for error in outcome] == [
+        (ExportError, "the export sink is closed")
+    ]
+    assert database.read("MATCH (n:Study {study_key: $s}) RETURN count(n)", s=study) == [[1]]
+
+
 def test_models_and_rows_of_one_record_are_one_node(
     sink_to: Open, database: Neo4jDatabase, study: str
 ) -> None:
