@@ -58,6 +58,7 @@ class KafkaEventConsumer:
         self._owned: dict[int, TopicPartition] = {}
         """Of the one topic, by number."""
         self._held: list[RetryableError] = []
+        self._is_closing = False
         self._starting = Starting(kafka, accept_gap=sink.accept_gap)
         self._consumer = Consumer(
             group_consumer(kafka, sink), logger=logging.getLogger("confluent_kafka")
@@ -67,6 +68,8 @@ class KafkaEventConsumer:
         """See `connector.interfaces.EventConsumer`; the listener is told within poll and close."""
 
         def on_assign(consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
+            if self._is_closing:
+                return  # a closing client is answered nothing; it gives the partitions back itself
             if partitions:
                 consumer.incremental_assign(self._starting.positions(consumer, partitions))
             self._owned.update((each.partition, _partition(each)) for each in partitions)
@@ -74,7 +77,8 @@ class KafkaEventConsumer:
             log.info("partitions assigned", partitions=[p.partition for p in partitions])
 
         def on_revoke(consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
-            listener.revoked([_partition(each) for each in partitions])
+            if owned := [p for p in map(_partition, partitions) if p.partition in self._owned]:
+                listener.revoked(owned)
             self._unassign(consumer, partitions)
             log.info("partitions revoked", partitions=[p.partition for p in partitions])
 
@@ -168,6 +172,7 @@ class KafkaEventConsumer:
 
     def close(self) -> None:
         """Leave the group, in a thread of its own: the client's close can hang."""
+        self._is_closing = True
         closing = threading.Thread(target=self._consumer.close, daemon=True)
         closing.start()
         closing.join(self._close_timeout)

@@ -31,6 +31,7 @@ from connector.kafka.topics import Topics
 from tests.brokers import set_message_bytes_max
 from tests.builders import record_row, upsert
 from tests.fakes.in_memory_kafka import InMemoryConsumer, InMemoryTopic
+from tests.programs import wait_until
 
 
 class Member:
@@ -220,6 +221,27 @@ def test_a_member_that_joins_takes_partitions_and_gives_them_back(
         one.poll(10, 0.1)
     assert len(one.owned) == 4
     one.consumer.close()
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_member_that_ends_before_it_takes_its_partitions_leaves_the_group_at_once(
+    kafka_settings: KafkaSettings, study: str, protocol: str
+) -> None:
+    """Closing brings the assignment: to ask where the group is would hang, and others wait."""
+    member = joined(kafka_settings, study, group_protocol=protocol, close_timeout_seconds=30)
+    admin = AdminClient({"bootstrap.servers": kafka_settings.bootstrap_servers})
+
+    def members() -> list[Any]:
+        described = admin.describe_consumer_groups([study])[study].result(20)
+        return [each for each in described.members if each.assignment.topic_partitions]
+
+    wait_until(lambda: len(members()) == 1, 30, "the group gives it all partitions")
+    began = time.monotonic()
+    member.consumer.close()
+    assert time.monotonic() - began < 5
+    assert members() == []
+    assert member.told == []
 
 
 @pytest.mark.servers
