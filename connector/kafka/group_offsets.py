@@ -58,7 +58,11 @@ class GroupOffsets:
                 for each in self._partitions
             ]
         except KafkaException as exception:
-            raise translate(error_of(exception), "reading the group's lag") from exception
+            error = error_of(exception)
+            if error.code() == KafkaError._UNKNOWN_PARTITION:
+                # They were there a moment ago: this client was not told of them yet.
+                raise RetryableError("reading the group's lag: partitions not known yet") from None
+            raise translate(error, "reading the group's lag") from exception
         return sum(ends) - sum(each.offset or 0 for each in self.committed().values())
 
     def committed(self) -> dict[int, Committed]:
