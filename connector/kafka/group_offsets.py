@@ -1,6 +1,7 @@
 """A consumer group from outside: where it is, how far behind, and moving it."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
@@ -8,7 +9,7 @@ from confluent_kafka import TopicPartition as RawTopicPartition
 from confluent_kafka.admin import AdminClient
 
 from connector.config import KafkaSettings
-from connector.errors import FatalError, RetryableError
+from connector.errors import ConnectorError, FatalError, RetryableError
 from connector.kafka.failures import error_of, translate
 from connector.kafka.settings import admin, group_observer
 from connector.kafka.topics import Topics
@@ -50,7 +51,8 @@ class GroupOffsets:
         """Offsets that the group has not committed; 0 when it has all. Blocks.
 
         Raises:
-            RetryableError: the brokers do not answer, or the coordinator is not known yet.
+            RetryableError: the brokers do not answer, a partition has no leader, or the
+                coordinator is not known yet.
         """
         try:
             ends = [
@@ -58,12 +60,22 @@ class GroupOffsets:
                 for each in self._partitions
             ]
         except KafkaException as exception:
-            error = error_of(exception)
-            if error.code() == KafkaError._UNKNOWN_PARTITION:
-                # They were there a moment ago: this client was not told of them yet.
-                raise RetryableError("reading the group's lag: partitions not known yet") from None
-            raise translate(error, "reading the group's lag") from exception
+            raise self._without_leaders(error_of(exception)) from exception
         return sum(ends) - sum(each.offset or 0 for each in self.committed().values())
+
+    def _without_leaders(self, error: KafkaError) -> ConnectorError:
+        """Ends that cannot be read: the error to raise, after which asking again can succeed.
+
+        A broker that was cut off for its session leads nothing until it is heard again.
+        librdkafka 2.16.0 calls that an unknown partition, and does not ask anew by itself before
+        ``topic.metadata.refresh.interval.ms`` (5 minutes).
+        """
+        doing = "reading the group's lag"
+        if error.code() != KafkaError._UNKNOWN_PARTITION:
+            return translate(error, doing)
+        with suppress(KafkaException):
+            self._consumer.list_topics(self._topic, timeout=self._timeout)
+        return RetryableError(f"{doing}: partitions have no leader")
 
     def committed(self) -> dict[int, Committed]:
         """By partition. Blocks.

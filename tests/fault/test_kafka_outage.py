@@ -1,6 +1,7 @@
-"""The broker is killed during live edits: source and sink wait, and nothing is lost or repeated."""
+"""A broker that is killed, or leads nothing for a while: all wait, and nothing is lost or repeated."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from connector.demo.servers.processes import free_port
 from connector.demo.simulator.api import API_KEY, SECURITY_KEY, Simulation
 from connector.demo.simulator.server import serving
 from connector.demo.simulator.study import build_study
+from connector.errors import ConnectorError
 from connector.kafka.topic_log import read_to_end
 from connector.kafka.topics import Topics
 from connector.neo4j.database import Neo4jDatabase
@@ -70,3 +72,31 @@ def test_an_outage_of_kafka_is_waited_out_by_source_and_sink(
     finally:
         if broker.process is not None:
             broker.process.stop()
+
+
+def test_the_lag_is_known_again_when_partitions_without_a_leader_get_one(tmp_path: Path) -> None:
+    """As after a broker was frozen. This one's session ends long before each of its heartbeats."""
+    broker = LocalKafka(tmp_path / "kafka", free_port())
+    kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{broker.port}")
+    broker.start("broker.session.timeout.ms=1000\nbroker.heartbeat.interval.ms=4000\n")
+    try:
+        broker.wait()
+        wait_until(topics_made(kafka), 60, "the topics")
+        known = consumed_all(kafka, "a-group")
+        wait_until(known, 60, "the lag")
+        wait_until(lambda: not known(), 60, "no leader")
+        wait_until(known, 60, "the lag again")
+    finally:
+        if broker.process is not None:
+            broker.process.kill()  # it would wait to be heard of in order to end
+
+
+def topics_made(kafka: KafkaSettings) -> Callable[[], bool]:
+    def made() -> bool:
+        try:
+            Topics(kafka).ensure(make=True)
+        except ConnectorError:
+            return False
+        return True
+
+    return made

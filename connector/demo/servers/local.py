@@ -66,12 +66,12 @@ class LocalKafka:
         """What a client needs to find it."""
         return {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self.port}"}
 
-    def start(self) -> None:
-        """Start, or start again on the same data; does not wait."""
+    def start(self, extra_settings: str = "") -> None:
+        """Start, or start again on the same data and settings; does not wait."""
         jars = class_path("kafka")
         properties = self.folder / "server.properties"
         if not properties.exists():
-            self._format(jars, properties)
+            self._format(jars, properties, extra_settings)
         logging = Path(__file__).with_name("log4j2.properties")
         command = ["java", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
                    f"-Dlog4j2.configurationFile={logging}", "-cp", jars,
@@ -86,11 +86,12 @@ class LocalKafka:
         if self.process:
             self.process.wait_until(lambda: _answers(Topics(settings).check), _READY_SECONDS_MAX)
 
-    def _format(self, jars: str, properties: Path) -> None:
+    def _format(self, jars: str, properties: Path, extra_settings: str) -> None:
         data = self.folder / "data"
         properties.parent.mkdir(parents=True, exist_ok=True)
         properties.write_text(
             _KAFKA_PROPERTIES.format(port=self.port, controller=free_port(), data=data)
+            + extra_settings
         )
         # A cluster id that begins with "-" would be taken for an option; a first byte 0 avoids it.
         cluster_id = urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
