@@ -1,7 +1,6 @@
 """A consumer group from outside: where it is, how far behind, and moving it."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
@@ -45,7 +44,10 @@ class GroupOffsets:
         count = Topics(settings).partitions(self._topic)
         self._partitions = [RawTopicPartition(self._topic, each) for each in range(count)]
         self._timeout = settings.request_timeout_seconds
-        self._consumer = Consumer(group_observer(settings, group_id))
+        self._consumer = self._connected()
+
+    def _connected(self) -> Consumer:
+        return Consumer(group_observer(self._settings, self._group_id))
 
     def lag(self) -> int:
         """Offsets that the group has not committed; 0 when it has all. Blocks.
@@ -60,22 +62,8 @@ class GroupOffsets:
                 for each in self._partitions
             ]
         except KafkaException as exception:
-            raise self._without_leaders(error_of(exception)) from exception
+            raise self._not_answered(exception, "reading the group's lag") from exception
         return sum(ends) - sum(each.offset or 0 for each in self.committed().values())
-
-    def _without_leaders(self, error: KafkaError) -> ConnectorError:
-        """Ends that cannot be read: the error to raise, after which asking again can succeed.
-
-        A broker that was cut off for its session leads nothing until it is heard again.
-        librdkafka 2.16.0 calls that an unknown partition, and does not ask anew by itself before
-        ``topic.metadata.refresh.interval.ms`` (5 minutes).
-        """
-        doing = "reading the group's lag"
-        if error.code() != KafkaError._UNKNOWN_PARTITION:
-            return translate(error, doing)
-        with suppress(KafkaException):
-            self._consumer.list_topics(self._topic, timeout=self._timeout)
-        return RetryableError(f"{doing}: partitions have no leader")
 
     def committed(self) -> dict[int, Committed]:
         """By partition. Blocks.
@@ -86,13 +74,26 @@ class GroupOffsets:
         try:
             found = self._consumer.committed(self._partitions, timeout=self._timeout)
         except KafkaException as exception:
-            raise translate(error_of(exception), "reading committed offsets") from exception
+            raise self._not_answered(exception, "reading committed offsets") from exception
         return {
             each.partition: Committed(
                 each.offset if each.offset >= 0 else None, each.metadata or ""
             )
             for each in found
         }
+
+    def _not_answered(self, exception: KafkaException, doing: str) -> ConnectorError:
+        """The error to raise; the next question is a new client's.
+
+        When no broker leads anything, as one that was cut off for its session does not until it
+        is heard again, librdkafka 2.16.0 remembers it (it says _UNKNOWN_PARTITION for minutes)
+        and forgets the brokers: then even asking for metadata has no answer.
+        """
+        error = error_of(exception)
+        self._consumer = self._connected()
+        if error.code() == KafkaError._UNKNOWN_PARTITION:
+            return RetryableError(f"{doing}: partitions have no leader")
+        return translate(error, doing)
 
     def move(self, to: Mapping[int, Committed]) -> None:
         """Commit these for a group without members; the broker itself refuses it otherwise.
