@@ -13,7 +13,8 @@ from collections.abc import Callable
 import neo4j
 from imednet import ImednetSDK
 
-from connector.cli.running import peak_memory_mb, tune_interpreter, tune_memory
+from connector.cli.export import tune
+from connector.cli.running import peak_memory_mb
 from connector.demo.simulator.api import API_KEY, SECURITY_KEY
 from connector.entities import ENTITIES
 from connector.export import Neo4jExportSink, Neo4jSinkConfig, iter_batches
@@ -83,8 +84,7 @@ def main() -> None:
     """Run one way."""
     way, api, study = sys.argv[1:]
     if way != "seed":
-        tune_memory()
-        tune_interpreter()
+        tune()
     sdk = ImednetSDK(api_key=API_KEY, security_key=SECURITY_KEY, base_url=api)
     auth = (os.environ["NEO4J_USERNAME"], os.environ["NEO4J_PASSWORD"])
     began, cpu = time.monotonic(), time.process_time()

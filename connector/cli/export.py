@@ -25,6 +25,8 @@ from connector.source import window
 from connector.source.window import Mode, Track
 
 _SAMPLES = 3
+_COLLECT_AFTER = 50_000
+"""A twelfth less CPU than by the 10 000 of the sink, which must not stand still so long."""
 
 
 def run(
@@ -37,8 +39,7 @@ def run(
         ExportError: as `connector.export.export_to_neo4j`.
     """
     logs.configure(settings.log)
-    tune_memory()
-    tune_interpreter()
+    tune()
     reader = ImednetReader(settings.imednet, SystemClock())
     console = Console(highlight=False, soft_wrap=True)
     if dry_run:
@@ -51,6 +52,12 @@ def run(
         count = StudyExport(reader, sink).run()
     reader.close()
     console.print(f"study {study}: {count:,} records exported")
+
+
+def tune() -> None:
+    """Memory and collector of this process, as an export needs them."""
+    tune_memory()
+    tune_interpreter(_COLLECT_AFTER)
 
 
 def _password(given: SecretStr | None, file: Path | None) -> str:

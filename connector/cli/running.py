@@ -78,17 +78,20 @@ def tune_memory() -> None:
             mallopt(option, value)
 
 
-def tune_interpreter() -> None:
+def tune_interpreter(collect_after: int = 10_000) -> None:
     """For programs whose threads decode events.
 
     Events hold no circles, but the driver's results do, some 100 objects a call: collected by
     10 000 they cost nothing that could be measured, by 200 000 they stopped all threads for 150 ms.
     By the default of 700 the collector walks through batches in vain (a quarter of the CPU). What
     is alive by now stays. And threads that take turns less often lose less time by it.
+
+    ``collect_after``: so many new objects. Who lets many rows live at once, and keeps nobody
+    waiting, takes more: then most of them are gone before the collector looks at them.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 100, 100)
+    gc.set_threshold(collect_after, 100, 100)
     sys.setswitchinterval(0.02)
 
 
