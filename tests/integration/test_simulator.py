@@ -1,5 +1,6 @@
 """The unmodified SDK reads the simulator, and the simulator is what the documents say."""
 
+import gc
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -175,3 +176,19 @@ def test_answers_are_made_one_at_a_time_at_the_speed_asked_for(api: str, client:
         assert time.monotonic() - began >= 3 * body_seconds
     finally:
         httpx.post(control, json={}, trust_env=False)
+
+
+def test_no_answer_outlives_its_page(api: str) -> None:
+    """Else half a megabyte a page waits for the collector."""
+    settings = ImednetSettings(
+        base_url=api, api_key=SecretStr(API_KEY), security_key=SecretStr(SECURITY_KEY)
+    )
+    reader = ImednetReader(settings, SystemClock())
+    gc.collect()
+    gc.disable()
+    try:
+        assert reader.read(PageRequest("S1", "records", None, "recordId,asc", 100, 0)).rows
+        assert not [each for each in gc.get_objects() if isinstance(each, httpx.Response)]
+    finally:
+        gc.enable()
+        reader.close()
