@@ -123,9 +123,10 @@ class SdkReader:
 
 
 def _page(response: httpx.Response, request: PageRequest, began: float) -> Page:
-    page = parse_page(response.status_code, response.content, request)
+    body = response.content
     # Answer and stream refer to each other: bodies would lie about until the collector comes.
     response.stream = httpx.ByteStream(b"")
+    page = parse_page(response.status_code, body, request)
     return replace(page, took_ms=round((time.monotonic() - began) * 1000))
 
 

@@ -30,12 +30,12 @@ class Committed(NamedTuple):
 
 
 class GroupOffsets:
-    """One group's offsets on the events topic; keeps its connection, joins nothing.
+    """One group's offsets on the events topic; keeps its connection while that answers.
 
     Not by the admin client: when the answer to its ``list_consumer_group_offsets`` holds a
     coordinator error (a new broker), librdkafka 2.16.0 follows a null pointer in
     ``rd_kafka_handle_OffsetFetch`` and the process dies. A consumer that never subscribes asks
-    the same safely.
+    the same safely, and joins nothing.
     """
 
     def __init__(self, settings: KafkaSettings, group_id: str) -> None:
