@@ -17,6 +17,10 @@ class RetryableError(ConnectorError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class UnforeseenError(RetryableError):
+    """Nobody has classified this error: repeat the call, loudly, and stop after some attempts."""
+
+
 class BatchTooLargeError(ConnectorError):
     """It is more than the other side takes at once: ask for less, or write it in halves."""
 

@@ -10,20 +10,9 @@ import neo4j
 from neo4j.exceptions import DriverError, Neo4jError
 
 from connector.config import Neo4jSettings
-from connector.errors import FatalError, RetryableError
+from connector.errors import ConnectorError, FatalError, RetryableError
 from connector.neo4j.cypher import SchemaItem, Statement, schema
 from connector.neo4j.failures import translate
-
-# What a driver call may raise: its own errors, sockets', and a value that has no wire form.
-_FAILURES = (
-    Neo4jError,
-    DriverError,
-    OSError,
-    OverflowError,
-    UnicodeEncodeError,
-    TypeError,
-    ValueError,
-)
 
 
 class _Rows(list[Any]):
@@ -67,7 +56,7 @@ class Neo4jDatabase:
         self._calls = 0
         """Under way now."""
         self._is_closed = False
-        with translated("connecting to Neo4j"):
+        try:
             self._driver = neo4j.GraphDatabase.driver(
                 settings.uri,
                 auth=(settings.username, settings.password.get_secret_value()),
@@ -79,12 +68,15 @@ class Neo4jDatabase:
                 notifications_min_severity="OFF",
                 user_agent=f"imednet-connector/{version('imednet-connector')}",
             )
+        except Exception as error:  # of whatever type: its text may quote the settings
+            raise FatalError("the Neo4j driver refuses its settings: check NEO4J_URI") from error
         try:
             self.read("RETURN 1")  # proves address, password and database at once
         except RetryableError as error:
             self.close()
             raise FatalError(
                 f"no Neo4j answers at {settings.uri}: check NEO4J_URI and that the server runs"
+                f" ({error})"
             ) from error
         except BaseException:
             self.close()
@@ -200,10 +192,12 @@ class Neo4jDatabase:
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Raise the driver's errors as ours."""
+    """Raise whatever the driver raises as one of our errors."""
     try:
         yield
-    except _FAILURES as error:
+    except ConnectorError:
+        raise
+    except Exception as error:
         raise translate(error, doing) from error
 
 

@@ -1,18 +1,15 @@
-"""The driver's errors, translated once into what the caller must do: four classes, one table.
+"""The driver's errors, translated once into what the caller must do: one table of server codes.
 
-Facts: docs of the driver's ``is_retryable`` and our own runs; what the driver does not retry but
-passes all the same (an unknown commit outcome, a terminated transaction) is repeated by the sink,
-whose writes are idempotent.
+Only a listed code of the server blames the data. Whatever else the driver raises is retried,
+whatever its Python type: it raises plain ValueError when a name cannot be resolved (EAI_FAIL), when
+file descriptors run out (EMFILE), and for junk bytes on the wire (6.4.1). That a value can be sent
+at all is checked before the driver is called (`connector.graph`).
+
+The sink repeats more than the driver's own ``is_retryable`` (an unknown commit outcome, a
+terminated transaction): its writes are idempotent.
 """
 
-from neo4j.exceptions import (
-    AuthError,
-    ClientError,
-    ConfigurationError,
-    DriverError,
-    Neo4jError,
-    TransientError,
-)
+from neo4j.exceptions import ClientError, Neo4jError, TransientError
 
 from connector.errors import (
     BatchTooLargeError,
@@ -20,6 +17,7 @@ from connector.errors import (
     FatalError,
     InvalidEventError,
     RetryableError,
+    UnforeseenError,
 )
 
 NODE_EXISTS = "ConstraintValidationFailed"
@@ -41,6 +39,10 @@ _TRANSIENT = (
     "Neo.ClientError.Security.AuthorizationExpired",
     "Neo.ClientError.Cluster.",
     "Neo.ClientError.General.ForbiddenOnReadOnlyDatabase",
+    # Another client deleted a node between our read and our write of it.
+    "Neo.ClientError.Statement.EntityNotFound",
+    # Three wrong passwords, by anybody, and a right one is refused for some seconds.
+    "Neo.ClientError.Security.AuthenticationRateLimit",
 )
 _DATA = (
     "Neo.ClientError.Schema.ConstraintValidationFailed",
@@ -59,9 +61,6 @@ _WHAT_TO_DO = {
     "Neo.ClientError.Security.Unauthorized": "check NEO4J_USERNAME and NEO4J_PASSWORD",
     "Neo.ClientError.Security.Forbidden": "grant this user reading and writing of the database",
     "Neo.ClientError.Security.CredentialsExpired": "the password must be changed first",
-    "Neo.ClientError.Security.AuthenticationRateLimit": (
-        "too many wrong passwords: check NEO4J_PASSWORD, wait a few seconds"
-    ),
     "Neo.ClientError.Database.DatabaseNotFound": "check NEO4J_DATABASE",
 }
 
@@ -70,14 +69,7 @@ def translate(error: Exception, doing: str) -> ConnectorError:
     """The error to raise ``from`` this one. Server messages may quote data: only codes leave."""
     if isinstance(error, Neo4jError):
         return _server_error(error, f"{doing}: {error.code}")
-    if isinstance(error, OverflowError | UnicodeEncodeError | TypeError | ValueError):
-        # The driver could not put a value on the wire; nothing was sent.
-        return InvalidEventError(f"{doing}: {type(error).__name__} in the driver", reason="value")
-    if isinstance(error, ConfigurationError):
-        return FatalError(f"{doing}: the driver refuses its settings: check NEO4J_URI")
-    if isinstance(error, DriverError | OSError):
-        return RetryableError(f"{doing}: {type(error).__name__}")
-    raise error
+    return RetryableError(f"{doing}: {type(error).__name__} in the driver")
 
 
 def _server_error(error: Neo4jError, text: str) -> ConnectorError:
@@ -90,8 +82,8 @@ def _server_error(error: Neo4jError, text: str) -> ConnectorError:
         return BatchTooLargeError(text)
     if code.startswith(_TRANSIENT) or isinstance(error, TransientError):
         return RetryableError(text)
-    if isinstance(error, AuthError | ClientError):
-        return FatalError(f"{text}: the database refuses the statement")
+    if isinstance(error, ClientError):
+        return UnforeseenError(f"{text}: the database refuses the statement")
     return RetryableError(text)
 
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import structlog
 
-from connector.errors import RetryableError
+from connector.errors import FatalError, RetryableError, UnforeseenError
 from connector.interfaces import Clock
 from connector.retry import Backoff
 
@@ -14,6 +14,7 @@ log = structlog.stdlib.get_logger("connector.sink")
 T = TypeVar("T")
 
 _SAY_AGAIN_SECONDS = 60.0
+_UNFORESEEN_TRIES_MAX = 10
 
 
 class Patience:
@@ -36,6 +37,7 @@ class Patience:
         """What ``step`` returns once it does not raise RetryableError; None: given up. Blocks.
 
         Raises:
+            FatalError: ``step`` raised UnforeseenError ten times in a row.
             ConnectorError: what ``step`` raises beside RetryableError.
         """
         backoff = Backoff(self._wait_seconds_max)
@@ -45,6 +47,8 @@ class Patience:
                 result = step()
             except RetryableError as error:
                 tries += 1
+                if isinstance(error, UnforeseenError) and tries >= _UNFORESEEN_TRIES_MAX:
+                    raise FatalError(f"{error} (tried {tries} times)") from error
                 self._failed(error, tries)
                 self._clock.wait(given_up, backoff.next_wait(error.retry_after_seconds))
             else:
@@ -55,7 +59,7 @@ class Patience:
     def _failed(self, error: RetryableError, tries: int) -> None:
         with self._lock:
             self.retries += 1
-            if tries == 1:
+            if tries == 1 and not isinstance(error, UnforeseenError):
                 # Two transactions in each other's way, a connection that was cut: nothing yet.
                 log.info("trying again", reason=str(error))
                 return

@@ -1,5 +1,7 @@
 """Which error class each failure of the real driver and client is."""
 
+import struct
+
 import pytest
 from confluent_kafka import KafkaError
 from neo4j.exceptions import (
@@ -15,6 +17,7 @@ from connector.errors import (
     FatalError,
     InvalidEventError,
     RetryableError,
+    UnforeseenError,
 )
 from connector.kafka.failures import translate as kafka
 from connector.neo4j.failures import translate as neo4j
@@ -45,7 +48,10 @@ def server(code: str) -> Neo4jError:
         ("Neo.ClientError.Security.Unauthorized", FatalError),
         ("Neo.ClientError.Security.Forbidden", FatalError),
         ("Neo.ClientError.Database.DatabaseNotFound", FatalError),
-        ("Neo.ClientError.Statement.SyntaxError", FatalError),
+        ("Neo.ClientError.Statement.EntityNotFound", RetryableError),
+        ("Neo.ClientError.Security.AuthenticationRateLimit", RetryableError),
+        ("Neo.ClientError.Statement.SyntaxError", UnforeseenError),
+        ("Neo.ClientError.General.New", UnforeseenError),
     ],
 )
 def test_a_servers_error_is_of_one_class_and_never_quotes_its_message(
@@ -64,15 +70,22 @@ def test_an_outage_or_an_unknown_commit_outcome_is_repeated(error: Exception) ->
     assert type(neo4j(error, "writing")) is RetryableError
 
 
-@pytest.mark.parametrize("error", [OverflowError("2**70"), TypeError("set"), ValueError("x")])
-def test_a_value_that_the_driver_cannot_send_is_an_invalid_event(error: Exception) -> None:
-    assert type(neo4j(error, "writing")) is InvalidEventError
-
-
-def test_settings_that_the_driver_refuses_are_named_without_their_values() -> None:
-    error = neo4j(ConfigurationError("Given URI: 'bolt://u:canary@h'"), "connecting")
-    assert type(error) is FatalError
-    assert "canary" not in str(error)
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("Cannot resolve address"),
+        OSError(24, "Too many open files"),
+        OverflowError("2**70"),
+        TypeError("set"),
+        struct.error("unpack requires a buffer"),
+        ConfigurationError("Given URI: 'bolt://u:canary@h'"),
+        AssertionError("canary"),
+    ],
+)
+def test_whatever_else_a_driver_raises_is_repeated_whatever_its_type(error: Exception) -> None:
+    found = neo4j(error, "writing")
+    assert type(found) is RetryableError
+    assert "canary" not in str(found)
 
 
 def test_a_text_that_no_index_takes_is_its_events_fault_other_failures_are_not() -> None:
@@ -83,10 +96,6 @@ def test_a_text_that_no_index_takes_is_its_events_fault_other_failures_are_not()
     ):
         error = Neo4jError._hydrate_neo4j(code=failed, message=message)
         assert type(neo4j(error, "writing")) is kind
-
-
-def test_an_unknown_client_error_stops_rather_than_drops() -> None:
-    assert type(neo4j(server("Neo.ClientError.General.New"), "writing")) is FatalError
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from connector.config import SinkSettings
-from connector.errors import BatchTooLargeError, FatalError, InvalidEventError, RetryableError
+from connector.errors import (
+    BatchTooLargeError,
+    FatalError,
+    InvalidEventError,
+    RetryableError,
+    UnforeseenError,
+)
 from connector.events import Identity
 from connector.graph import NodeChange
 from connector.interfaces import Polled, Position, Probed, TopicPartition
@@ -88,6 +94,18 @@ def test_a_write_that_fails_is_repeated_while_the_member_stays_in_its_group() ->
     assert sink.task.progress.retries == 4
     assert sink.letters.letters == []
     assert_equal(fold(sink.topic.messages()), sink.graph.state("S1"))
+
+
+def test_an_error_that_nobody_classified_is_repeated_before_it_stops_the_sink() -> None:
+    sink = Sink(topic_of(3))
+    sink.graph.failures = [UnforeseenError("a code of a later version")] * 9
+    sink.run()
+    assert sink.committed == {P0: Position(3, 0)}
+    sink = Sink(topic_of(3))
+    sink.graph.failures = [UnforeseenError("a code of a later version")] * 10
+    with pytest.raises(FatalError, match="tried 10 times"):
+        sink.run()
+    assert (sink.committed, sink.letters.letters) == ({}, [])
 
 
 def test_an_outage_never_dead_letters_anything() -> None:
