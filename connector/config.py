@@ -222,6 +222,10 @@ class SinkSettings(Section):
     retry_wait_seconds_max: Seconds = Field(
         10.0, description="Longest pause before a failed write is repeated."
     )
+    check_interval_seconds: Seconds = Field(
+        60.0,
+        description="Interval between checks of the graph's constraints and checkpoints.",
+    )
     revoke_timeout_seconds: Seconds = Field(
         5.0, description="Longest wait for running writes when a partition is taken away."
     )

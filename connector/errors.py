@@ -37,5 +37,12 @@ class InvalidEventError(ConnectorError):
         self.reason = reason
 
 
+class GraphBehindError(ConnectorError):
+    """The graph lacks events that were applied before this batch: nothing of it was written.
+
+    Somebody emptied, restored or swapped the database. Read again from the graph's checkpoint.
+    """
+
+
 class FatalError(ConnectorError):
     """Repeating cannot help: stop. The message says what is wrong and what to do about it."""

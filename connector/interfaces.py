@@ -181,6 +181,17 @@ class Position(NamedTuple):
     leader_epoch: int | None
 
 
+class Start(NamedTuple):
+    """Where a member begins to read a partition that it was given."""
+
+    offset: int
+    """Of the group; the first offset of the topic where the group has committed none."""
+    first: int
+    """The first offset that the topic still has."""
+    checkpoint: str | None
+    """Under which key the graph keeps its checkpoint of this partition; None: it keeps none."""
+
+
 class Range(NamedTuple):
     """Offsets of one partition, ``end`` not included."""
 
@@ -215,7 +226,7 @@ class Polled:
 class AssignmentListener(Protocol):
     """Is told, within `EventConsumer.poll` and ``close``, which partitions come and go."""
 
-    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+    def assigned(self, starts: Mapping[TopicPartition, Start]) -> None:
         """These are this member's now; their messages come with the next polls."""
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
@@ -249,6 +260,13 @@ class EventConsumer(Protocol):
     def resume(self, partitions: Collection[TopicPartition]) -> None:
         """Go on after the last message that ``poll`` returned."""
 
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Resume the partition at this offset: the next message of it is the first from there.
+
+        Raises:
+            RetryableError: the client is not fetching the partition yet.
+        """
+
     def commit(self, positions: Mapping[TopicPartition, Position]) -> Collection[TopicPartition]:
         """Commit, synchronously; returns whose positions were taken.
 
@@ -269,8 +287,23 @@ class Probed(NamedTuple):
     outdated: set[Identity]
 
 
+class Span(NamedTuple):
+    """The offsets of one partition that a batch stands for, and the checkpoint they move.
+
+    A checkpoint is the offset up to which the graph holds a partition's events. The graph keeps it
+    beside the data, so it is restored, emptied and swapped together with the data. It is evidence
+    of where to start reading, and never filters an event.
+    """
+
+    checkpoint: str
+    start: int
+    """The graph must be complete up to here."""
+    end: int
+    """Once the batch is applied, it is complete up to here."""
+
+
 class GraphWriter(Protocol):
-    """The graph. Thread-safe. Both calls block up to the transaction timeout.
+    """The graph. Thread-safe. Each call blocks up to the transaction timeout.
 
     Raises:
         RetryableError: outage, lock, deadlock, an unknown commit outcome.
@@ -282,13 +315,42 @@ class GraphWriter(Protocol):
     def probe(self, versions: Mapping[Identity, int]) -> Probed:
         """Those that must be written: the graph has no version of them or a smaller one."""
 
-    def write(self, changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> bool:
+    def check_schema(self) -> None:
+        """Raise RetryableError, with the statements to run, while a constraint is missing."""
+
+    def checkpoints(self, keys: Collection[str]) -> dict[str, int]:
+        """Up to which offset the graph is complete, for those of these keys that it has."""
+
+    def set_checkpoint(self, key: str, offset: int) -> None:
+        """Let the checkpoint be at least this; makes it where it is missing."""
+
+    def advance(self, span: Span) -> None:
+        """The batch is applied: move the checkpoint from ``start`` or later to ``end``.
+
+        Raises:
+            GraphBehindError: the checkpoint is missing or before ``start``.
+        """
+
+    def write(
+        self,
+        changes: Sequence[NodeChange],
+        absent: Container[Identity] = (),
+        span: Span | None = None,
+        *,
+        advance: bool = False,
+    ) -> bool:
         """Apply, acknowledged on return: a transaction for each kind of entity among them, or more.
+
+        With a ``span``, nothing is written while its checkpoint is missing or before ``start``;
+        with ``advance``, the last transaction also does what `advance` does.
 
         A change whose version is not larger than the node's is without effect, however many
         writers there are. What is ``absent`` as far as the caller knows is written faster; if
         it is there after all, only that is lost, and the answer is False. After an error some kinds
         may be written, others not: repeat it all.
+
+        Raises:
+            GraphBehindError: as `advance`, where that was asked for.
         """
 
 

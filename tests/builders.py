@@ -54,5 +54,5 @@ def is_through(task: SinkTask) -> bool:
     """Nothing is on its way in this sink, and everything that was polled is applied."""
     lanes = task._lanes.values()
     return bool(lanes) and not any(
-        lane.is_busy or lane.waiting_bytes or lane.is_paused for lane in lanes
+        not lane.is_open or lane.is_busy or lane.waiting_bytes or lane.is_paused for lane in lanes
     )

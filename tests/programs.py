@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,9 +53,11 @@ def run_program(command: str, environment: dict[str, str]) -> subprocess.Complet
 
 
 @contextmanager
-def running(command: str, environment: dict[str, str], log: Path) -> Iterator[Child]:
+def running(
+    command: str, environment: dict[str, str], log: Path, program: Sequence[str] = PROGRAM
+) -> Iterator[Child]:
     common = {"LOG_FORMAT": "json", "LOG_PROGRESS_INTERVAL_SECONDS": "0.2"}
-    child = Child(command, [*PROGRAM, *command.split()], log, common | environment)
+    child = Child(command, [*program, *command.split()], log, common | environment)
     try:
         yield child
     finally:

@@ -16,6 +16,7 @@ from connector.interfaces import (
     Message,
     Polled,
     Position,
+    Start,
     TopicPartition,
 )
 from connector.kafka.failures import error_of, translate
@@ -59,7 +60,7 @@ class KafkaEventConsumer:
         """Of the one topic, by number."""
         self._held: list[RetryableError] = []
         self._is_closing = False
-        self._starting = Starting(kafka, accept_gap=sink.accept_gap)
+        self._starting = Starting(kafka, sink.group_id, accept_gap=sink.accept_gap)
         self._consumer = Consumer(
             group_consumer(kafka, sink), logger=logging.getLogger("confluent_kafka")
         )
@@ -70,11 +71,14 @@ class KafkaEventConsumer:
         def on_assign(consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
             if self._is_closing:
                 return  # a closing client is answered nothing; it gives the partitions back itself
+            starts: dict[TopicPartition, Start] = {}
             if partitions:
-                consumer.incremental_assign(self._starting.positions(consumer, partitions))
-            self._owned.update((each.partition, _partition(each)) for each in partitions)
-            listener.assigned([_partition(each) for each in partitions])
-            log.info("partitions assigned", partitions=[p.partition for p in partitions])
+                positions, starts = self._starting.positions(consumer, partitions)
+                consumer.incremental_assign(positions)
+            self._owned.update((each.partition, each) for each in starts)
+            listener.assigned(starts)
+            offsets = {each.partition: start.offset for each, start in starts.items()}
+            log.info("partitions assigned", offsets=offsets)
 
         def on_revoke(consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
             if told := self._told_of(partitions):
@@ -149,6 +153,17 @@ class KafkaEventConsumer:
     def resume(self, partitions: Collection[TopicPartition]) -> None:
         """See `connector.interfaces.EventConsumer`."""
         self._consumer.resume(_raw_partitions(partitions))
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """See `connector.interfaces.EventConsumer`."""
+        raw = RawTopicPartition(partition.topic, partition.partition, offset)
+        # In this order: to resume first goes to where the partition was when it was paused.
+        self._consumer.resume([raw])
+        try:
+            self._consumer.seek(raw)
+        except KafkaException as exception:
+            self._consumer.pause([raw])
+            raise RetryableError(f"seeking: {error_of(exception).name()}") from exception
 
     def commit(self, positions: Mapping[TopicPartition, Position]) -> Collection[TopicPartition]:
         """Commit synchronously, with leader epoch and topic id, what is still owned."""

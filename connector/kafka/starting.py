@@ -11,7 +11,7 @@ from confluent_kafka import TopicPartition as RawTopicPartition
 
 from connector.config import KafkaSettings
 from connector.errors import FatalError, RetryableError
-from connector.interfaces import Range
+from connector.interfaces import Range, Start, TopicPartition
 from connector.kafka.failures import error_of, translate
 from connector.kafka.topic_log import bounds
 from connector.kafka.topics import Topics
@@ -52,8 +52,9 @@ def begin(committed: int | None, committed_topic_id: str, log: Log) -> tuple[int
 class Starting:
     """Asks the brokers where the group is, and what they still have."""
 
-    def __init__(self, settings: KafkaSettings, *, accept_gap: bool) -> None:
+    def __init__(self, settings: KafkaSettings, group_id: str, *, accept_gap: bool) -> None:
         self._settings = settings
+        self._group_id = group_id
         self._accept_gap = accept_gap
         self._notes: dict[int, str] = {}
         self.topic_id = ""
@@ -64,8 +65,10 @@ class Starting:
 
     def positions(
         self, consumer: Consumer, partitions: list[RawTopicPartition]
-    ) -> list[RawTopicPartition]:
+    ) -> tuple[list[RawTopicPartition], dict[TopicPartition, Start]]:
         """These partitions with the offsets to begin at. Blocks, within a rebalance callback.
+
+        For the client, and for the listener.
 
         Raises:
             FatalError: there is a gap, and nobody said to accept it; or the brokers do not say
@@ -77,7 +80,16 @@ class Starting:
         # Not by this consumer: it reads committed, so it would take what open transactions hold
         # back for cut off.
         there = _persistently(lambda: bounds(settings, topic))
-        return [self._begin(each, there[each.partition]) for each in committed]
+        positions = [self._begin(each, there[each.partition]) for each in committed]
+        starts = {
+            TopicPartition(topic, at.partition): Start(
+                at.offset,
+                there[at.partition].start,
+                f"{self.topic_id}/{self._group_id}/{at.partition}",
+            )
+            for at in positions
+        }
+        return positions, starts
 
     def _committed(
         self, consumer: Consumer, partitions: list[RawTopicPartition]

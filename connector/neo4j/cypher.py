@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 from connector.entities import ENTITIES, Entity, Reference, snake_case
 from connector.events import EntityId, Identity
 from connector.graph import NodeChange, key_values
+from connector.neo4j import checkpoints
 
 DELETED_LABEL = "Deleted"
 _REMOVE_OTHERS = (
     "FOREACH (name IN [name IN keys(n) WHERE row.properties[name] IS NULL"
     " AND NOT name STARTS WITH 'x_'] | REMOVE n[name])"
 )
-_KEEP_PLAN = "CYPHER replan=skip"
+KEEP_PLAN = "CYPHER replan=skip"
 """Each statement has one sensible plan: the constraints' index seeks, which it gets on an empty
 graph too. To make it anew because the graph has grown would hold events up (150 ms measured)."""
 _ORDER = {name: index for index, name in enumerate(ENTITIES)}
@@ -34,7 +35,7 @@ saves (measured with 53 properties, on 5.26.30)."""
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """Cypher with one parameter, ``rows``.
+    """Cypher with one parameter, ``rows``; to be run with `KEEP_PLAN` before it.
 
     ``created``: the changes it makes nodes for; it fails where one of them is there already.
     """
@@ -82,6 +83,10 @@ def schema() -> list[SchemaItem]:
         for name in entity.indexed:
             index = f"imednet_{entity.name}_{name}"
             items.append(SchemaItem(index, entity.label, ("study_key", name), is_constraint=False))
+    properties = (checkpoints.KEY_PROPERTY,)
+    items.append(
+        SchemaItem("imednet_checkpoint_key", checkpoints.LABEL, properties, is_constraint=True)
+    )
     return items
 
 
@@ -100,7 +105,7 @@ def probe(entity_name: str) -> str:
     entity = ENTITIES[entity_name]
     last = len(entity.key_properties)
     return (
-        f"{_KEEP_PLAN} UNWIND range(0, size($rows) - 1) AS i WITH i, $rows[i] AS row"
+        f"{KEEP_PLAN} UNWIND range(0, size($rows) - 1) AS i WITH i, $rows[i] AS row"
         f" OPTIONAL MATCH {_node('n', entity, 'row[0]', 'row[1]')}"
         f" WITH i, row, n WHERE n IS NULL OR coalesce(n._version, -1) < row[{last}]"
         " RETURN collect(CASE WHEN n IS NULL THEN i END),"
@@ -119,7 +124,7 @@ def probe_content(entity_name: str) -> str:
 
 
 OWNERS = (
-    f"{_KEEP_PLAN} UNWIND $rows AS row MATCH (n:Visit {{study_key: row[0], visit_id: row[1]}})"
+    f"{KEEP_PLAN} UNWIND $rows AS row MATCH (n:Visit {{study_key: row[0], visit_id: row[1]}})"
     " WHERE n.subject_id IS NOT NULL RETURN n.visit_id, n.subject_id"
 )
 """Which subject each visit belongs to."""
@@ -225,7 +230,7 @@ def _create(entity_name: str) -> str:
     """Make each row's node: the constraint refuses what is there, and nothing is to be compared."""
     entity = ENTITIES[entity_name]
     links = _links(entity, "row.to[{0}][0] = '{1}'")
-    create = f"{_KEEP_PLAN} UNWIND $rows AS row CREATE (n:{entity.label}) SET n = row.properties"
+    create = f"UNWIND $rows AS row CREATE (n:{entity.label}) SET n = row.properties"
     return "\n".join([create, *links])
 
 
@@ -249,7 +254,7 @@ def _create_alike(shape: _Shape) -> str | None:
     ]
     return "\n".join(
         [
-            f"{_KEEP_PLAN} UNWIND $rows AS row",
+            "UNWIND $rows AS row",
             *(
                 f"MERGE {_node(f'p{index}', ENTITIES[target], 'row[0]', f'row[1][{index}]')}"
                 for index, _, target in referred
@@ -292,7 +297,7 @@ def _guarded(entity: Entity, label: str, links: list[str]) -> str:
         for index, reference in references
     )
     lines = [
-        f"{_KEEP_PLAN} UNWIND $rows AS row",
+        "UNWIND $rows AS row",
         f"MERGE {_node('n', entity, 'row.key[0]', 'row.key[1]')}",
         f"SET n:{entity.label}",
         "WITH n, row WHERE coalesce(n._version, -1) < row.version",

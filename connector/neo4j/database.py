@@ -10,8 +10,10 @@ import neo4j
 from neo4j.exceptions import DriverError, Neo4jError
 
 from connector.config import Neo4jSettings
-from connector.errors import ConnectorError, FatalError, RetryableError
-from connector.neo4j.cypher import SchemaItem, Statement, schema
+from connector.errors import ConnectorError, FatalError, GraphBehindError, RetryableError
+from connector.interfaces import Span
+from connector.neo4j import checkpoints
+from connector.neo4j.cypher import KEEP_PLAN, SchemaItem, Statement, schema
 from connector.neo4j.failures import translate
 
 
@@ -111,19 +113,28 @@ class Neo4jDatabase:
             with _sent(rows) as sent:
                 return session.run(query, parameters, rows=sent).values()
 
-    def write(self, statement: Statement, metadata: dict[str, Any]) -> None:
+    def write(
+        self,
+        statement: Statement,
+        metadata: dict[str, Any],
+        span: Span | None = None,
+        *,
+        advance: bool = False,
+    ) -> None:
         """One transaction of one statement; on return the server has acknowledged its commit.
 
-        ``metadata`` shows up in SHOW TRANSACTIONS.
+        ``metadata`` shows up in SHOW TRANSACTIONS. With a ``span`` the statement runs only where
+        its checkpoint is found, which moves with ``advance``.
 
         Raises:
+            GraphBehindError: the checkpoint that was to move was not found.
             ConnectorError: as `connector.interfaces.GraphWriter` says.
         """
         # Auto-commit: one round trip, where an explicit transaction takes three. The server
         # answers the last pull after its commit, and consume() waits for that answer. Nothing is
         # retried here: that would hide failures from the sink, which has to say that it waits.
         query = neo4j.Query(
-            statement.cypher,
+            _composed(statement, span, advance=advance),
             metadata={"app": "imednet-connector", **metadata},
             timeout=self._settings.transaction_timeout_seconds,
         )
@@ -132,7 +143,10 @@ class Neo4jDatabase:
             self._session(neo4j.WRITE_ACCESS) as session,
             _sent(statement.rows) as rows,
         ):
-            session.run(query, rows=rows).consume()
+            fence = span._asdict() if span else {}
+            done = session.run(query, fence, rows=rows).consume()
+        if span and advance and not done.counters.contains_updates:
+            raise GraphBehindError("the graph lacks events that were applied before")
 
     def missing_schema(self) -> list[SchemaItem]:
         """The constraints and indexes of the connector that the database lacks (or not online)."""
@@ -188,6 +202,13 @@ class Neo4jDatabase:
             with self._changed:
                 self._calls -= 1
                 self._changed.notify_all()
+
+
+def _composed(statement: Statement, span: Span | None, *, advance: bool) -> str:
+    if span is None:
+        return f"{KEEP_PLAN} {statement.cypher}"
+    fence = checkpoints.ADVANCE if advance else checkpoints.FENCE
+    return f"{KEEP_PLAN} {fence} {statement.cypher}"
 
 
 @contextmanager

@@ -1,14 +1,15 @@
 """The sink's graph: `connector.interfaces.GraphWriter` on Neo4j."""
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Any
 
-from connector.errors import InvalidEventError
+from connector.errors import InvalidEventError, RetryableError
 from connector.events import Identity
 from connector.graph import NodeChange, key_values
-from connector.interfaces import Probed
-from connector.neo4j import cypher
+from connector.interfaces import Probed, Span
+from connector.neo4j import checkpoints, cypher
+from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.failures import NODE_EXISTS
 
@@ -78,17 +79,55 @@ class Neo4jGraphWriter:
                 return False
         return True
 
-    def write(self, changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> bool:
+    def write(
+        self,
+        changes: Sequence[NodeChange],
+        absent: Container[Identity] = (),
+        span: Span | None = None,
+        *,
+        advance: bool = False,
+    ) -> bool:
         """One transaction of one statement for each kind, parents first."""
         is_as_expected = True
-        for statement in cypher.statements(changes, absent):
-            metadata = {**self._metadata, "changes": statement.count}
-            try:
-                self._database.write(statement, metadata)
-            except InvalidEventError as error:
-                if not statement.created or error.reason != NODE_EXISTS:
-                    raise
+        statements = cypher.statements(changes, absent)
+        for statement in statements:
+            moves = advance and statement is statements[-1]
+            if not self._write(statement, span, advance=moves):
                 is_as_expected = False
-                for guarded in cypher.statements(statement.created):
-                    self._database.write(guarded, metadata)
         return is_as_expected
+
+    def _write(self, statement: Statement, span: Span | None, *, advance: bool) -> bool:
+        """False where nodes that it was to create were there already: then they are merged."""
+        metadata = {**self._metadata, "changes": statement.count}
+        try:
+            self._database.write(statement, metadata, span, advance=advance)
+        except InvalidEventError as error:
+            if not statement.created or error.reason != NODE_EXISTS:
+                raise
+            (guarded,) = cypher.statements(statement.created)
+            self._database.write(guarded, metadata, span, advance=advance)
+            return False
+        return True
+
+    def check_schema(self) -> None:
+        """See `connector.interfaces.GraphWriter`."""
+        missing = [each.cypher for each in self._database.missing_schema() if each.is_constraint]
+        if missing:
+            raise RetryableError(
+                "the graph lacks constraints, so nothing is written: run"
+                f" `imednet-connector setup`, or: {'; '.join(missing)}"
+            )
+
+    def checkpoints(self, keys: Collection[str]) -> dict[str, int]:
+        """See `connector.interfaces.GraphWriter`."""
+        return {row[0]: row[1] for row in self._database.read(checkpoints.READ, list(keys))}
+
+    def set_checkpoint(self, key: str, offset: int) -> None:
+        """See `connector.interfaces.GraphWriter`."""
+        rows = [{"key": key, "offset": offset}]
+        self._database.write(Statement(checkpoints.SET, rows), self._metadata)
+
+    def advance(self, span: Span) -> None:
+        """See `connector.interfaces.GraphWriter`."""
+        nothing = Statement("RETURN count(*)", [])
+        self._database.write(nothing, self._metadata, span, advance=True)

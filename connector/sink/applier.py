@@ -9,7 +9,15 @@ from dataclasses import dataclass
 
 from connector.errors import BatchTooLargeError, InvalidEventError
 from connector.events import Identity
-from connector.interfaces import Clock, DeadLetter, DeadLetterQueue, GraphWriter, Message, Probed
+from connector.interfaces import (
+    Clock,
+    DeadLetter,
+    DeadLetterQueue,
+    GraphWriter,
+    Message,
+    Probed,
+    Span,
+)
 from connector.sink.batch import (
     Batch,
     Candidate,
@@ -106,23 +114,29 @@ class Applier:
             candidates, invalid = decode_newest(wanted, messages, self._clock.now_ms())
         return Batch(len(messages), messages, candidates, letters + invalid, absent)
 
-    def write(self, batch: Batch) -> Applied:
+    def write(self, batch: Batch, span: Span | None = None) -> Applied:
         """On return the graph or the dead letter queue has acknowledged every message of it.
+
+        The graph's checkpoint moves to the end of ``span`` with the last transaction, or after
+        it where something was refused.
 
         Raises:
             RetryableError: not all is acknowledged; ``batch`` holds what is left to do.
+            GraphBehindError: the graph lacks what comes before ``span``.
             FatalError: as `GraphWriter`.
         """
-        self._write_candidates(batch)
+        has_advanced = self._write_candidates(batch, span)
         while older := superseded_by(batch.refused, batch):
             again = self._probed(older)
             batch.letters += batch.refused + again.letters
             batch.messages, batch.candidates, batch.refused = older, again.candidates, []
             batch.absent = again.absent
-            self._write_candidates(batch)
+            has_advanced = self._write_candidates(batch, span)
         letters = batch.letters + batch.refused
         if letters:
             self._dead_letters.publish(letters)
+        if span and not has_advanced:
+            self._writer.advance(span)
         return Applied(batch.count, batch.written, letters)
 
     def _probe(self, states: dict[Identity, State]) -> Probed:
@@ -133,22 +147,42 @@ class Applier:
         except (BatchTooLargeError, InvalidEventError):
             return Probed(set(), set(versions))  # the write is guarded, and can be halved
 
-    def _write_candidates(self, batch: Batch) -> None:
+    def _write_candidates(self, batch: Batch, span: Span | None) -> bool:
+        """Whether the checkpoint was moved with them."""
+        has_advanced = False
         while batch.candidates:
             part = first_part(batch.candidates, self._size.events, self._bytes_max)
-            refused = self._write_part(part, batch.absent)
+            is_last = len(part) == len(batch.candidates) and not batch.refused
+            refused, has_advanced = self._write_part(part, batch.absent, span, advance=is_last)
             batch.refused += refused
             batch.written += len(part) - len(refused)
             del batch.candidates[: len(part)]
+        return has_advanced
 
-    def _write_part(self, part: Sequence[Candidate], absent: set[Identity]) -> list[DeadLetter]:
-        """Write in one transaction; in halves where it is too large or holds invalid data."""
+    def _write_part(
+        self,
+        part: Sequence[Candidate],
+        absent: set[Identity],
+        span: Span | None,
+        *,
+        advance: bool,
+    ) -> tuple[list[DeadLetter], bool]:
+        """Write in one transaction; in halves where it is too large or holds invalid data.
+
+        What was refused, and whether the checkpoint was moved: only if it is written as a whole.
+        """
+        has_advanced = False
 
         def write(some: Sequence[Candidate]) -> None:
-            if not self._writer.write([each.change for each in some], absent):
+            nonlocal has_advanced
+            moves = advance and len(some) == len(part)
+            changes = [each.change for each in some]
+            if not self._writer.write(changes, absent, span, advance=moves):
                 self._are_all_new = False
+            has_advanced = moves
 
-        return [
+        refused = [
             DeadLetter(each.item.message, each.error.reason, str(each.error), each.attempts)
             for each in write_isolated(write, part, self._size)
         ]
+        return refused, has_advanced

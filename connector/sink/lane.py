@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from connector.interfaces import Message, Position, TopicPartition
+from connector.interfaces import Message, Position, Span, Start, TopicPartition
 from connector.sink.batch import Batch
 
 _MESSAGE_OVERHEAD_BYTES = 1500
@@ -35,8 +35,13 @@ def message_bytes(message: Message) -> int:
 class Lane:
     """Messages that wait, the batch that is ready, and how far the graph has it."""
 
-    def __init__(self, partition: TopicPartition, limits: LaneLimits) -> None:
+    def __init__(self, partition: TopicPartition, start: Start, limits: LaneLimits) -> None:
         self.partition = partition
+        self.start = start
+        self.is_open = False
+        """Whether it is known where the graph wants the partition read from."""
+        self.checkpoint = start.offset
+        """Up to where the graph says that it is complete."""
         self._limits = limits
         self._waiting: deque[Message] = deque()
         self._waiting_since = 0.0
@@ -45,6 +50,7 @@ class Lane:
         self._preparing: list[Message] = []
         self._ready: tuple[Batch, Position] | None = None
         self._writing: Position | None = None
+        """Behind the batch that is being written."""
         self.waiting_bytes = 0
         self.applied: Position | None = None
         """Everything before it is acknowledged. Only the task commits it."""
@@ -53,6 +59,11 @@ class Lane:
         """When its last batch was begun: who has waited longest is next."""
         self.is_paused = False
         self.dropped = threading.Event()
+
+    def open(self, offset: int) -> None:
+        """Messages from this offset on are expected now."""
+        self.checkpoint = offset
+        self.is_open = True
 
     def add(self, messages: Iterable[Message], now: float) -> None:
         """Messages that were polled, in order. ``now`` in monotonic seconds."""
@@ -137,18 +148,30 @@ class Lane:
         ):
             self._take = min(limits.batch_events_max, 4 * self._take)
 
-    def start_writing(self) -> Batch | None:
-        """The batch that is ready, if the one before it is written."""
+    def start_writing(self) -> tuple[Batch, Span | None] | None:
+        """The batch that is ready, if the one before it is written, and what it stands for."""
         if self.dropped.is_set() or self._writing or self._ready is None:
             return None
         batch, self._writing = self._ready
         self._ready = None
-        return batch
+        return batch, self._span(self._writing.offset)
+
+    def _span(self, end: int) -> Span | None:
+        key = self.start.checkpoint
+        return None if key is None else Span(key, self.checkpoint, end)
 
     def written(self) -> None:
         """The graph or the dead letter queue has acknowledged the whole batch."""
         self.applied, self._writing = self._writing, None
+        if self.applied is not None:
+            self.checkpoint = self.applied.offset
         self._pass_end()
+
+    def reopened(self) -> "Lane":
+        """The same partition again, from where all is applied or before: this one is dropped."""
+        self.dropped.set()
+        offset = self.start.offset if self.applied is None else self.applied.offset
+        return Lane(self.partition, self.start._replace(offset=offset), self._limits)
 
     def _pass_end(self) -> None:
         end = self._end

@@ -23,6 +23,7 @@ from connector.interfaces import (
     Polled,
     Position,
     Range,
+    Start,
     TopicPartition,
 )
 
@@ -204,6 +205,10 @@ class RangedConsumer:
         if going_on := set(partitions) - self._ended:
             self._consumer.resume(going_on)
 
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """See `EventConsumer`."""
+        self._consumer.seek(partition, offset)
+
     def commit(self, positions: Mapping[TopicPartition, Position]) -> Collection[TopicPartition]:
         """See `EventConsumer`."""
         return self._consumer.commit(positions)
@@ -212,10 +217,11 @@ class RangedConsumer:
         """See `EventConsumer`."""
         self._consumer.close()
 
-    def assigned(self, partitions: Collection[TopicPartition]) -> None:
-        """See `AssignmentListener`."""
-        self._ended -= set(partitions)
-        self._listener.assigned(partitions)
+    def assigned(self, starts: Mapping[TopicPartition, Start]) -> None:
+        """See `AssignmentListener`. A replay proves nothing about the graph: no checkpoints."""
+        self._ended -= set(starts)
+        without = {each: start._replace(checkpoint=None) for each, start in starts.items()}
+        self._listener.assigned(without)
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """See `AssignmentListener`."""

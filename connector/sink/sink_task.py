@@ -6,7 +6,7 @@ one place.
 """
 
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -15,7 +15,7 @@ from operator import attrgetter
 import structlog
 
 from connector.config import SinkSettings
-from connector.errors import RetryableError
+from connector.errors import GraphBehindError, RetryableError
 from connector.interfaces import (
     Clock,
     DeadLetter,
@@ -23,10 +23,12 @@ from connector.interfaces import (
     EventConsumer,
     GraphWriter,
     Polled,
+    Start,
     TopicPartition,
 )
 from connector.sink.applier import Applied, Applier
 from connector.sink.batch import Batch
+from connector.sink.checkpoints import Checked, Checkpoints, Opened
 from connector.sink.lane import Lane, LaneLimits
 from connector.sink.patience import Patience
 from connector.sink.writer_threads import Done, Result, Writers
@@ -81,6 +83,10 @@ class SinkTask:
             transaction_events_max=settings.transaction_events_max,
             transaction_bytes_max=settings.batch_bytes_max,
         )
+        self._checkpoints = Checkpoints(ports.writer, accept_gap=settings.accept_gap)
+        self._check_at = ports.clock.monotonic() + settings.check_interval_seconds
+        self._is_checking = False
+        self._is_ending = threading.Event()
         self._patience = Patience(ports.clock, settings.retry_wait_seconds_max)
         self._lanes: dict[TopicPartition, Lane] = {}
         self._commit_at = self._commit_at_caught_up = 0.0
@@ -97,10 +103,12 @@ class SinkTask:
             while not stop.is_set():
                 self._accept(self._poll(stop))
                 self._collect()
+                self._check_when_due()
                 self._start_batches()
                 self._hold_back_full_lanes()
                 self._commit_when_due()
         finally:
+            self._is_ending.set()
             self._let_go(list(self._lanes), self._settings.close_timeout_seconds / 3)
 
     # ------------------------------------------------------------------------- the loop's steps
@@ -120,9 +128,11 @@ class SinkTask:
     def _accept(self, polled: Polled) -> None:
         now = self._ports.clock.monotonic()
         for partition, messages in groupby(polled.messages, attrgetter("partition")):
-            self._lanes[partition].add(messages, now)
+            if (lane := self._lanes[partition]).is_open:  # else it is about to be read again
+                lane.add(messages, now)
         for partition, end in polled.ends.items():
-            self._lanes[partition].reached_end(end)
+            if (lane := self._lanes[partition]).is_open:
+                lane.reached_end(end)
 
     def _collect(self, wait_seconds: float = 0.0) -> bool:
         """Take in what writers have finished; whether there was anything."""
@@ -133,45 +143,104 @@ class SinkTask:
         return first is not None
 
     def _take_in(self, done: Done) -> None:
-        if done.error is not None:
-            done.lane.dropped.set()
+        lane = done.lane
+        if isinstance(done.result, Checked):
+            self._checked(done.result)
+        elif lane is None or lane.dropped.is_set():
+            if done.error is not None and not isinstance(done.error, GraphBehindError):
+                raise done.error
+            # Another generation's: never committed.
+        elif isinstance(done.error, GraphBehindError):
+            self._reopen(lane)
+        elif done.error is not None:
+            lane.dropped.set()
             raise done.error
-        if done.lane.dropped.is_set() or done.result is None:
-            return  # another generation's: never committed
-        if isinstance(done.result, Batch):
-            done.lane.prepared(done.result)
-        else:
-            done.lane.written()
+        elif isinstance(done.result, Opened):
+            self._open(lane, done.result.offset)
+        elif isinstance(done.result, Batch):
+            lane.prepared(done.result)
+        elif done.result is not None:
+            lane.written()
             self._count(done.result)
 
+    def _open(self, lane: Lane, offset: int) -> None:
+        """Read the partition from here; where the client cannot yet, ask for the offset again."""
+        try:
+            self._ports.consumer.seek(lane.partition, offset)
+        except RetryableError as error:
+            log.info("opening again", partition=lane.partition.partition, reason=str(error))
+            self._submit_opening(lane)
+        else:
+            lane.open(offset)
+
+    def _reopen(self, lane: Lane) -> None:
+        """The graph lacks what was applied: read again from where it is complete."""
+        self._lanes[lane.partition] = reopened = lane.reopened()
+        self._ports.consumer.pause([lane.partition])
+        self._submit_opening(reopened)
+
+    def _submit_opening(self, lane: Lane) -> None:
+        self._submit(lane, partial(self._checkpoints.open, lane.start))
+
+    # --------------------------------------------------------------- what the graph must be like
+
+    def _check_when_due(self) -> None:
+        """Constraints may be dropped, and databases emptied, under a running sink."""
+        now = self._ports.clock.monotonic()
+        if self._is_checking or now < self._check_at:
+            return
+        self._check_at, self._is_checking = now + self._settings.check_interval_seconds, True
+        expected = {
+            key: lane.checkpoint
+            for lane in self._lanes.values()
+            if lane.is_open and (key := lane.start.checkpoint) is not None
+        }
+        self._submit(None, partial(self._checkpoints.check, expected))
+
+    def _checked(self, checked: Checked) -> None:
+        self._is_checking = False
+        for lane in list(self._lanes.values()):
+            if lane.is_open and lane.start.checkpoint in checked.behind:
+                self._reopen(lane)
+
+    # ------------------------------------------------------------------------------------ batches
+
     def _start_batches(self) -> None:
-        """Each free lane goes on. Decoded batches are few: they are what takes memory."""
+        """Start the next step of each free lane. Decoded batches take memory, so they are few.
+
+        While the constraints are being checked, and one is missing, nothing is started.
+        """
+        if self._is_checking:
+            return
         now = self._ports.clock.monotonic()
         most = self._settings.writers_max
         decoded = sum(lane.holds_decoded for lane in self._lanes.values())
         writing = sum(lane.is_writing for lane in self._lanes.values())
         for lane in sorted(self._lanes.values(), key=attrgetter("started_at")):
-            if writing < most and (batch := lane.start_writing()):
+            if writing < most and (started := lane.start_writing()):
                 decoded, writing = decoded - 1, writing + 1
-                self._submit(lane, partial(self._applier.write, batch))
+                self._submit(lane, partial(self._applier.write, *started))
             if decoded < most and (messages := lane.start_preparing(now)):
                 decoded += 1
                 self._submit(lane, partial(self._applier.prepare, messages))
 
-    def _submit(self, lane: Lane, step: Callable[[], Result]) -> None:
+    def _submit(self, lane: Lane | None, step: Callable[[], Result]) -> None:
+        given_up = self._is_ending if lane is None else lane.dropped
+
         def until_done() -> Result:
-            return self._patience.until_done(step, lane.dropped)
+            return self._patience.until_done(step, given_up)
 
         self._ports.writers.submit(lane, until_done)
 
     def _hold_back_full_lanes(self) -> None:
         """Full lanes are paused, so that polling goes on, whatever the database does."""
         share = self._settings.buffer_bytes_max // max(1, len(self._lanes))
-        full = [each for each in self._lanes.values() if not each.is_paused and each.is_full(share)]
-        low = [each for each in self._lanes.values() if each.is_paused and each.is_low(share)]
-        for lanes, call in ((full, self._ports.consumer.pause), (low, self._ports.consumer.resume)):
-            if lanes:
-                call([lane.partition for lane in lanes])
+        lanes = [each for each in self._lanes.values() if each.is_open]
+        full = [each for each in lanes if not each.is_paused and each.is_full(share)]
+        low = [each for each in lanes if each.is_paused and each.is_low(share)]
+        for some, call in ((full, self._ports.consumer.pause), (low, self._ports.consumer.resume)):
+            if some:
+                call([lane.partition for lane in some])
         for lane in full + low:
             lane.is_paused = not lane.is_paused
 
@@ -200,10 +269,13 @@ class SinkTask:
 
     # ------------------------------------------------------------------------------- rebalances
 
-    def assigned(self, partitions: Collection[TopicPartition]) -> None:
-        """See `connector.interfaces.AssignmentListener`."""
-        for partition in partitions:
-            self._lanes[partition] = Lane(partition, self._limits)
+    def assigned(self, starts: Mapping[TopicPartition, Start]) -> None:
+        """See `connector.interfaces.AssignmentListener`. The graph is asked where to begin."""
+        if starts:
+            self._ports.consumer.pause(starts.keys())
+        for partition, start in starts.items():
+            self._lanes[partition] = lane = Lane(partition, start, self._limits)
+            self._submit_opening(lane)
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """What is being written is finished, if that does not take too long, and committed."""

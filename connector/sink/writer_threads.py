@@ -8,24 +8,29 @@ from typing import Protocol
 
 from connector.sink.applier import Applied
 from connector.sink.batch import Batch
+from connector.sink.checkpoints import Checked, Opened
 from connector.sink.lane import Lane
 
-Result = Batch | Applied | None
+Result = Batch | Applied | Opened | Checked | None
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
     """A step that has ended: with a result, with None when it was given up, or with an error."""
 
-    lane: Lane
+    lane: Lane | None
+    """None: a step for all lanes."""
     result: Result
     error: BaseException | None
+
+
+_Step = tuple[Lane | None, Callable[[], Result]]
 
 
 class Writers(Protocol):
     """Runs steps; tells of their ends in the order in which they end."""
 
-    def submit(self, lane: Lane, step: Callable[[], Result]) -> None:
+    def submit(self, lane: Lane | None, step: Callable[[], Result]) -> None:
         """Run it as soon as a thread is free. Does not block."""
 
     def done(self, timeout_seconds: float) -> Done | None:
@@ -36,12 +41,12 @@ class WriterThreads:
     """`Writers` on daemon threads: one that hangs in a call does not hold up the program's end."""
 
     def __init__(self, count: int) -> None:
-        self._steps: queue.SimpleQueue[tuple[Lane, Callable[[], Result]]] = queue.SimpleQueue()
+        self._steps: queue.SimpleQueue[_Step] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
         for number in range(count):
             threading.Thread(target=self._work, name=f"writer-{number}", daemon=True).start()
 
-    def submit(self, lane: Lane, step: Callable[[], Result]) -> None:
+    def submit(self, lane: Lane | None, step: Callable[[], Result]) -> None:
         """See `Writers`."""
         self._steps.put((lane, step))
 

@@ -3,7 +3,7 @@
 import random
 import statistics
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from connector.interfaces import (
     Message,
     Polled,
     Position,
+    Start,
     TopicPartition,
 )
 from connector.kafka.consumer import KafkaEventConsumer
@@ -43,10 +44,10 @@ class Member:
         self.told: list[str] = []
         consumer.subscribe(self)
 
-    def assigned(self, partitions: Collection[TopicPartition]) -> None:
-        if partitions:  # a cooperative rebalance ends with an assignment of nothing
+    def assigned(self, starts: Mapping[TopicPartition, Start]) -> None:
+        if starts:  # a cooperative rebalance ends with an assignment of nothing
             self.told.append("assigned")
-        self.owned |= set(partitions)
+        self.owned |= set(starts)
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         self.told.append("revoked")
@@ -151,6 +152,21 @@ def test_a_paused_partition_brings_nothing_and_loses_nothing(group: Group) -> No
     assert member.poll().messages == []
     member.consumer.resume(held)
     assert places(take(member, 6)).isdisjoint(places(first))
+
+
+def test_a_partition_that_is_sought_is_read_from_there_whatever_was_fetched(group: Group) -> None:
+    member = group.join()
+    group.produce(40)
+    take(member, 40)
+    (back, ahead) = (each for each in member.owned if each.partition < 2)
+    member.consumer.pause([back, ahead])
+    group.produce(40)
+    member.consumer.seek(back, 3)
+    member.consumer.seek(ahead, 15)
+    found = take(member, 17 + 5 + 20)
+    offsets = {at: [each.offset for each in found if each.partition == at] for at in member.owned}
+    assert offsets[back] == list(range(3, 20))
+    assert offsets[ahead] == list(range(15, 20))
 
 
 @pytest.mark.servers

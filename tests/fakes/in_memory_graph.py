@@ -1,14 +1,16 @@
 """A graph in memory with the promises of `connector.interfaces.GraphWriter`."""
 
+import copy
 import threading
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Any
 
 from connector.entities import ENTITIES
+from connector.errors import GraphBehindError, RetryableError
 from connector.events import Identity
 from connector.graph import NodeChange, key_values
 from connector.graph_state import GraphState, NodeKey, Relationship
-from connector.interfaces import Probed
+from connector.interfaces import Probed, Span
 
 
 def key_of(identity: Identity) -> NodeKey:
@@ -28,6 +30,10 @@ class InMemoryGraph:
         self.graph = GraphState()
         self.failures: list[Exception | None] = []
         self.writes = 0
+        self.offsets: dict[str, int] = {}
+        """The checkpoints, by key."""
+        self.lacks_constraint = False
+        self.before_write: Callable[[Sequence[NodeChange]], None] = lambda _: None
         self._lock = threading.Lock()
 
     def probe(self, versions: Mapping[Identity, int]) -> Probed:
@@ -36,13 +42,61 @@ class InMemoryGraph:
             absent = {who for who in newer if key_of(who) not in self.graph.nodes}
             return Probed(absent, newer - absent)
 
-    def write(self, changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> bool:
+    def empty(self) -> None:
+        """As somebody does who deletes all nodes."""
         with self._lock:
+            self.graph, self.offsets = GraphState(), {}
+
+    def backup(self) -> tuple[GraphState, dict[str, int]]:
+        with self._lock:
+            return copy.deepcopy((self.graph, self.offsets))
+
+    def restore(self, backup: tuple[GraphState, dict[str, int]]) -> None:
+        with self._lock:
+            self.graph, self.offsets = copy.deepcopy(backup)
+
+    def check_schema(self) -> None:
+        if self.lacks_constraint:
+            raise RetryableError("the graph lacks constraints")
+
+    def checkpoints(self, keys: Collection[str]) -> dict[str, int]:
+        with self._lock:
+            return {key: self.offsets[key] for key in keys if key in self.offsets}
+
+    def set_checkpoint(self, key: str, offset: int) -> None:
+        with self._lock:
+            self.offsets[key] = max(offset, self.offsets.get(key, -1))
+
+    def advance(self, span: Span) -> None:
+        with self._lock:
+            if not self._is_complete_to(span):
+                raise GraphBehindError("behind")
+            self.offsets[span.checkpoint] = max(span.end, self.offsets[span.checkpoint])
+
+    def _is_complete_to(self, span: Span) -> bool:
+        return self.offsets.get(span.checkpoint, -1) >= span.start
+
+    def write(
+        self,
+        changes: Sequence[NodeChange],
+        absent: Container[Identity] = (),
+        span: Span | None = None,
+        *,
+        advance: bool = False,
+    ) -> bool:
+        self.before_write(changes)
+        with self._lock:
+            if span and not self._is_complete_to(span):
+                if advance:
+                    raise GraphBehindError("behind")
+                return True
             met = any(
                 each.identity in absent and key_of(each.identity) in self.graph.nodes
                 for each in changes
             )
             self._write(changes)
+            if span and advance:
+                self.offsets[span.checkpoint] = max(span.end, self.offsets[span.checkpoint])
             return not met
 
     def _write(self, changes: Sequence[NodeChange]) -> None:

@@ -13,6 +13,7 @@ from connector.interfaces import (
     Message,
     Polled,
     Position,
+    Start,
     TopicPartition,
 )
 from connector.kafka.partitioner import partition_of
@@ -159,6 +160,11 @@ class InMemoryConsumer:
     def resume(self, partitions: Collection[TopicPartition]) -> None:
         self.paused -= set(partitions)
 
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        self.paused.discard(partition)
+        self.at_end.discard(partition)
+        self.next[partition] = offset
+
     def commit(self, positions: Mapping[TopicPartition, Position]) -> Collection[TopicPartition]:
         if self.commit_failures:
             raise self.commit_failures.pop(0)
@@ -186,7 +192,9 @@ class InMemoryConsumer:
         self.at_end -= partitions
         for each in partitions:
             self.next[each] = self.committed.get(each, Position(0, None)).offset
-        self.listener.assigned(partitions)
+        self.listener.assigned(
+            {each: Start(self.next[each], 0, f"id/group/{each.partition}") for each in partitions}
+        )
 
     def _take(self, partition: int, tell: Callable[[Collection[TopicPartition]], None]) -> None:
         at = TopicPartition(TOPIC, partition)

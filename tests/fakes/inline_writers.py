@@ -11,7 +11,7 @@ class InlineWriters:
     def __init__(self) -> None:
         self._done: list[Done] = []
 
-    def submit(self, lane: Lane, step: Callable[[], Result]) -> None:
+    def submit(self, lane: Lane | None, step: Callable[[], Result]) -> None:
         try:
             self._done.append(Done(lane, step(), None))
         except ConnectorError as error:

@@ -36,9 +36,10 @@ def history(rng: random.Random) -> list[RecordEvent]:
 
 
 def deliver(topic: InMemoryTopic, rng: random.Random) -> InMemoryGraph:
-    """Consume the topic with restarts, failures, and offsets that are sometimes set back."""
+    """Consume with restarts, failures, offsets that are set back, and graphs that are restored."""
     committed: dict[TopicPartition, Position] = {}
     graph, clock = InMemoryGraph(), FakeClock()
+    backups = [graph.backup()]
     for round_number in range(4):
         consumer = InMemoryConsumer(topic, committed)
         stop = threading.Event()
@@ -47,6 +48,10 @@ def deliver(topic: InMemoryTopic, rng: random.Random) -> InMemoryGraph:
 
         def limited(max_messages: int, timeout_seconds: float) -> Polled:
             nonlocal polls
+            clock.advance(1)
+            backups.append(graph.backup())
+            if rng.random() < 0.05 and polls is not None:
+                graph.restore(rng.choice(backups))  # of any age: the first is empty
             found = poll(max_messages, timeout_seconds)  # noqa: B023
             if polls is None:
                 if not found.messages and not found.ends and is_through(task):  # noqa: B023
@@ -63,7 +68,7 @@ def deliver(topic: InMemoryTopic, rng: random.Random) -> InMemoryGraph:
         limits = {"transaction_events_max": rng.randint(2, 9), "batch_events_max": 20}
         if rng.random() < 0.3:  # as if killed: what was applied is not committed
             consumer.commit_failures = [RetryableError("x")] * 100
-        task = SinkTask(ports, SinkSettings(**limits))
+        task = SinkTask(ports, SinkSettings(check_interval_seconds=1.5, **limits))
         task.run(stop)
         for partition in list(committed):
             if rng.random() < 0.3 and round_number < 3:

@@ -1,6 +1,6 @@
 import pytest
 
-from connector.interfaces import Message, Position, TopicPartition
+from connector.interfaces import Message, Position, Start, TopicPartition
 from connector.sink.batch import Batch, Candidate
 from connector.sink.lane import Lane, LaneLimits, message_bytes
 
@@ -15,7 +15,8 @@ def message(offset: int) -> Message:
 
 
 def lane_with(count: int, limits: LaneLimits = LIMITS) -> Lane:
-    lane = Lane(P0, limits)
+    lane = Lane(P0, Start(0, 0, None), limits)
+    lane.open(0)
     lane.add([message(offset) for offset in range(count)], now=0.0)
     return lane
 

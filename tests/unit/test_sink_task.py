@@ -1,6 +1,6 @@
 import threading
 import time
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -15,8 +15,9 @@ from connector.errors import (
 )
 from connector.events import Identity
 from connector.graph import NodeChange
-from connector.interfaces import Polled, Position, Probed, TopicPartition
+from connector.interfaces import Polled, Position, Probed, Start, TopicPartition
 from connector.serde import encode
+from connector.sink.checkpoints import start_offset
 from connector.sink.sink_task import SinkPorts, SinkTask
 from connector.sink.writer_threads import WriterThreads
 from tests.builders import is_through, record_row, upsert
@@ -36,10 +37,16 @@ P0 = TopicPartition(TOPIC, 0)
 class Sink:
     """A sink task on fakes with real threads, run until it has applied its topic to the end."""
 
-    def __init__(self, topic: InMemoryTopic, owned: set[int] | None = None, **limits: Any) -> None:
+    def __init__(
+        self,
+        topic: InMemoryTopic,
+        owned: set[int] | None = None,
+        sink: "Sink | None" = None,
+        **limits: Any,
+    ) -> None:
         self.topic = topic
-        self.committed: dict[TopicPartition, Position] = {}
-        self.graph = InMemoryGraph()
+        self.committed: dict[TopicPartition, Position] = sink.committed if sink else {}
+        self.graph: InMemoryGraph = sink.graph if sink else InMemoryGraph()
         self.letters = InMemoryDeadLetterQueue()
         self.clock = FakeClock()
         self.consumer = InMemoryConsumer(topic, self.committed, owned)
@@ -141,15 +148,13 @@ def test_the_offset_does_not_pass_a_dead_letter_that_is_not_acknowledged() -> No
 def test_one_event_that_the_database_refuses_is_isolated_by_halving() -> None:
     sink = Sink(topic_of(8))
     refused = InvalidEventError("refused", reason="TypeError")
-    write = sink.graph.write
 
-    def refuse_five(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> bool:
+    def refuse_five(changes: Sequence[NodeChange]) -> None:
         if any(change.identity.id == 5 for change in changes):
             sink.graph.writes += 1
             raise refused
-        return write(changes, absent)
 
-    sink.graph.write = refuse_five  # type: ignore[method-assign]
+    sink.graph.before_write = refuse_five
     sink.run()
     assert [letter.message.key for letter in sink.letters.letters] == [b"S1/record/5"]
     assert sink.graph.writes <= 2 * 3 + 1 + 3
@@ -167,27 +172,27 @@ def test_a_batch_that_is_too_large_is_written_in_halves() -> None:
 def test_what_a_lost_partition_had_in_flight_is_not_committed_even_if_it_comes_back() -> None:
     sink = Sink(topic_of(4))
     began, go_on = threading.Event(), threading.Event()
-    write, assigned = sink.graph.write, sink.task.assigned
+    assigned = sink.task.assigned
     assignments = 0
 
-    def slow(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> bool:
+    def slow(_: Sequence[NodeChange]) -> None:
         began.set()
         assert go_on.wait(20)
-        return write(changes, absent)
 
     def probe(versions: Mapping[Identity, int]) -> Probed:
         if assignments > 1:  # the new lane gets nowhere: whatever is committed is the old one's
             raise RetryableError("down")
         return Probed(set(), set(versions))
 
-    def count(partitions: Collection[TopicPartition]) -> None:
+    def count(starts: Mapping[TopicPartition, Start]) -> None:
         nonlocal assignments
         assignments += 1
-        assigned(partitions)
+        assigned(starts)
         if assignments > 1:
             go_on.set()
 
-    sink.graph.write, sink.graph.probe = slow, probe  # type: ignore[method-assign]
+    sink.graph.before_write = slow
+    sink.graph.probe = probe  # type: ignore[method-assign]
     sink.task.assigned = count  # type: ignore[method-assign]
 
     def step() -> bool:
@@ -205,14 +210,12 @@ def test_what_a_lost_partition_had_in_flight_is_not_committed_even_if_it_comes_b
 def test_a_revoke_waits_for_what_is_being_written_and_commits_it() -> None:
     sink = Sink(topic_of(4))
     began = threading.Event()
-    write = sink.graph.write
 
-    def slow(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> bool:
+    def slow(_: Sequence[NodeChange]) -> None:
         began.set()
         time.sleep(0.05)
-        return write(changes, absent)
 
-    sink.graph.write = slow  # type: ignore[method-assign]
+    sink.graph.before_write = slow
     sink.until = lambda: not sink.task._lanes and began.is_set()
     later(began.is_set, lambda: sink.consumer.revoke(0))
     sink.run()
@@ -325,16 +328,14 @@ def test_lanes_are_written_side_by_side_and_each_in_order() -> None:
     sink = Sink(topic, transaction_events_max=5)
     order: dict[int, list[int]] = {1: [], 2: [], 3: []}
     together = threading.Barrier(3)
-    write = sink.graph.write
 
-    def record(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> bool:
+    def record(changes: Sequence[NodeChange]) -> None:
         if len(order[int(changes[0].identity.id)]) == 0:
             together.wait(20)  # only passed by three at once
         for change in changes:
             order[int(change.identity.id)].append(change.version)
-        return write(changes, absent)
 
-    sink.graph.write = record  # type: ignore[method-assign]
+    sink.graph.before_write = record
     sink.run()
     assert all(versions == sorted(versions) for versions in order.values())
     assert [versions[-1] for versions in order.values()] == [30, 30, 30]
@@ -343,20 +344,16 @@ def test_lanes_are_written_side_by_side_and_each_in_order() -> None:
 def test_no_more_batches_are_written_at_once_than_there_are_writers() -> None:
     sink = Sink(topic_of(600, partitions=6), writers_max=2)
     now, most, lock = [0], [0], threading.Lock()
-    write = sink.graph.write
 
-    def count(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> bool:
+    def count(_: Sequence[NodeChange]) -> None:
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
         time.sleep(0.002)
-        try:
-            return write(changes, absent)
-        finally:
-            with lock:
-                now[0] -= 1
+        with lock:
+            now[0] -= 1
 
-    sink.graph.write = count  # type: ignore[method-assign]
+    sink.graph.before_write = count
     sink.run()
     assert most == [2]
 
@@ -395,20 +392,113 @@ def test_while_full_batches_are_all_new_it_is_not_asked_whether_they_are() -> No
     assert 3 <= len(asked) <= 6, asked
 
 
+def test_a_graph_that_was_emptied_under_the_sink_is_filled_again() -> None:
+    """By the checkpoint, at the next batch of a partition, or at the next check where it has none."""
+    topic = topic_of(300, partitions=3)
+    sink = Sink(topic)
+    lost: list[int] = []
+    ends = {f"id/group/{number}": len(log) for number, log in enumerate(topic.partitions)}
+
+    def empty_once(_: Sequence[NodeChange]) -> None:
+        if not lost and sink.graph.writes > 12:
+            lost.append(len(sink.graph.graph.nodes))
+            sink.graph.empty()
+
+    def is_through() -> bool:
+        sink.clock.advance(30)  # to the next check
+        return sink.is_through() and sink.graph.offsets == ends
+
+    sink.graph.before_write = empty_once
+    sink.until = is_through
+    sink.run()
+    assert lost
+    assert_equal(fold(topic.messages()), sink.graph.state("S1"))
+    assert sum(at.offset for at in sink.committed.values()) == 300
+
+
+def test_a_graph_older_than_the_groups_offsets_is_read_into_from_where_it_is_complete() -> None:
+    """Restored from a backup while no sink ran: half of its events are committed already."""
+    topic = topic_of(60)
+    sink = Sink(topic)
+    sink.run()
+    backup = sink.graph.backup()
+    for number in range(61, 121):
+        topic.append_event(upsert(record_row(number, subjectId=number)), number)
+    again = Sink(topic, sink=sink)
+    again.run()
+    assert again.task.progress.consumed == 60
+    again.graph.restore(backup)
+    last = Sink(topic, sink=again)
+    last.run()
+    assert last.task.progress.consumed == 60
+    assert_equal(fold(topic.messages()), last.graph.state("S1"))
+
+
+def test_nothing_is_written_while_a_constraint_is_missing_and_work_resumes_when_it_is_back() -> (
+    None
+):
+    topic = topic_of(40)
+    sink = Sink(topic)
+    written: list[bool] = []
+    sink.graph.lacks_constraint = True
+    sink.graph.before_write = lambda _: written.append(sink.graph.lacks_constraint)
+    later(lambda: sink.task._patience.retries > 3, lambda: mend(sink))
+    sink.run()
+    for number in range(41, 81):
+        topic.append_event(upsert(record_row(number, subjectId=number)), number)
+    again = Sink(topic, sink=sink)
+    again.graph.before_write = lambda _: written.append(again.graph.lacks_constraint)
+    broken: list[bool] = []
+
+    def break_once() -> bool:
+        if not broken and again.is_through():
+            broken.append(True)
+            again.graph.lacks_constraint = True
+            again.clock.advance(100)
+            later(lambda: again.task._is_checking, lambda: feed(topic))
+            later(lambda: again.task._patience.retries > 3, lambda: mend(again))
+        return again.is_through() and len(topic.messages()) == 120
+
+    again.until = break_once
+    again.run()
+    assert written
+    assert not any(written)
+    assert_equal(fold(topic.messages()), again.graph.state("S1"))
+
+
+def mend(sink: Sink) -> None:
+    sink.graph.lacks_constraint = False
+
+
+def feed(topic: InMemoryTopic) -> None:
+    for number in range(81, 121):
+        topic.append_event(upsert(record_row(number, subjectId=number)), number)
+
+
+def test_a_gap_before_the_graphs_checkpoint_is_said_and_skipped_only_if_asked_for() -> None:
+    start = Start(90, 50, "id/group/0")
+    assert start_offset(start, 70, accept_gap=False) == 70
+    assert start_offset(start, 95, accept_gap=False) == 90
+    assert start_offset(start, None, accept_gap=False) == 50
+    assert start_offset(start, 50, accept_gap=False) == 50
+    with pytest.raises(FatalError, match=r"complete up to offset 49.*topic begins at 50"):
+        start_offset(start, 49, accept_gap=False)
+    assert start_offset(start, 49, accept_gap=True) == 50
+    assert start_offset(start._replace(checkpoint=None), 49, accept_gap=False) == 90
+
+
 def test_an_older_state_is_written_when_the_newest_of_its_batch_is_refused() -> None:
     topic = InMemoryTopic(1)
     for version in (1, 2, 3):
         topic.append_event(upsert(record_row(1, recordStatus=f"v{version}"), version))
     topic.append(0, b"S1/record/1", b"not json")
     sink = Sink(topic)
-    write = sink.graph.write
 
-    def refuse_three(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> bool:
+    def refuse_three(changes: Sequence[NodeChange]) -> None:
         if any(change.version == 3 for change in changes):
             raise InvalidEventError("refused", reason="TypeError")
-        return write(changes, absent)
 
-    sink.graph.write = refuse_three  # type: ignore[method-assign]
+    sink.graph.before_write = refuse_three
     sink.run()
     assert sorted(letter.message.offset for letter in sink.letters.letters) == [2, 3]
     (record,) = [node for key, node in sink.graph.graph.nodes.items() if key.label == "Record"]

@@ -36,7 +36,7 @@ def test_offsets_that_do_not_name_their_topic_are_taken_as_they_are() -> None:
 
 @pytest.mark.parametrize("note", ["", "T1", 'T1 {"from": 1}', ' {"from": 1}'])
 def test_what_stood_behind_an_offset_is_committed_with_the_next(note: str) -> None:
-    starting = Starting(KafkaSettings(bootstrap_servers="127.0.0.1:1"), accept_gap=False)
+    starting = Starting(KafkaSettings(bootstrap_servers="127.0.0.1:1"), "g", accept_gap=False)
     starting.topic_id = note.partition(" ")[0]
     starting._begin(RawTopicPartition("t", 0, 5, metadata=note), Range(0, 10))
     assert starting.note(0) == note

@@ -1,0 +1,96 @@
+"""Where the graph wants a partition read from: a group's offsets may be ahead of the graph.
+
+The graph can be older than the group's offsets: restored from a backup, emptied, or swapped for
+another database. Its checkpoints say how far it is complete.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from connector.errors import FatalError
+from connector.interfaces import GraphWriter, Start
+
+log = structlog.stdlib.get_logger("connector.sink")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The offset at which a partition is to be read."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The checkpoints that are behind where the graph has been before, by key."""
+
+    behind: frozenset[str]
+
+
+def start_offset(start: Start, found: int | None, *, accept_gap: bool) -> int:
+    """The lower of the group's offset and the graph's checkpoint. Pure.
+
+    A graph without a checkpoint lacks everything; one whose checkpoint lies before the first
+    offset of the topic lacks events that are gone.
+
+    Raises:
+        FatalError: there is such a gap, and nobody said to accept it.
+    """
+    if start.checkpoint is None:
+        return start.offset
+    if found is None:
+        return start.first
+    if found < start.first and not accept_gap:
+        raise FatalError(
+            f"events may be missing: the graph is complete up to offset {found} of"
+            f" {start.checkpoint}, and the topic begins at {start.first}. Nothing was skipped. To"
+            f" resume at {start.first}, start once with --accept-gap, then run"
+            " `imednet-connector source --sweep`"
+        )
+    return max(start.first, min(start.offset, found))
+
+
+class Checkpoints:
+    """Opens partitions and checks them, on writers' threads. Thread-safe."""
+
+    def __init__(self, writer: GraphWriter, *, accept_gap: bool) -> None:
+        self._writer = writer
+        self._accept_gap = accept_gap
+
+    def open(self, start: Start) -> Opened:
+        """The offset to read from; on return the graph has all constraints and a checkpoint.
+
+        Raises:
+            RetryableError: the graph does not answer, or lacks constraints.
+            FatalError: as `start_offset`.
+        """
+        self._writer.check_schema()
+        key = start.checkpoint
+        if key is None:
+            return Opened(start.offset)
+        found = self._writer.checkpoints([key]).get(key)
+        offset = start_offset(start, found, accept_gap=self._accept_gap)
+        if found is None or found < offset:
+            self._writer.set_checkpoint(key, offset)
+        if offset < start.offset:
+            log.warning(
+                "the graph is behind the group's offsets: reading again",
+                checkpoint=key,
+                committed=start.offset,
+                offset=offset,
+            )
+        return Opened(offset)
+
+    def check(self, expected: Mapping[str, int]) -> Checked:
+        """On return no constraint is missing; whose checkpoint is not where it has been before.
+
+        Raises:
+            RetryableError: the graph does not answer, or lacks constraints.
+        """
+        self._writer.check_schema()
+        found = self._writer.checkpoints(expected) if expected else {}
+        return Checked(
+            frozenset(key for key, offset in expected.items() if found.get(key, -1) < offset)
+        )

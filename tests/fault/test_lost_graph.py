@@ -1,0 +1,123 @@
+"""A database that is emptied, or loses a constraint, under running sinks: it heals, and they say so."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from connector.config import KafkaSettings, Neo4jSettings
+from connector.demo.servers.local import LocalNeo4j
+from connector.demo.servers.processes import free_port
+from connector.kafka.topic_log import read_to_end
+from connector.neo4j.cypher import Statement
+from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.reader import read_graph
+from tests.fault.load import live_edits, messages, publish_load
+from tests.oracle import assert_equal, fold
+from tests.programs import consumed_all, run_program, running, wait_until
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(0)]
+
+
+@pytest.fixture(scope="module")
+def neo4j(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNeo4j]:
+    """A server whose schema may be broken."""
+    server = LocalNeo4j(tmp_path_factory.mktemp("neo4j"), free_port(), "a-password-of-its-own")
+    server.start()
+    try:
+        server.wait()
+        yield server
+    finally:
+        if server.process:
+            server.process.stop()
+
+
+@pytest.fixture
+def variables(
+    neo4j: LocalNeo4j, environment: dict[str, str], topics: dict[str, str], study: str
+) -> dict[str, str]:
+    return environment | topics | neo4j.environment | {
+        "SINK_GROUP_ID": study, "SINK_CHECK_INTERVAL_SECONDS": "1",
+        "SINK_RETRY_WAIT_SECONDS_MAX": "1", "SINK_SESSION_TIMEOUT_SECONDS": "6",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def graph(neo4j: LocalNeo4j, variables: dict[str, str]) -> Iterator[Neo4jDatabase]:
+    assert run_program("setup", variables).returncode == 0
+    settings = Neo4jSettings(
+        uri=f"bolt://127.0.0.1:{neo4j.port}", password=SecretStr(neo4j.password)
+    )
+    with Neo4jDatabase(settings) as database:
+        yield database
+
+
+def run(graph: Neo4jDatabase, cypher: str) -> None:
+    graph.write(Statement(cypher, []), {})
+
+
+def drop_schema(graph: Neo4jDatabase) -> None:
+    for (name,) in graph.read("SHOW CONSTRAINTS YIELD name RETURN name"):
+        run(graph, f"DROP CONSTRAINT {name}")
+    for (name,) in graph.read("SHOW INDEXES YIELD name, type WHERE type = 'RANGE' RETURN name"):
+        run(graph, f"DROP INDEX {name}")
+
+
+def test_an_emptied_database_is_filled_again_without_a_replay(
+    graph: Neo4jDatabase,
+    variables: dict[str, str],
+    kafka_settings: KafkaSettings,
+    study: str,
+    tmp_path: Path,
+) -> None:
+    logs = [tmp_path / "sink-1.log", tmp_path / "sink-2.log"]
+    with running("sink", variables, logs[0]) as one, running("sink", variables, logs[1]) as other:
+        publish_load(kafka_settings, study, 2000)
+        with live_edits(kafka_settings, study, every_seconds=0.1):
+            wait_until(lambda: graph.read("MATCH (n:Record) RETURN count(n)")[0][0] > 500, 60, "x")
+            drop_schema(graph)
+            run(graph, "MATCH (n) DETACH DELETE n")
+            time.sleep(2)
+            left = graph.read("MATCH (n) RETURN count(n)")  # of what was committed meanwhile
+            time.sleep(1)
+            assert graph.read("MATCH (n) RETURN count(n)") == left
+            assert run_program("setup", variables).returncode == 0
+        wait_until(consumed_all(kafka_settings, study), 120, "the load")
+
+        def is_right() -> bool:
+            return read_graph(graph, study).digest() == fold(messages(kafka_settings)).digest()
+
+        wait_until(is_right, 60, "equality")
+        assert (one.poll(), other.poll()) == (None, None)
+    assert_equal(fold(messages(kafka_settings)), read_graph(graph, study))
+    assert list(read_to_end(kafka_settings, kafka_settings.dead_letter_topic)) == []
+    said = logs[0].read_text() + logs[1].read_text()
+    assert "the graph is behind the group's offsets" in said
+    assert "run `imednet-connector setup`" in said
+
+
+def test_while_a_constraint_is_missing_nothing_is_written_and_its_statement_is_said(
+    graph: Neo4jDatabase,
+    variables: dict[str, str],
+    kafka_settings: KafkaSettings,
+    study: str,
+    tmp_path: Path,
+) -> None:
+    logs = [tmp_path / "sink-1.log", tmp_path / "sink-2.log"]
+    with running("sink", variables, logs[0]) as one, running("sink", variables, logs[1]) as other:
+        publish_load(kafka_settings, study, 200)
+        wait_until(consumed_all(kafka_settings, study), 60, "a first load")
+        run(graph, "DROP CONSTRAINT imednet_visit_key")
+        for log in logs:
+            said = "CREATE CONSTRAINT imednet_visit_key"
+            wait_until(lambda: said in log.read_text(), 30, "the statement")  # noqa: B023
+        before = read_graph(graph, study).digest()
+        with live_edits(kafka_settings, study):
+            time.sleep(2)
+        assert read_graph(graph, study).digest() == before
+        assert run_program("setup", variables).returncode == 0
+        wait_until(consumed_all(kafka_settings, study), 60, "the rest")
+        assert (one.poll(), other.poll()) == (None, None)
+    assert_equal(fold(messages(kafka_settings)), read_graph(graph, study))
