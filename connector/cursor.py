@@ -23,9 +23,14 @@ class Place(_Value):
     after: EntityId | None = None
     """Keyset: the last id of this pass that was read."""
     offset: int = 0
-    """Lists: how many rows of this pass come before the next page."""
+    """How many rows come before the next page: of the list, or with ids larger than ``after``."""
     total: int | None = None
-    """Lists: the number of rows that the previous page of this pass reported."""
+    """Lists: the number of rows that the previous page of this pass reported. Keyset: how many
+    rows it announced after its own."""
+    rows: int = 0
+    """How many rows this pass has listed."""
+    is_short: bool = False
+    """The last pass ended on an empty page that announced more rows."""
     started_ms: int | None = None
     """Server clock at the first page of this pass; None between passes."""
     watermark_ms: int | None = None
@@ -49,6 +54,30 @@ class Place(_Value):
         return self.started_ms is not None
 
 
+class TopicMark(_Value):
+    """A state of the events topic: which topic it is, and the bounds of its partitions."""
+
+    topic_id: str
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+
+    def lost(self, now: "TopicMark") -> str | None:
+        """What the topic has lost since this mark, in words; None: nothing. Pure.
+
+        Compaction removes no newest state and moves neither start nor end.
+        """
+        if self.topic_id and now.topic_id and self.topic_id != now.topic_id:
+            return "it is another topic of the same name"
+        if len(now.ends) < len(self.ends):
+            return f"it has {len(now.ends)} partitions instead of {len(self.ends)}"
+        for partition, (start, end) in enumerate(zip(self.starts, self.ends, strict=True)):
+            if now.starts[partition] > start:
+                return f"partition {partition} starts at {now.starts[partition]}, not at {start}"
+            if now.ends[partition] < end:
+                return f"partition {partition} ends at {now.ends[partition]}, not at {end}"
+        return None
+
+
 class Cursor(_Value):
     """One study's place. ``lineage`` and ``sequence`` name one state of the topic."""
 
@@ -57,6 +86,12 @@ class Cursor(_Value):
     lineage: str = Field(default_factory=lambda: uuid.uuid4().hex)
     sequence: int = 0
     places: dict[str, Place] = Field(default_factory=dict)
+    topic: TopicMark | None = None
+    """The events topic when this cursor was committed. Written by `EventLog.publish`."""
+    newest_version: int = 0
+    """The largest version that was ever published."""
+    version_floor: int = 0
+    """Versions are at least this: above all that a topic held before it lost them."""
 
     def place(self, track: str) -> Place:
         """The place of this track; the beginning where it has not been read."""

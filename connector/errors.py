@@ -21,6 +21,10 @@ class UnforeseenError(RetryableError):
     """Nobody has classified this error: repeat the call, loudly, and stop after some attempts."""
 
 
+class OddPageError(RetryableError):
+    """A page contradicts itself: ask for it again, and take it if it comes the same way again."""
+
+
 class BatchTooLargeError(ConnectorError):
     """It is more than the other side takes at once: ask for less, or write it in halves."""
 

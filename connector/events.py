@@ -5,7 +5,7 @@ from `RecordEvent`.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple
 
@@ -85,12 +85,24 @@ def valid_id(entity: str, value: object) -> EntityId | None:
     return value if isinstance(value, str) and value else None
 
 
+class Delivery(IntEnum):
+    """Where an entity's newest state is."""
+
+    DELIVERED = 0
+    """In the topic."""
+    LOST = 1
+    """It was in the topic, which has lost it."""
+    DIVERTED = 2
+    """In the dead letter queue: it was too large for the topic."""
+
+
 class Known(NamedTuple):
-    """What the topic says of an entity: its newest version and content (None: deleted)."""
+    """An entity's newest known version and content (None: deleted), and where that state is."""
 
     version: int
     content_hash: str | None
     subject_id: int | None
+    delivery: Delivery = Delivery.DELIVERED
 
 
 class Op(StrEnum):

@@ -53,11 +53,13 @@ class Page:
     rows: list[Any]
     """As JSON, exactly: a number that has no exact form is a Decimal."""
     offset: int = 0
-    """How many rows the filter matches before these: as asked for by page number and size."""
+    """How many rows the filter matches before these: by page number and size."""
     took_ms: int = 0
     """From request to answer: what it says may be older than its clock by so much."""
     size_bytes: int = 0
     """Of the answer: a measure of what its rows take in memory."""
+    size: int | None = None
+    """How many rows a page has at most, by the API's own word; None: it does not say."""
 
 
 class ApiReader(Protocol):
@@ -83,18 +85,27 @@ class InvalidRow:
     reason: str
 
 
+class OpenedLog(NamedTuple):
+    """What `EventLog.open` found."""
+
+    cursor: Cursor | None
+    """The last committed one; None at the first start."""
+    lost: str | None
+    """What the events topic has lost since then, in words; None: nothing."""
+
+
 class EventLog(Protocol):
     """The events topic and the cursor, as one transactional log of one study."""
 
-    def open(self) -> Cursor | None:
-        """Fence other sources of the study; the last committed cursor, None at the first start.
+    def open(self) -> OpenedLog:
+        """Fence other sources of the study, and find out where the study stands.
 
         Must be called before `publish` and again after `publish` raised RetryableError: what was
         committed is read back, never guessed. Blocks.
 
         Raises:
-            RetryableError: the brokers do not answer.
-            FatalError: a topic is missing, or access is refused.
+            RetryableError: the brokers do not answer, or a topic is missing.
+            FatalError: access is refused.
         """
 
     def publish(
@@ -102,13 +113,18 @@ class EventLog(Protocol):
         events: Sequence[tuple[RecordEvent, int | None]],
         invalid: Sequence[InvalidRow],
         cursor: Cursor,
-    ) -> None:
+        lettered: Container[Identity] = (),
+    ) -> Collection[Identity]:
         """Events (each with its subject's id), dead letters and cursor in one transaction.
 
         On return all of it is committed; on an error either all or nothing is. Blocks.
 
+        Events that are too large for the topic are diverted: to the dead letter queue, by
+        reference, unless ``lettered`` has them. The topic does not hold their states. Returns them.
+
         Raises:
             RetryableError: the outcome is unknown or nothing was written: `open` again.
+            BatchTooLargeError: the same, and the transaction took too long: publish less.
             FatalError: another source of this study has taken over.
         """
 
@@ -123,7 +139,10 @@ class KnownStore(Protocol):
         """Whether the cache is what the topic held when this cursor was committed."""
 
     def rebuild(self, states: Iterable[tuple[Identity, Known]], cursor: Cursor) -> None:
-        """Forget everything, take these states, and match this cursor."""
+        """Take these states of the topic, and match this cursor.
+
+        What the cache knows of the same lineage, and the topic lacks, stays known as undelivered.
+        """
 
     def lookup(self, entity: str, ids: Sequence[EntityId]) -> dict[EntityId, Known]:
         """The known ones of these ids."""
@@ -140,6 +159,9 @@ class KnownUpdate(Protocol):
 
     def seen(self, entity: str, ids: Iterable[EntityId], full_pass: int) -> None:
         """The API listed these known ids during this pass over the whole kind."""
+
+    def divert(self, identities: Collection[Identity]) -> None:
+        """The newest states of these are in the dead letter queue, not in the topic."""
 
     def vanished(self, entity: str, full_pass: int) -> "Vanished":
         """At the end of a full pass: what it did not list. Changes nothing."""
@@ -162,6 +184,8 @@ class Vanished:
     listed: int
     missed: int
     gone: dict[EntityId, Known]
+    undelivered: dict[EntityId, Known]
+    """Deleted already, but the topic has lost the event that says so."""
 
 
 # ------------------------------------------------------------------------------------------ sink

@@ -22,7 +22,7 @@ from rich.progress import (
 from connector.clock import SystemClock
 from connector.cursor import Cursor
 from connector.entities import ENTITIES, Entity, Reading
-from connector.errors import BatchTooLargeError, FatalError, RetryableError
+from connector.errors import BatchTooLargeError, FatalError, OddPageError, RetryableError
 from connector.export.config import SinkConfig
 from connector.export.errors import ExportBatchError, ExportError, RecordsRefusedError
 from connector.export.neo4j_sink import Neo4jExportSink
@@ -31,7 +31,7 @@ from connector.imednet.reader import SdkReader
 from connector.interfaces import ApiReader
 from connector.retry import Backoff
 from connector.source import window
-from connector.source.reading import ReadAhead, ReadPage, read_pass
+from connector.source.reading import PassOptions, ReadAhead, ReadPage, read_pass
 from connector.source.window import Mode, Pace, Track
 
 log = structlog.stdlib.get_logger("connector.export")
@@ -80,6 +80,8 @@ class StudyExport:
         self._read = dict.fromkeys(ENTITIES, 0)
         self._batches = dict.fromkeys(ENTITIES, 0)
         self._sizes: dict[str, int] = {}
+        self._odd: set[str] = set()
+        """Kinds whose pages contradict themselves: they are taken as they come."""
         self._written: deque[tuple[list[Future[None]], Cursor]] = deque()
         """Parts that are being written, each with the cursor behind it."""
 
@@ -138,7 +140,8 @@ class StudyExport:
         failed = 0
         while cursor.place(track.name).passes == 0:
             size = self._sizes.get(entity.name, _PAGE_SIZE)
-            stream = ReadAhead(read_pass(self._reader, track, cursor, _PACE, size, self._clock))
+            options = PassOptions(_PACE, size, tolerant=entity.name in self._odd)
+            stream = ReadAhead(read_pass(self._reader, track, cursor, options, self._clock))
             try:
                 for pages in _taken(stream):
                     cursor = cursor.moved(track.name, pages[-1].after)
@@ -161,6 +164,8 @@ class StudyExport:
     ) -> None:
         """Before it is read again; or give up."""
         config = self._sink.config
+        if isinstance(error, OddPageError):
+            self._odd.add(entity.name)
         if failed > config.max_retries:
             raise ExportError(f"reading {entity.plural} failed {failed} times: {error}") from None
         if isinstance(error, BatchTooLargeError):

@@ -201,9 +201,11 @@ def parse_page(status: int, body: bytes, request: PageRequest) -> Page:
         raise RetryableError(f"{where}: the answer is not the documented envelope")
     if page != request.page:
         raise RetryableError(f"{where}: the answer is another page than was asked for")
-    offset = request.page * request.size
+    size = pagination.get("size")
+    if type(size) is not int or not 0 < size < request.size:
+        size = request.size
     server_ms = round(clock.timestamp() * 1000)
-    return Page(server_ms, total, rows, offset, size_bytes=len(body))
+    return Page(server_ms, total, rows, request.page * size, size_bytes=len(body), size=size)
 
 
 def _parse(body: bytes) -> Any:

@@ -19,12 +19,17 @@ _WHAT_TO_DO = {
     KafkaError.SASL_AUTHENTICATION_FAILED: "check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
     KafkaError._AUTHENTICATION: "check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
     KafkaError._SSL: "check KAFKA_SECURITY_PROTOCOL and KAFKA_SSL_CA_LOCATION",
-    KafkaError.UNKNOWN_TOPIC_OR_PART: "run `imednet-connector setup`",
-    KafkaError._UNKNOWN_TOPIC: "run `imednet-connector setup`",
-    KafkaError._UNKNOWN_PARTITION: "run `imednet-connector setup`",
     KafkaError.FENCED_INSTANCE_ID: _ONE_EACH,
     KafkaError.UNRELEASED_INSTANCE_ID: _ONE_EACH,
     KafkaError.UNSUPPORTED_VERSION: "use Kafka 2.5 or newer (4.0 for SINK_GROUP_PROTOCOL=consumer)",
+}
+
+
+_NO_TOPIC = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.UNKNOWN_TOPIC_ID,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
 }
 
 
@@ -33,6 +38,8 @@ def translate(error: KafkaError, doing: str) -> ConnectorError:
     text = f"{doing}: {error.name()}"
     if error.code() in FENCED:
         return FatalError(f"{text}: another source of this study has taken over; run one only")
+    if error.code() in _NO_TOPIC:
+        return RetryableError(f"{text}: waiting for the topic; run `imednet-connector setup`")
     if advice := _WHAT_TO_DO.get(error.code()):
         return FatalError(f"{text}: {advice}")
     if error.code() == KafkaError._FATAL and "instance" in error.str().lower():

@@ -39,9 +39,9 @@ def group_observer(settings: KafkaSettings, group_id: str) -> dict[str, Any]:
 
 
 def transactional_producer(settings: KafkaSettings, study_key: str) -> dict[str, Any]:
-    """One transactional id per study: a second source of the study fences the first."""
+    """One transactional id for each events topic and study: a second source fences the first."""
     return connection(settings, "source") | {
-        "transactional.id": f"imednet-source-{study_key}",
+        "transactional.id": f"imednet-source-{settings.events_topic}/{study_key}",
         "enable.idempotence": True,
         "transaction.timeout.ms": _milliseconds(settings.transaction_timeout_seconds),
         "socket.timeout.ms": _milliseconds(  # librdkafka insists on no more than that

@@ -10,6 +10,7 @@ from confluent_kafka import TopicPartition as RawTopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from connector.config import KafkaSettings
+from connector.cursor import TopicMark
 from connector.errors import RetryableError
 from connector.interfaces import Range
 from connector.kafka.failures import answer_of, translate
@@ -74,6 +75,21 @@ def bounds(settings: KafkaSettings, topic: str) -> dict[int, Range]:
     firsts = _offsets(settings, topic, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
     ends = _offsets(settings, topic, OffsetSpec.latest())  # type: ignore[no-untyped-call]
     return {partition: Range(first, ends[partition]) for partition, first in firsts.items()}
+
+
+def mark_of(settings: KafkaSettings, topic: str) -> TopicMark:
+    """The topic as it is now.
+
+    Raises:
+        RetryableError: the brokers do not answer, or there is no such topic.
+    """
+    there = bounds(settings, topic)
+    ranges = [there[partition] for partition in sorted(there)]
+    return TopicMark(
+        topic_id=Topics(settings).topic_id(topic),
+        starts=tuple(each.start for each in ranges),
+        ends=tuple(each.end for each in ranges),
+    )
 
 
 def offsets_at(settings: KafkaSettings, topic: str, since_ms: int) -> dict[int, int]:

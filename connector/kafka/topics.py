@@ -42,7 +42,18 @@ def specs(settings: KafkaSettings) -> list[TopicSpec]:
             # The broker's clock vouches for versions, and makes "since" of a replay exact.
             {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"},
         ),
-        TopicSpec(settings.cursors_topic, 1, {"cleanup.policy": "compact"}),
+        TopicSpec(
+            settings.cursors_topic,
+            1,
+            # It is read as a whole at each start: small segments, compacted within the hour.
+            {
+                "cleanup.policy": "compact",
+                "segment.bytes": "1048576",
+                "segment.ms": "3600000",
+                "max.compaction.lag.ms": "3600000",
+                "min.cleanable.dirty.ratio": "0.1",
+            },
+        ),
         TopicSpec(
             settings.dead_letter_topic, 1, {"cleanup.policy": "delete", "retention.ms": "-1"}
         ),
@@ -71,12 +82,11 @@ class Topics:
         """How many partitions the topic has.
 
         Raises:
-            FatalError: there is no such topic.
-            RetryableError: no broker answers.
+            RetryableError: no broker answers, or there is no such topic.
         """
         found = self._existing()
         if topic not in found:
-            raise FatalError(f"topic {topic} does not exist: run `imednet-connector setup`")
+            raise RetryableError(f"topic {topic} does not exist: run `imednet-connector setup`")
         return found[topic]
 
     def message_bytes_max(self, topic: str) -> int:

@@ -12,12 +12,21 @@ import orjson
 from connector.dates import is_api_date, utc_text
 from connector.entities import Entity
 from connector.errors import InvalidEventError
-from connector.events import EntityId, Known, Op, Origin, RecordEvent, valid_id
+from connector.events import (
+    Delivery,
+    EntityId,
+    Identity,
+    Known,
+    Op,
+    Origin,
+    RecordEvent,
+    valid_id,
+)
 from connector.interfaces import InvalidRow, Vanished
 from connector.serde import content_hash
 
-DELETES_ALWAYS_ALLOWED = 10
-"""A sweep may delete this many whatever share of the study they are."""
+_DELETES_OF_A_SMALL_KIND = 10
+_SHARE_OF_A_SMALL_KIND = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,14 @@ class Sighting:
     study_key: str
     server_ms: int
     origin: Origin
+    version_min: int = 0
+    is_full_pass: bool = True
+    """Whether what was diverted before is tried again."""
+
+    @property
+    def version(self) -> int:
+        """Of a state that has no predecessor."""
+        return max(self.server_ms, self.version_min)
 
     @cached_property
     def observed_at(self) -> str:
@@ -41,12 +58,15 @@ class Changes:
     events: list[tuple[RecordEvent, int | None]] = field(default_factory=list)
     known: dict[EntityId, Known] = field(default_factory=dict)
     invalid: list[InvalidRow] = field(default_factory=list)
+    lettered: set[Identity] = field(default_factory=set)
+    """Those of the events whose content is in the dead letter queue already."""
 
     def add(self, later: "Changes") -> None:
         """These too, as what came later."""
         self.events += later.events
         self.known |= later.known
         self.invalid += later.invalid
+        self.lettered |= later.lettered
 
 
 def detect(
@@ -67,18 +87,28 @@ def detect(
             continue
         before = changes.known.get(entity_id) or known.get(entity_id)
         if before is not None and before.content_hash == digest:
-            continue
-        state = Known(next_version(sighting.server_ms, before), digest, subject_of(entity, row))
+            if not _is_to_deliver(before, sighting):
+                continue
+            if before.delivery is Delivery.DIVERTED:
+                changes.lettered.add(Identity(sighting.study_key, entity.name, entity_id))
+        state = Known(next_version(sighting.version, before), digest, subject_of(entity, row))
         changes.known[entity_id] = state
         changes.events.append((_event(entity, entity_id, state, row, sighting), state.subject_id))
     return changes
+
+
+def _is_to_deliver(known: Known, sighting: Sighting) -> bool:
+    """Whether the topic lacks this state, and should be given it now."""
+    if known.delivery is Delivery.DIVERTED:
+        return sighting.is_full_pass
+    return known.delivery is Delivery.LOST
 
 
 def deletions(entity: Entity, gone: Mapping[EntityId, Known], sighting: Sighting) -> Changes:
     """Delete events for rows that have vanished from the API."""
     changes = Changes()
     for entity_id, before in gone.items():
-        state = Known(next_version(sighting.server_ms, before), None, before.subject_id)
+        state = Known(next_version(sighting.version, before), None, before.subject_id)
         changes.known[entity_id] = state
         changes.events.append((_event(entity, entity_id, state, None, sighting), state.subject_id))
     return changes
@@ -88,15 +118,21 @@ def may_delete(vanished: Vanished, ratio_max: float) -> bool:
     """Whether so many vanished rows are credible.
 
     An API that suddenly lists nothing, or far less than before, is out of order, not out of data.
+    Credible is a share of ``ratio_max`` of the rows known; of a small kind a third, up to ten
+    rows; and one row always, but not where nothing is listed. A ratio of 1 allows everything.
     """
+    missing = len(vanished.gone) + vanished.missed
+    if missing == 0 or ratio_max >= 1:
+        return True
     if vanished.listed == 0:
         return False
-    return len(vanished.gone) <= max(DELETES_ALWAYS_ALLOWED, ratio_max * vanished.known)
+    of_a_small_kind = min(_DELETES_OF_A_SMALL_KIND, int(_SHARE_OF_A_SMALL_KIND * vanished.known))
+    return missing <= max(1, of_a_small_kind, ratio_max * vanished.known)
 
 
-def next_version(server_ms: int, before: Known | None) -> int:
+def next_version(now: int, before: Known | None) -> int:
     """The hybrid clock's next tick for an entity."""
-    return server_ms if before is None else max(server_ms, before.version + 1)
+    return now if before is None else max(now, before.version + 1)
 
 
 def subject_of(entity: Entity, row: Mapping[str, Any]) -> int | None:

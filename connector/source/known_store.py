@@ -2,7 +2,7 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
@@ -10,25 +10,27 @@ from typing import Any
 
 from connector.cursor import Cursor
 from connector.errors import FatalError, RetryableError
-from connector.events import EntityId, Identity, Known
+from connector.events import Delivery, EntityId, Identity, Known
 from connector.interfaces import InvalidRow, Vanished
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS known (
   entity TEXT NOT NULL, id NOT NULL, version INTEGER NOT NULL, hash BLOB, subject_id INTEGER,
   seen_pass INTEGER NOT NULL DEFAULT 0, missed INTEGER NOT NULL DEFAULT 0,
+  delivery INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (entity, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS invalid_row (hash BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-_LAYOUT = 1
+_LAYOUT = 2
 _ROWS_PER_PUT = 100
 _PUT = """
 INSERT INTO known (entity, id, version, hash, subject_id, seen_pass) VALUES {rows}
 ON CONFLICT DO UPDATE SET version = excluded.version, hash = excluded.hash,
-  subject_id = excluded.subject_id, seen_pass = excluded.seen_pass, missed = 0
+  subject_id = excluded.subject_id, seen_pass = excluded.seen_pass, missed = 0, delivery = 0
   WHERE excluded.version >= version
 """
+_COLUMNS = "id, version, hash, subject_id, delivery"
 _SIGHTINGS_TO_DELETE = 2
 _IDS_PER_QUERY = 500
 
@@ -76,18 +78,26 @@ class SqliteKnownStore:
 
     def matches(self, cursor: Cursor) -> bool:
         """See `connector.interfaces.KnownStore`."""
+        return self._cursor_name() == _name(cursor)
+
+    def _cursor_name(self) -> str | None:
         try:
             found = self._db.execute("SELECT value FROM state WHERE name = 'cursor'").fetchone()
         except sqlite3.DatabaseError:
             self._made_anew()
-            return False
-        return found is not None and found[0] == _name(cursor)
+            return None
+        return found[0] if found else None
 
     def rebuild(self, states: Iterable[tuple[Identity, Known]], cursor: Cursor) -> None:
         """See `connector.interfaces.KnownStore`."""
+        is_of_lineage = (self._cursor_name() or "").startswith(f"{cursor.lineage}/")
         with self.update() as update:
-            for table in ("known", "invalid_row", "state"):
-                self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names from this line
+            if is_of_lineage:
+                lost = "CASE delivery WHEN 2 THEN 2 ELSE 1 END"
+                self._db.execute(f"UPDATE known SET seen_pass = 0, missed = 0, delivery = {lost}")  # noqa: S608 - constants
+            else:
+                self._db.execute("DELETE FROM known")
+                self._db.execute("DELETE FROM invalid_row")
             _put(self._db, ((who.entity, who.id, *_columns(state), 0) for who, state in states))
             update.match(cursor)
 
@@ -112,7 +122,7 @@ class SqliteKnownStore:
             part = ids[start : start + _IDS_PER_QUERY]
             marks = ",".join("?" * len(part))
             query = (
-                "SELECT id, version, hash, subject_id FROM known"  # noqa: S608 - marks only
+                f"SELECT {_COLUMNS} FROM known"  # noqa: S608 - marks only
                 f" WHERE entity = ? AND id IN ({marks})"
             )
             for row in self._db.execute(query, (entity, *part)):
@@ -159,6 +169,12 @@ class _Update:
             ((full_pass, entity, entity_id) for entity_id in ids),
         )
 
+    def divert(self, identities: Collection[Identity]) -> None:
+        self._db.executemany(
+            "UPDATE known SET delivery = ? WHERE entity = ? AND id = ?",
+            ((Delivery.DIVERTED, who.entity, who.id) for who in identities),
+        )
+
     def vanished(self, entity: str, full_pass: int) -> Vanished:
         live = "FROM known WHERE entity = ? AND hash IS NOT NULL"
         (known,) = self._db.execute(f"SELECT count(*) {live}", (entity,)).fetchone()
@@ -170,10 +186,14 @@ class _Update:
             f"SELECT count(*) {live} AND seen_pass <> ? AND missed < ?", before
         ).fetchone()
         gone = self._db.execute(
-            f"SELECT id, version, hash, subject_id {live} AND seen_pass <> ? AND missed >= ?",
-            before,
+            f"SELECT {_COLUMNS} {live} AND seen_pass <> ? AND missed >= ?", before
         )
-        return Vanished(known, listed, missed, {row[0]: _known(row[1:]) for row in gone})
+        undelivered = self._db.execute(
+            f"SELECT {_COLUMNS} FROM known WHERE entity = ? AND hash IS NULL AND delivery = ?",  # noqa: S608
+            (entity, Delivery.LOST),
+        )
+        states = ({row[0]: _known(row[1:]) for row in rows} for rows in (gone, undelivered))
+        return Vanished(known, listed, missed, *states)
 
     def miss(self, entity: str, full_pass: int) -> None:
         self._db.execute(
@@ -208,6 +228,7 @@ def _columns(state: Known) -> tuple[int, bytes | None, int | None]:
     return state.version, digest, state.subject_id
 
 
-def _known(row: tuple[int, bytes | None, int | None]) -> Known:
-    version, digest, subject_id = row
-    return Known(version, None if digest is None else digest.hex(), subject_id)
+def _known(row: tuple[int, bytes | None, int | None, int]) -> Known:
+    version, digest, subject_id, delivery = row
+    content_hash = None if digest is None else digest.hex()
+    return Known(version, content_hash, subject_id, Delivery(delivery))

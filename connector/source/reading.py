@@ -7,12 +7,12 @@ another pass published newer states of its rows would bring the old ones back.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from connector.cursor import Cursor, Place
-from connector.errors import RetryableError
+from connector.errors import OddPageError, RetryableError
 from connector.interfaces import ApiReader, Clock, Page
 from connector.source import window
 from connector.source.window import Pace, Track
@@ -28,6 +28,8 @@ class ReadPage:
     before: Place
     page: Page
     after: Place
+    oddities: Sequence[str] = ()
+    """Contradictions in the page that the API insists on."""
 
     @property
     def is_last(self) -> bool:
@@ -35,25 +37,41 @@ class ReadPage:
         return not self.after.in_pass
 
 
+@dataclass(frozen=True, slots=True)
+class PassOptions:
+    """How a pass is read."""
+
+    pace: Pace
+    size: int
+    """Rows a page."""
+    tolerant: bool = False
+    """Whether pages that contradict themselves are taken: they have come that way before."""
+
+
 def read_pass(
-    reader: ApiReader, track: Track, cursor: Cursor, pace: Pace, size: int, clock: Clock
+    reader: ApiReader, track: Track, cursor: Cursor, options: PassOptions, clock: Clock
 ) -> Iterator[ReadPage]:
-    """The rest of the pass that the cursor is in, or a new one, ``size`` rows a page. Blocks.
+    """The rest of the pass that the cursor is in, or a new one. Blocks.
 
     Raises:
+        OddPageError: a page contradicts itself, and that is not tolerated.
         RetryableError: no answer, or a page that is not what was asked for.
         BatchTooLargeError: the answer did not come in time.
         FatalError: repeating cannot help.
     """
+    size, tolerant = options.size, options.tolerant
     while True:
         before = cursor.place(track.name)
         request = window.next_request(track, cursor, size)
         page = reader.read(request)
         now_ms = clock.now_ms()
         _check_clock(page.server_ms, now_ms)
-        window.check_page(track, request, before, page)
-        after = window.advance(track, before, page, pace, now_ms)
-        yield (read := ReadPage(track, before, page, after))
+        oddities = window.check_page(track, request, before, page)
+        if oddities and not tolerant:
+            raise OddPageError(f"{track.name}: {', '.join(oddities)}")
+        after = window.advance(track, before, page, options.pace, now_ms, tolerant=tolerant)
+        yield (read := ReadPage(track, before, page, after, oddities))
+        size = min(size, page.size or size)
         if read.is_last:
             return
         cursor = cursor.moved(track.name, after)

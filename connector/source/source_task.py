@@ -11,12 +11,25 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from connector.cursor import Cursor, Place
-from connector.errors import BatchTooLargeError, ConnectorError, FatalError, RetryableError
-from connector.interfaces import ApiReader, Clock, EventLog, KnownStore, KnownUpdate
+from connector.errors import (
+    BatchTooLargeError,
+    ConnectorError,
+    FatalError,
+    OddPageError,
+    RetryableError,
+)
+from connector.interfaces import ApiReader, Clock, EventLog, KnownStore, KnownUpdate, Vanished
 from connector.retry import Backoff
 from connector.source import changes, window
 from connector.source.changes import Changes, Sighting
-from connector.source.reading import OpenStream, PageStream, ReadAhead, ReadPage, read_pass
+from connector.source.reading import (
+    OpenStream,
+    PageStream,
+    PassOptions,
+    ReadAhead,
+    ReadPage,
+    read_pass,
+)
 from connector.source.window import Mode, Now, Pace, Track
 
 log = structlog.stdlib.get_logger("connector.source")
@@ -25,6 +38,8 @@ _WAIT_SECONDS = 0.5
 """For pages that are still to come, all streams together."""
 _TRANSACTION_ROWS = 4000
 """Rows of the API whose events go into one transaction, about: a commit costs some 20 ms."""
+_IDLE_COMMIT_SECONDS = 60.0
+"""Windows that bring nothing are committed this often at most."""
 
 
 @dataclass(slots=True)
@@ -33,6 +48,8 @@ class SourceProgress:
 
     rows: int = 0
     events: int = 0
+    diverted: int = 0
+    """Events too large for the topic, each time that they were tried."""
     invalid: int = 0
     retries: int = 0
     passes: int = 0
@@ -75,6 +92,7 @@ class _Open:
     stream: PageStream
     rows: int = 0
     """Taken so far."""
+    has_said_odd: bool = False
 
     @property
     def may_be_closed(self) -> bool:
@@ -108,14 +126,23 @@ class SourceTask:
         self._holds: dict[str, _Hold] = {}
         self._sizes: dict[str, int] = {}
         """Tracks that the API was too slow for, with the page size that it may manage."""
+        self._odd: set[str] = set()
+        """Tracks whose pages contradict themselves: they are taken as they come."""
+        self._rows_max = _TRANSACTION_ROWS
+        self._committed_at = 0.0
         self._sweep_since_ms: int | None = None
+        self._rereads_topic = False
         self._passes = dict.fromkeys((track.name for track in window.TRACKS), 0)
         self.progress = SourceProgress()
         self.snapshot = SnapshotProgress()
         self._log = log.bind(study=study_key)
 
     def sweep(self) -> None:
-        """Read everything fully once, beginning now. May be called from any thread."""
+        """Compare all that the API lists with what the topic holds, beginning now.
+
+        May be called from any thread.
+        """
+        self._rereads_topic = True  # the cache may say otherwise
         self._sweep_since_ms = self._ports.clock.now_ms()
 
     def run(self, stop: threading.Event) -> None:
@@ -141,6 +168,9 @@ class SourceTask:
             RetryableError: nothing has moved; the next step begins where this one did.
             FatalError: repeating cannot help.
         """
+        if self._rereads_topic:
+            self._close_streams()
+            self._cursor = None
         if self._cursor is None:
             self._cursor = self._recover()
         clock = self._ports.clock
@@ -171,11 +201,13 @@ class SourceTask:
         if kind not in self._open or self._open[kind].track != track:
             self._close_stream(kind)
             size = self._sizes.get(track.name, self._pace.page_size)
+            size = window.at_most(size, self._rows_max)
+            options = PassOptions(self._pace, size, tolerant=track.name in self._odd)
             ports = self._ports
-            pages = read_pass(ports.reader, track, cursor, self._pace, size, ports.clock)
+            pages = read_pass(ports.reader, track, cursor, options, ports.clock)
             self._open[kind] = _Open(track, ports.open_stream(pages))
         reading = self._open[kind]
-        taken = reading.stream.take(_TRANSACTION_ROWS, _WAIT_SECONDS / len(self._open))
+        taken = reading.stream.take(self._rows_max, _WAIT_SECONDS / len(self._open))
         reading.rows += sum(len(read.page.rows) for read in taken)
         return taken
 
@@ -193,6 +225,8 @@ class SourceTask:
         if isinstance(error, BatchTooLargeError):
             size = self._sizes.get(track.name, self._pace.page_size)
             self._sizes[track.name] = window.smaller(size)
+        if isinstance(error, OddPageError):
+            self._odd.add(track.name)
         held = self._holds.setdefault(track.name, _Hold(0.0, self._limits.new_backoff()))
         wait_seconds = self._wait_after(error, held.backoff)
         held.until = self._ports.clock.monotonic() + wait_seconds
@@ -230,57 +264,107 @@ class SourceTask:
                 found = Changes()
                 for read in pages:
                     found.add(self._changes(read, cursor, update))
-                end = self._place_after(pages[-1], found, update)
+                end = self._place_after(pages[-1], found, update, cursor)
                 moved = self._moved(track, pages, end, cursor)
-                update.match(moved)
-                self._ports.event_log.publish(found.events, found.invalid, moved)
+                if not self._may_wait(track, found):
+                    moved = self._commit(found, moved, update)
+        except BatchTooLargeError as error:
+            self._rows_max = max(1, self._rows_max // 2)
+            self._close_streams()
+            raise RetryableError(str(error)) from error
         except BaseException:
             self._close_streams()
             raise
         self._cursor = moved
         self._count(track, pages, found)
 
+    def _may_wait(self, track: Track, found: Changes) -> bool:
+        """Whether only a window has moved: if that is lost, it is read again."""
+        if track.mode is Mode.FULL or found.events or found.invalid:
+            return False
+        return self._ports.clock.monotonic() - self._committed_at < _IDLE_COMMIT_SECONDS
+
+    def _commit(self, found: Changes, moved: Cursor, update: KnownUpdate) -> Cursor:
+        """The committed cursor: the topic has the events, and the cache what the topic has."""
+        newest = max((event.version for event, _ in found.events), default=0)
+        newest = max(newest, moved.newest_version)
+        moved = moved.model_copy(update={"newest_version": newest})
+        update.match(moved)
+        diverted = self._ports.event_log.publish(found.events, found.invalid, moved, found.lettered)
+        if diverted:
+            update.divert(diverted)
+        self.progress.events += len(found.events) - len(diverted)
+        self.progress.diverted += len(diverted)
+        self._committed_at = self._ports.clock.monotonic()
+        self._rows_max = min(_TRANSACTION_ROWS, self._rows_max + max(1, self._rows_max // 20))
+        return moved
+
     def _changes(self, read: ReadPage, cursor: Cursor, update: KnownUpdate) -> Changes:
         entity, rows = read.track.entity, read.page.rows
         ids = window.valid_ids(entity, read.page)
         found = changes.detect(
-            entity, rows, self._ports.known.lookup(entity.name, ids), self._sighting(read)
+            entity, rows, self._ports.known.lookup(entity.name, ids), self._sighting(read, cursor)
         )
         found.invalid = [row for row in found.invalid if update.is_new_invalid(row)]
-        # A row listed by a window exists too: it counts for the full pass that is under way.
-        full_pass = cursor.place(read.track.full.name).passes + 1
+        # A row listed by a window exists too: it counts for a full pass that is under way. Between
+        # passes it counts for the last one, or the next would miss what vanishes in the meantime.
+        full = cursor.place(read.track.full.name)
+        is_under_way = full.in_pass or read.track.mode is Mode.FULL
+        full_pass = full.passes + is_under_way
         update.put(entity.name, found.known, full_pass)
         update.seen(entity.name, (each for each in ids if each not in found.known), full_pass)
         return found
 
-    def _sighting(self, read: ReadPage) -> Sighting:
-        origin = window.origin(read.track, read.before)
-        return Sighting(self._study_key, read.page.server_ms, origin)
+    def _sighting(self, read: ReadPage, cursor: Cursor) -> Sighting:
+        return Sighting(
+            self._study_key,
+            read.page.server_ms,
+            window.origin(read.track, read.before),
+            version_min=cursor.version_floor,
+            is_full_pass=read.track.mode is Mode.FULL,
+        )
 
-    def _place_after(self, last: ReadPage, found: Changes, update: KnownUpdate) -> Place:
+    def _place_after(
+        self, last: ReadPage, found: Changes, update: KnownUpdate, cursor: Cursor
+    ) -> Place:
         """At the end of a full pass, what was missed twice is deleted."""
         if last.track.mode is not Mode.FULL or not window.ends_pass(last.before, last.after):
             return last.after
         entity = last.track.entity
         full_pass = last.before.passes + 1
         vanished = update.vanished(entity.name, full_pass)
-        if not last.page.rows:  # what windows have seen meanwhile is no sighting by this pass
+        if last.before.rows + len(last.page.rows) == 0:  # what windows have seen is no sighting
             vanished = replace(vanished, listed=0)
-        if not changes.may_delete(vanished, self._limits.max_delete_ratio):
+        if reason := self._doubts(last.after, vanished):
             self._log.error(
-                "sweep deletes nothing: too many rows have vanished; check the API, then raise"
-                " SOURCE_MAX_DELETE_RATIO if they are really gone",
+                f"sweep deletes nothing: {reason}",
                 entity=entity.name,
                 known=vanished.known,
                 listed=vanished.listed,
+                missing=vanished.missed + len(vanished.gone),
             )
-            return last.after
-        update.miss(entity.name, full_pass)
-        deleted = changes.deletions(entity, vanished.gone, self._sighting(last))
+            vanished = replace(vanished, missed=0, gone={})
+        elif vanished.missed or vanished.gone:
+            update.miss(entity.name, full_pass)
+        gone = vanished.gone | vanished.undelivered
+        deleted = changes.deletions(entity, gone, self._sighting(last, cursor))
         update.put(entity.name, deleted.known, full_pass)
         found.add(deleted)
         is_hurried = last.after.is_hurried or vanished.missed > 0
         return last.after.model_copy(update={"is_hurried": is_hurried})
+
+    def _doubts(self, end: Place, vanished: Vanished) -> str | None:
+        """Why what is missing may be there after all; None: it is not."""
+        if not vanished.missed and not vanished.gone:
+            return None
+        if end.is_short:
+            return "the API announced more rows than it listed; check the API"
+        if changes.may_delete(vanished, self._limits.max_delete_ratio):
+            return None
+        return (
+            "too many rows have vanished; check the API. If they are really gone, set"
+            " SOURCE_MAX_DELETE_RATIO=1 until they are deleted"
+        )
 
     def _moved(self, track: Track, pages: list[ReadPage], end: Place, cursor: Cursor) -> Cursor:
         moved = cursor.moved(track.name, end)
@@ -294,7 +378,7 @@ class SourceTask:
     def _count(self, track: Track, pages: list[ReadPage], found: Changes) -> None:
         last, rows = pages[-1], sum(len(read.page.rows) for read in pages)
         self.progress.rows += rows
-        self.progress.events += len(found.events)
+        self._say_oddities(track, pages)
         self.progress.invalid += len(found.invalid)
         self._backoff.reset()
         self._holds.pop(track.name, None)
@@ -302,9 +386,17 @@ class SourceTask:
         if last.is_last:
             self._close_stream(track.entity.name)
             self._sizes.pop(track.name, None)
+            self._odd.discard(track.name)
         if window.ends_pass(last.before, last.after):
             self._passes[track.name] += 1
             self.progress.passes = min(self._passes.values())
+
+    def _say_oddities(self, track: Track, pages: list[ReadPage]) -> None:
+        """Once a pass, about."""
+        odd = sorted({each for read in pages for each in read.oddities})
+        if odd and not self._open[track.entity.name].has_said_odd:
+            self._open[track.entity.name].has_said_odd = True
+            self._log.warning("odd pages are taken as they are", kind=track.name, odd=odd)
 
     def _count_snapshot(self, last: ReadPage, rows: int) -> None:
         track, snapshot = last.track, self.snapshot
@@ -319,9 +411,18 @@ class SourceTask:
             snapshot.kind = ""
 
     def _recover(self) -> Cursor:
-        """The committed cursor, with a cache that matches it."""
-        cursor = self._ports.event_log.open() or Cursor(study_key=self._study_key)
-        if not self._ports.known.matches(cursor):
+        """The committed cursor, with a cache of what the topic holds now."""
+        rereads, self._rereads_topic = self._rereads_topic, False
+        opened = self._ports.event_log.open()
+        cursor = opened.cursor or Cursor(study_key=self._study_key)
+        if opened.lost:
+            self._log.warning(
+                "the events topic has lost events: what it lacks is published again",
+                lost=opened.lost,
+            )
+            cursor = cursor.model_copy(update={"version_floor": cursor.newest_version + 1})
+        if rereads or opened.lost or not self._ports.known.matches(cursor):
             self._ports.known.rebuild(self._ports.event_log.replay(), cursor)
+            cursor = window.full_passes_restarted(cursor, due=opened.lost is not None)
             self._log.info("known states read from the topic", sequence=cursor.sequence)
         return cursor

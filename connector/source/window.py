@@ -11,10 +11,11 @@ by as much. The window of an append-only kind is what comes after its newest id,
 before: ids may become visible out of order.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import pairwise
+from typing import Any
 
 from connector.cursor import Cursor, Place
 from connector.dates import filter_text
@@ -171,13 +172,18 @@ def next_request(track: Track, cursor: Cursor, size: int) -> PageRequest:
         filter=";".join(terms) or None,
         sort=f"{entity.id_field},asc",
         size=size,
-        page=0 if track.is_keyset else place.offset // size,
+        page=place.offset // size,
     )
 
 
 def smaller(size: int) -> int:
     """A page size for an API that was too slow with this one: a divisor of it."""
-    return next((size // by for by in range(2, size) if size % by == 0), 1)
+    return at_most(size, size - 1)
+
+
+def at_most(size: int, rows: int) -> int:
+    """The largest divisor of this page size that is at most so many rows, and 1 at least."""
+    return next((size // by for by in range(1, size) if size % by == 0 and size // by <= rows), 1)
 
 
 def _after(track: Track, cursor: Cursor) -> EntityId | None:
@@ -199,27 +205,41 @@ def _window_start_ms(track: Track, cursor: Cursor) -> int:
     return watermark
 
 
-def check_page(track: Track, request: PageRequest, place: Place, page: Page) -> None:
+def check_page(track: Track, request: PageRequest, place: Place, page: Page) -> list[str]:
     """Accept only a page that is what was asked for; any other moves nothing.
 
+    Returns what is odd about it: contradictions that cost no row, so that the pass can go on if
+    the API insists on them.
+
     Raises:
-        RetryableError: too many rows, rows of another place or order, or fewer than announced.
+        RetryableError: rows of another place or order.
         FatalError: the study is not there.
     """
     ids = valid_ids(track.entity, page)
+    if any(low > high for low, high in pairwise(ids)):  # type: ignore[operator]
+        raise RetryableError(f"{track.name}: page is not in id order")
     after = place.after if track.is_keyset else None
-    expected = [after, *ids] if after is not None else ids
-    if any(not low < high for low, high in pairwise(expected)):  # type: ignore[operator]
-        raise RetryableError(f"{track.name}: page is not in id order after its predecessor")
-    if len(page.rows) > request.size:
-        raise RetryableError(f"{track.name}: page has more rows than were asked for")
+    if after is not None and ids and not after < ids[-1]:  # type: ignore[operator]
+        raise RetryableError(f"{track.name}: page does not go beyond its predecessor")
     left = page.total_elements - page.offset
-    if len(page.rows) > max(0, left):
-        raise RetryableError(f"{track.name}: page has more rows than its total announces")
-    if len(page.rows) < min(request.size, left):
-        raise RetryableError(f"{track.name}: page has fewer rows than its total announces")
-    if page.rows and not ids and left > len(page.rows):
-        raise RetryableError(f"{track.name}: no row of the page has an id")
+    found = {
+        "a row is repeated": len(set(ids)) < len(ids),
+        "rows of the page before": after is not None and bool(ids) and not after < ids[0],  # type: ignore[operator]
+        "more rows than were asked for": len(page.rows) > request.size,
+        "more rows than the total announces": len(page.rows) > max(0, left),
+        "fewer rows than the total announces": len(page.rows) < min(_size(request, page), left),
+        "no row has an id": bool(page.rows) and not ids and left > len(page.rows),
+    }
+    _check_study(track, request, place, ids)
+    return [what for what, is_so in found.items() if is_so]
+
+
+def _size(request: PageRequest, page: Page) -> int:
+    """How many rows a page has by the API's own word: it may allow fewer than were asked for."""
+    return request.size if page.size is None else min(page.size, request.size)
+
+
+def _check_study(track: Track, request: PageRequest, place: Place, ids: Sequence[EntityId]) -> None:
     if track.entity.name == "study" and any(each != request.study_key for each in ids):
         raise RetryableError(f"{track.name}: page has other studies than were asked for")
     if track.entity.name == "study" and not ids:
@@ -245,23 +265,30 @@ def _last_id(entity: Entity, page: Page) -> EntityId | None:
     return None
 
 
-def advance(track: Track, place: Place, page: Page, pace: Pace, now_ms: int) -> Place:
-    """The place after this page; between passes when the page was the last of its pass."""
-    if place.in_pass and track.is_keyset and page.total_elements == 0:
-        # The page before announced more than itself: the pass begins again.
-        return place.model_copy(update={"after": None, "started_ms": None})
+def advance(
+    track: Track, place: Place, page: Page, pace: Pace, now_ms: int, *, tolerant: bool = False
+) -> Place:
+    """The place after this page; between passes when the page was the last of its pass.
+
+    ``tolerant``: an empty page ends the pass, whatever was announced. Otherwise the pass begins
+    again where the page before announced more than itself.
+    """
+    was_announced = place.in_pass and track.is_keyset and place.total != 0
+    if was_announced and page.total_elements == 0 and not tolerant:
+        return restarted(place)
     if place.in_pass and not track.is_keyset and page.total_elements < (place.total or 0):
         # Rows were deleted between two numbered pages: as many moved left past the reader.
         back = max(0, page.offset - ((place.total or 0) - page.total_elements))
         return place.model_copy(update={"offset": back, "total": page.total_elements})
-    started = page.server_ms if place.started_ms is None else place.started_ms
+    # The clock at the request, not at the answer: what commits in between may be on neither.
+    started = page.server_ms - page.took_ms if place.started_ms is None else place.started_ms
     skew = place.skew_ms if place.in_pass else page.server_ms - now_ms
     began = place.began_ms if place.in_pass else now_ms
     is_hurried = place.is_hurried and place.in_pass  # said meanwhile, so it is about the next one
     last_id = _last_id(track.entity, page)
     is_appended = track.entity.reading is Reading.APPENDED
     newest = last_id if is_appended and last_id is not None else place.newest
-    if is_last(page):
+    if is_last(page, tolerant=tolerant):
         return Place(
             watermark_ms=started - round(pace.overlap * 1000),
             passes=place.passes + 1,
@@ -270,12 +297,8 @@ def advance(track: Track, place: Place, page: Page, pace: Pace, now_ms: int) -> 
             skew_ms=skew,
             is_hurried=is_hurried,
             newest=newest,
+            is_short=not page.rows and (rows_left(page) > 0 or was_announced),
         )
-    onward = (
-        {"after": last_id}
-        if track.is_keyset
-        else {"offset": page.offset + len(page.rows), "total": page.total_elements}
-    )
     return place.model_copy(
         update={
             "started_ms": started,
@@ -283,9 +306,42 @@ def advance(track: Track, place: Place, page: Page, pace: Pace, now_ms: int) -> 
             "skew_ms": skew,
             "is_hurried": is_hurried,
             "newest": newest,
-            **onward,
+            "rows": place.rows + len(page.rows),
+            **_onward(track, page, last_id),
         }
     )
+
+
+def _onward(track: Track, page: Page, last_id: EntityId | None) -> dict[str, Any]:
+    """Where the next page of the pass begins."""
+    if track.is_keyset and last_id is not None:
+        return {"after": last_id, "offset": 0, "total": rows_left(page)}
+    # A page that lacks rows which its total counts: they are passed over, not asked for for ever.
+    rows = max(len(page.rows), page.size or 0)
+    total = rows_left(page) if track.is_keyset else page.total_elements
+    return {"offset": page.offset + rows, "total": total}
+
+
+def restarted(place: Place) -> Place:
+    """The pass that is under way begins again."""
+    return place.model_copy(
+        update={"after": None, "offset": 0, "total": None, "rows": 0, "started_ms": None}
+    )
+
+
+def full_passes_restarted(cursor: Cursor, *, due: bool) -> Cursor:
+    """The cursor for known states that were just rebuilt, which say nothing of what was listed.
+
+    ``due``: a full pass of every kind comes at once, to publish what the topic lacks.
+    """
+    places = dict(cursor.places)
+    for track in TRACKS:
+        place = places.get(track.name)
+        if place is None or track.mode is not Mode.FULL:
+            continue
+        place = restarted(place) if place.in_pass else place
+        places[track.name] = place.model_copy(update={"finished_ms": None}) if due else place
+    return cursor.model_copy(update={"places": places})
 
 
 def rows_left(page: Page) -> int:
@@ -293,9 +349,16 @@ def rows_left(page: Page) -> int:
     return max(0, page.total_elements - page.offset - len(page.rows))
 
 
-def is_last(page: Page) -> bool:
-    """Whether nothing follows this page in its pass."""
-    return rows_left(page) == 0
+def is_last(page: Page, *, tolerant: bool = False) -> bool:
+    """Whether nothing follows this page in its pass.
+
+    A full page does not end it, whatever the total says: a total that is one too low would lose
+    the last row.
+    """
+    if not page.rows:
+        return tolerant or rows_left(page) == 0
+    is_full = page.size is not None and len(page.rows) >= page.size
+    return rows_left(page) == 0 and not is_full
 
 
 def clock_went_back(place: Place, after: Place, overlap: float) -> bool:

@@ -1,9 +1,9 @@
 """Topics in memory: the events log, a consumer group member, a dead letter queue."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 
-from connector.cursor import Cursor
+from connector.cursor import Cursor, TopicMark
 from connector.errors import FatalError, InvalidEventError, RetryableError
 from connector.events import Identity, Known, RecordEvent
 from connector.interfaces import (
@@ -11,6 +11,7 @@ from connector.interfaces import (
     DeadLetter,
     InvalidRow,
     Message,
+    OpenedLog,
     Polled,
     Position,
     Start,
@@ -31,6 +32,30 @@ class InMemoryTopic:
 
     def __init__(self, partitions: int = 3) -> None:
         self.partitions: list[list[Message]] = [[] for _ in range(partitions)]
+        self.first = [0] * partitions
+        """The offset of the first message that is still there, by partition."""
+        self.id = "id"
+        self.ever: list[Message] = []
+        """All messages, those that were lost since among them: a sink may have read them."""
+        self.event_bytes_max = 10**9
+
+    def recreate(self) -> None:
+        """Deleted, and made again by ``setup``."""
+        self.partitions = [[] for _ in self.partitions]
+        self.first = [0] * len(self.partitions)
+        self.id += "'"
+
+    def delete_records(self, partition: int, before: int) -> None:
+        self.first[partition] = max(self.first[partition], before)
+
+    def truncate(self, partition: int, end: int) -> None:
+        """As an unclean leader election does."""
+        del self.partitions[partition][max(end, self.first[partition]) :]
+
+    def mark(self) -> TopicMark:
+        return TopicMark(
+            topic_id=self.id, starts=tuple(self.first), ends=tuple(map(len, self.partitions))
+        )
 
     def append(
         self, partition: int, key: bytes | None, value: bytes | None, headers: Headers | None = None
@@ -39,6 +64,7 @@ class InMemoryTopic:
         at = TopicPartition(TOPIC, partition)
         message = Message(at, len(log), 0, 1_700_000_000_000, key, value, headers or [])
         log.append(message)
+        self.ever.append(message)
         return message
 
     def append_event(self, event: RecordEvent, subject_id: int | None = None) -> Message:
@@ -46,7 +72,11 @@ class InMemoryTopic:
         return self.append(partition, *encode(event))
 
     def messages(self) -> list[Message]:
-        return [message for log in self.partitions for message in log]
+        return [
+            message
+            for first, log in zip(self.first, self.partitions, strict=True)
+            for message in log[first:]
+        ]
 
 
 class InMemoryEventLog:
@@ -64,34 +94,57 @@ class InMemoryEventLog:
             None
         )
         self.invalid: list[InvalidRow] = []
+        self.letters: list[tuple[Identity, str | None]] = []
+        """Those of events that were too large, by content."""
         self._epochs = cursors
+        self._lost: str | None = None
 
-    def open(self) -> Cursor | None:
+    def open(self) -> OpenedLog:
         epoch = int(self._epochs.get(f"{self.study_key}/epoch", b"0")) + 1
         self._epochs[f"{self.study_key}/epoch"] = str(epoch).encode()
         self._epoch = epoch
         value = self.cursors.get(self.study_key)
-        return None if value is None else Cursor.from_bytes(value)
+        cursor = None if value is None else Cursor.from_bytes(value)
+        self._mark = self.topic.mark()
+        lost, self._lost = self._lost, None
+        if lost is None and cursor is not None and cursor.topic is not None:
+            lost = cursor.topic.lost(self._mark)
+        return OpenedLog(cursor, lost)
 
     def publish(
         self,
         events: Sequence[tuple[RecordEvent, int | None]],
         invalid: Sequence[InvalidRow],
         cursor: Cursor,
-    ) -> None:
+        lettered: Container[Identity] = (),
+    ) -> Collection[Identity]:
         if int(self._epochs[f"{self.study_key}/epoch"]) != self._epoch:
             raise FatalError("another source of this study has taken over")
+        self._lost = self._mark.lost(self.topic.mark())
+        if self._lost:
+            raise RetryableError("the events topic has lost events")
         self.before_publish(events)
+        diverted = {
+            event.identity
+            for event, _ in events
+            if len(encode(event)[1]) > self.topic.event_bytes_max
+        }
         outcome = self.outcomes.pop(0) if self.outcomes else "ok"
         if outcome not in {"lost", "killed before"}:
             for event, subject_id in events:
-                self.topic.append_event(event, subject_id)
+                if event.identity not in diverted:
+                    self.topic.append_event(event, subject_id)
+                elif event.identity not in lettered:
+                    self.letters.append((event.identity, event.content_hash))
             self.invalid += invalid
-            self.cursors[self.study_key] = cursor.to_bytes()
+            self._mark = self.topic.mark()
+            moved = cursor.model_copy(update={"topic": self._mark})
+            self.cursors[self.study_key] = moved.to_bytes()
         if outcome.startswith("killed"):
             raise Killed
         if outcome != "ok":
             raise RetryableError(outcome)
+        return diverted
 
     def replay(self) -> Iterator[tuple[Identity, Known]]:
         for message in self.topic.messages():

@@ -1,6 +1,7 @@
 """The simulator's tables as an ApiReader, without HTTP: for thousands of schedules a minute."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import orjson
@@ -27,12 +28,15 @@ class SimulatedApi:
         self.faults = faults or Faults()
         self.before: Callable[[], None] = lambda: None
         self.after: Callable[[str | None], None] = lambda _: None
+        self.answering: Callable[[], None] = lambda: None
+        """Runs after the rows were selected and before the answer's clock is read."""
         self.requests: list[PageRequest] = []
 
     def read(self, request: PageRequest) -> Page:
         self.before()
         self.requests.append(request)
         fault = self.faults.drawn()
+        began_ms = self.clock.now_ms()
         if fault in _NO_ANSWER:
             raise RetryableError(fault)
         if fault == "slow":
@@ -45,7 +49,8 @@ class SimulatedApi:
             envelope = envelope[: len(envelope) // 2]
         elif fault is not None and not (fault == "empty" and not request.resource):
             envelope = distorted(fault, envelope, bodies)
-        return parse_page(200, envelope, request)
+        page = parse_page(200, envelope, request)
+        return replace(page, took_ms=self.clock.now_ms() - began_ms)
 
     def _answer(self, request: PageRequest, *, ignore_filter: bool) -> tuple[bytes, list[bytes]]:
         table = (
@@ -62,6 +67,7 @@ class SimulatedApi:
             request.size,
         )
         total, bodies = table.select(query)
+        self.answering()
         at = api_date(datetime.fromtimestamp(self.clock.now_ms() / 1000, UTC))
         head = {
             "metadata": {"timestamp": at},

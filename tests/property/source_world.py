@@ -59,7 +59,9 @@ class World:
         self.faults = Faults(dict.fromkeys(names, 0.008), random.Random(seed + 1))
         self.api = SimulatedApi(self.study, self.server, self.faults)
         self.api.before, self.api.after = self._before_read, self._after_read
+        self.api.answering = self._while_answering
         self.topic, self.cursors = InMemoryTopic(), dict[str, bytes]()
+        self.topic_was_lost = self.deletes_were_forgotten = False
         self.known = SqliteKnownStore(":memory:")
         self.is_calm = False
         self.false_deletes: list[str] = []
@@ -68,8 +70,10 @@ class World:
     def restart(self) -> None:
         self.log = InMemoryEventLog(self.topic, KEY, self.cursors)
         self.log.before_publish = self._look_for_false_deletes
-        if self.rng.random() < 0.3:
-            self.known = SqliteKnownStore(":memory:")  # the cache is lost too
+        if self.rng.random() < 0.3:  # the cache is lost too
+            # With the topic, nobody remembers what was deleted or is yet to be.
+            self.deletes_were_forgotten |= self.topic_was_lost
+            self.known = SqliteKnownStore(":memory:")
         ports = SourcePorts(self.api, self.log, self.known, self.local, self._stream)
         self.task = SourceTask(KEY, ports, self.pace, SourceLimits(0.5, lambda: Backoff(1.0)))
 
@@ -86,6 +90,12 @@ class World:
             raise Killed
         self.tick(self.rng.choice([0.0, 0.1, 0.4]))
 
+    def _while_answering(self) -> None:
+        """Changes commit after the rows were selected, and before the answer says what time it is."""
+        if not self.is_calm and self.rng.random() < 0.2:
+            self.workload.step()
+            self.tick(self.rng.choice([0.1, 1.5, 3.0]))
+
     def _after_read(self, fault: str | None) -> None:
         if fault == "edit_between_pages":
             self.workload.step()
@@ -98,6 +108,7 @@ class World:
             outcomes = ["ok"] * 20 + ["lost", "unknown", "killed before", "killed after"]
             self.log.outcomes = [self.rng.choice(outcomes)]
             self._turn_clocks()
+            self._lose_events()
         self.tick(self.rng.choice([0.1, 0.4, 1.0]))
         try:
             self.tick(self.task.step())
@@ -105,6 +116,26 @@ class World:
             self.tick(0.5)
         except Killed:
             self.restart()
+
+    def _lose_events(self) -> None:
+        """The events topic is made anew or cut; large events fit no more, or fit again."""
+        if self.windows_only or self.seed % 3 != 1:
+            return
+        if self.rng.random() < 0.03:
+            self.topic.event_bytes_max = self.rng.choice([700, 10**9])
+        if self.rng.random() > 0.01:
+            return
+        self.topic_was_lost = True
+        partition = self.rng.randrange(len(self.topic.partitions))
+        first, end = self.topic.first[partition], len(self.topic.partitions[partition])
+        at = self.rng.randint(first, end)
+        match self.rng.randrange(3):
+            case 0:
+                self.topic.recreate()
+            case 1:
+                self.topic.delete_records(partition, at)
+            case _:
+                self.topic.truncate(partition, at)
 
     def _look_for_false_deletes(self, events: Sequence[tuple[RecordEvent, int | None]]) -> None:
         for event, _ in events:
@@ -133,6 +164,9 @@ class World:
         self.is_calm = True
         self.workload.flush()
         self.log.outcomes, self.faults.shares = [], {}
+        self.topic.event_bytes_max = 10**9
+        if self.topic_was_lost:
+            self.task.sweep()
         before = self._passes()
         for _ in range(_STEPS_TO_SETTLE):
             # The pass that is under way may have seen what has vanished since; then come two.
@@ -150,9 +184,17 @@ class World:
 
     def faults_found(self) -> list[str]:
         """How the topic differs from the API; states that were published twice, or came back."""
-        found = self.false_deletes + list(
-            differences(api_state(self.study), live(fold(self.topic.messages())))
-        )
+        expected = api_state(self.study)
+        found = self.false_deletes + list(differences(expected, live(fold(self.topic.messages()))))
+        if not self.deletes_were_forgotten:
+            # A sink that has read every event, those that were lost since among them.
+            found += list(differences(expected, live(fold(self.topic.ever))))
+        if self.topic_was_lost:
+            return found  # what was lost is published twice
+        return found + self._states_twice()
+
+    def _states_twice(self) -> list[str]:
+        found: list[str] = []
         states: dict[bytes, list[tuple[int, str | None]]] = {}
         for message in self.topic.messages():
             event = orjson.loads(message.value or b"")

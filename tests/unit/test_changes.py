@@ -1,12 +1,13 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from connector.entities import ENTITIES
-from connector.events import Known, Op, Origin
+from connector.events import Delivery, Identity, Known, Op, Origin
 from connector.interfaces import Vanished
 from connector.serde import content_hash
-from connector.source.changes import Sighting, deletions, detect, may_delete
+from connector.source.changes import Changes, Sighting, deletions, detect, may_delete
 from tests.builders import record_row
 
 RECORD = ENTITIES["record"]
@@ -57,12 +58,45 @@ def test_an_invalid_row_is_set_aside_and_the_rest_of_its_page_goes_on(row: Any) 
     assert len(found.invalid) == 1
 
 
-def test_an_empty_answer_deletes_nothing() -> None:
-    states: dict[int | str, Known] = {number: Known(1, "aa", None) for number in range(3)}
-    assert not may_delete(Vanished(known=3, listed=0, missed=0, gone=states), 1.0)
+def vanished(known: int, gone: int, missed: int = 0) -> Vanished:
+    states: dict[int | str, Known] = {number: Known(1, "aa", None) for number in range(gone)}
+    return Vanished(known, known - gone - missed, missed, states, {})
 
 
-def test_a_sweep_that_would_delete_too_large_a_share_deletes_nothing() -> None:
-    states: dict[int | str, Known] = {number: Known(1, "aa", None) for number in range(30)}
-    assert not may_delete(Vanished(known=100, listed=70, missed=0, gone=states), 0.1)
-    assert may_delete(Vanished(known=1000, listed=970, missed=0, gone=states), 0.1)
+def test_an_empty_answer_deletes_nothing_unless_everything_may_go() -> None:
+    assert not may_delete(vanished(3, 3), 0.99)
+    assert not may_delete(vanished(1, 1), 0.1)
+    assert may_delete(vanished(3, 3), 1.0)
+
+
+def test_where_nothing_is_missing_there_is_nothing_to_report() -> None:
+    assert may_delete(vanished(0, 0), 0.1)
+    assert may_delete(vanished(5, 0), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("known", "allowed"),
+    [(2, 1), (3, 1), (12, 4), (29, 9), (30, 10), (99, 10), (100, 10), (1000, 100)],
+)
+def test_a_sweep_may_delete_a_tenth_or_of_a_small_kind_a_third_up_to_ten(
+    known: int, allowed: int
+) -> None:
+    assert may_delete(vanished(known, allowed), 0.1)
+    assert not may_delete(vanished(known, allowed + 1), 0.1)
+    assert not may_delete(vanished(known, 0, missed=allowed + 1), 0.1)
+
+
+def test_what_the_topic_has_lost_is_published_again_and_what_was_diverted_by_full_passes() -> None:
+    row = record_row(1)
+    digest = content_hash(row)
+
+    def found(delivery: Delivery, *, is_full_pass: bool) -> Changes:
+        known: dict[int | str, Known] = {1: Known(5, digest, 11, delivery)}
+        return detect(RECORD, [row], known, replace(AT, is_full_pass=is_full_pass))
+
+    assert found(Delivery.DELIVERED, is_full_pass=True).events == []
+    assert found(Delivery.LOST, is_full_pass=False).events[0][0].version > 5
+    assert found(Delivery.DIVERTED, is_full_pass=False).events == []
+    again = found(Delivery.DIVERTED, is_full_pass=True)
+    assert [event.id for event, _ in again.events] == [1]
+    assert again.lettered == {Identity("S1", "record", 1)}

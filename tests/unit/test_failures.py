@@ -104,7 +104,7 @@ def test_a_text_that_no_index_takes_is_its_events_fault_other_failures_are_not()
         (KafkaError._TRANSPORT, RetryableError),
         (KafkaError._TIMED_OUT, RetryableError),
         (KafkaError.NOT_COORDINATOR, RetryableError),
-        (KafkaError.UNKNOWN_TOPIC_OR_PART, FatalError),
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, RetryableError),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, FatalError),
         (KafkaError._FENCED, FatalError),
         (KafkaError.PRODUCER_FENCED, FatalError),

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
 from connector.cursor import Cursor, Place
 from connector.entities import ENTITIES
 from connector.errors import FatalError, RetryableError
-from connector.interfaces import Page
+from connector.interfaces import Page, PageRequest
+from connector.source.reading import PassOptions, ReadPage, read_pass
 from connector.source.window import (
     Mode,
     Now,
@@ -13,11 +16,13 @@ from connector.source.window import (
     check_page,
     clock_went_back,
     due_ms,
+    full_passes_restarted,
     next_request,
     next_track,
     smaller,
 )
 from tests.builders import record_row
+from tests.fakes.clock import FakeClock
 
 PACE = Pace(10, 300, 10, 86_400, overlap=60, page_size=3)
 SIZE = 3
@@ -84,35 +89,112 @@ def test_a_place_between_two_pages_of_another_size_reads_some_rows_again_and_lea
     assert advance(LIST, place, Page(SERVER, 1000, rows, 0), PACE, 0).offset == 500
 
 
-@pytest.mark.parametrize(
-    ("place", "answer"),
-    [
-        (Place(after=5, started_ms=1), page(5, 6)),
-        (Place(after=5, started_ms=1), page(1, 2)),
-        (Place(), page(2, 1)),
-        (Place(), page(1, 1)),
-        (Place(), page(1, 2, 3, 4)),
-        (Place(), page(1, 2, total=9)),
-        (Place(), page(total=9)),
-        (Place(), Page(SERVER, 9, [{}, {}, {}])),
-        (Place(), page(1, 2, 3, total=0)),
-    ],
-    ids=[
-        "repeats",
-        "filter ignored",
-        "unsorted",
-        "twice",
-        "too many",
-        "short",
-        "empty",
-        "no ids",
-        "total",
-    ],
-)
-def test_a_page_that_is_not_what_was_asked_for_moves_nothing(place: Place, answer: Page) -> None:
-    request = next_request(FULL, cursor(record_full=place), SIZE)
+NOT_ASKED_FOR = {
+    "filter ignored": (Place(after=5, started_ms=1), page(1, 2)),
+    "unsorted": (Place(), page(2, 1)),
+}
+ODD = {
+    "repeats": (Place(after=5, started_ms=1), page(5, 6)),
+    "twice": (Place(), page(1, 1)),
+    "too many": (Place(), page(1, 2, 3, 4)),
+    "short": (Place(), page(1, 2, total=9)),
+    "empty": (Place(), page(total=9)),
+    "no ids": (Place(), Page(SERVER, 9, [{}, {}, {}])),
+    "total": (Place(), page(1, 2, 3, total=0)),
+}
+
+
+def read(place: Place, answer: Page, *, tolerant: bool) -> ReadPage:
+    class Api:
+        def read(self, request: PageRequest) -> Page:
+            assert request.size == SIZE
+            return answer
+
+    options = PassOptions(PACE, SIZE, tolerant=tolerant)
+    return next(read_pass(Api(), FULL, cursor(record_full=place), options, FakeClock(SERVER)))
+
+
+@pytest.mark.parametrize("case", [*NOT_ASKED_FOR, *ODD])
+def test_a_page_that_is_not_what_was_asked_for_moves_nothing(case: str) -> None:
     with pytest.raises(RetryableError):
-        check_page(FULL, request, place, answer)
+        read(*(NOT_ASKED_FOR | ODD)[case], tolerant=False)
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_a_page_that_contradicts_itself_twice_is_taken_as_it_is_and_gets_on(case: str) -> None:
+    place, answer = ODD[case]
+    taken = read(place, answer, tolerant=True)
+    assert taken.page is answer
+    assert taken.oddities
+    before, after = (place.after or 0, place.offset), (taken.after.after or 0, taken.after.offset)
+    assert taken.is_last or after > before
+
+
+@pytest.mark.parametrize("case", NOT_ASKED_FOR)
+def test_a_page_of_another_place_is_never_taken(case: str) -> None:
+    with pytest.raises(RetryableError):
+        read(*NOT_ASKED_FOR[case], tolerant=True)
+
+
+def test_a_total_that_is_too_low_hides_no_row_behind_a_full_page() -> None:
+    full = replace(page(1, 2, 3, total=3), size=3)
+    place = advance(FULL, Place(), full, PACE, 0)
+    assert place.in_pass
+    rest = replace(page(4, total=0), size=3)
+    assert not advance(FULL, place, rest, PACE, 0, tolerant=True).in_pass
+
+
+def test_a_full_last_page_is_followed_by_an_empty_one_that_ends_the_pass() -> None:
+    place = advance(FULL, Place(), replace(page(1, 2, 3), size=3), PACE, 0)
+    after = advance(FULL, place, replace(page(), size=3), PACE, 0)
+    assert (after.in_pass, after.passes, after.is_short) == (False, 1, False)
+
+
+def test_a_total_that_is_too_high_ends_the_pass_as_short() -> None:
+    """Whoever announces a row that never comes may hide another: nothing is deleted for it."""
+    place = advance(FULL, Place(), page(1, 2, total=3), PACE, 0, tolerant=True)
+    after = advance(FULL, place, page(total=1), PACE, 0, tolerant=True)
+    assert (after.in_pass, after.is_short) == (False, True)
+
+
+def test_a_list_that_lacks_a_row_in_its_middle_is_read_on_behind_it() -> None:
+    place = advance(LIST, Place(), replace(page(1, 2, total=9), size=3), PACE, 0, tolerant=True)
+    assert next_request(LIST, cursor(subject_full=place), SIZE).page == 1
+
+
+def test_an_api_that_allows_smaller_pages_only_is_read_by_its_own_size() -> None:
+    asked: list[PageRequest] = []
+
+    class Api:
+        def read(self, request: PageRequest) -> Page:
+            asked.append(request)
+            first = request.page * 2
+            rows = [{"studyKey": "S1", "subjectId": first + each} for each in (1, 2)]
+            return Page(SERVER, 6, rows, first, size=2)
+
+    pages = read_pass(Api(), LIST, cursor(), PassOptions(PACE, 4), FakeClock(SERVER))
+    for _ in range(3):
+        next(pages)
+    assert [(each.page, each.size) for each in asked] == [(0, 4), (1, 2), (2, 2)]
+
+
+def test_the_watermark_is_the_clock_at_the_request_not_at_the_answer() -> None:
+    """What commits while the API is answering may be on neither page nor in the next window."""
+    slow = replace(page(1, server_ms=SERVER), took_ms=20_000)
+    assert advance(FULL, Place(), slow, PACE, 0).watermark_ms == SERVER - 20_000 - 60_000
+
+
+def test_after_a_rebuild_of_the_known_states_full_passes_under_way_begin_again() -> None:
+    under_way = Place(after=7, started_ms=1, rows=7, passes=2, finished_ms=5)
+    at_rest = Place(passes=2, finished_ms=5, watermark_ms=3)
+    now = cursor(record_full=under_way, record_window=under_way, subject_full=at_rest)
+    found = full_passes_restarted(now, due=False)
+    assert found.place("record.full") == Place(passes=2, finished_ms=5)
+    assert found.place("record.window") == under_way
+    assert found.place("subject.full") == at_rest
+    due = full_passes_restarted(now, due=True)
+    assert due.place("record.full").finished_ms is None
+    assert due_ms(LIST, due, PACE, Now(6)) == 0
 
 
 def test_an_unknown_study_stops_with_what_to_do() -> None:
