@@ -300,6 +300,14 @@ class EventConsumer(Protocol):
             RetryableError: the coordinator does not answer; what was applied may come again.
         """
 
+    def check_topic(self) -> None:
+        """Find out whether the topic is still the one that was assigned. May be called by any thread.
+
+        Raises:
+            FatalError: it was deleted and made again; its offsets say nothing about the old one's.
+            RetryableError: the brokers do not answer, or there is no topic.
+        """
+
     def close(self) -> None:
         """Leave the group. Bounded; never raises."""
 

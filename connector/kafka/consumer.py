@@ -22,6 +22,7 @@ from connector.interfaces import (
 from connector.kafka.failures import error_of, translate
 from connector.kafka.settings import group_consumer
 from connector.kafka.starting import Starting
+from connector.kafka.topics import Topics
 from connector.serde import Headers
 
 log = structlog.stdlib.get_logger("connector.kafka.consumer")
@@ -54,6 +55,7 @@ class KafkaEventConsumer:
     """See `connector.interfaces.EventConsumer` for the contract of each call."""
 
     def __init__(self, kafka: KafkaSettings, sink: SinkSettings) -> None:
+        self._kafka = kafka
         self._topic = kafka.events_topic
         self._close_timeout = sink.close_timeout_seconds / 3  # a third each for writes and commit
         self._owned: dict[int, TopicPartition] = {}
@@ -164,6 +166,15 @@ class KafkaEventConsumer:
         except KafkaException as exception:
             self._consumer.pause([raw])
             raise RetryableError(f"seeking: {error_of(exception).name()}") from exception
+
+    def check_topic(self) -> None:
+        """See `connector.interfaces.EventConsumer`."""
+        before, now = self._starting.topic_id, Topics(self._kafka).topic_id(self._topic)
+        if before and now and before != now:
+            raise FatalError(
+                f"events may be missing: topic {self._topic} was deleted and made again. Nothing"
+                " was skipped; start again to see what is missing"
+            )
 
     def commit(self, positions: Mapping[TopicPartition, Position]) -> Collection[TopicPartition]:
         """Commit synchronously, with leader epoch and topic id, what is still owned."""

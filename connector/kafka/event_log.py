@@ -108,7 +108,7 @@ class KafkaEventLog:
             value = cursor.model_copy(update={"topic": mark}).to_bytes()
             _produce(producer, self._settings.cursors_topic, _Outgoing(self._cursor_key, value, []))
             producer.commit_transaction(self._settings.request_timeout_seconds)
-        except KafkaException as exception:
+        except (KafkaException, SystemError) as exception:
             # Whether it was committed is found out by `open`, which ends the transaction either
             # way before it reads: no abort is needed here.
             self._producer = None
@@ -174,10 +174,10 @@ class KafkaEventLog:
             raise BatchTooLargeError("publishing a transaction: not delivered in time")
         ends = list(self._mark.ends)
         for partition, into in written.items():
-            if into.error is not None:
-                raise KafkaException(into.error)
             if into.end is None:
-                continue  # the last one was diverted: the end stays a lower bound
+                # The last one was diverted: the end stays a lower bound. Or it was not delivered:
+                # then the commit fails, and says why.
+                continue
             if into.end - into.messages < ends[partition]:
                 self._lost = f"partition {partition} ended before {ends[partition]}"
                 raise RetryableError(f"the events topic has lost events: {self._lost}")
@@ -244,11 +244,9 @@ class _Written:
 
     messages: int = 0
     end: int | None = None
-    error: KafkaError | None = None
 
     def delivered(self, error: KafkaError | None, message: Message) -> None:
         """The client's delivery report of the last message."""
-        self.error = error
         if error is None:
             self.end = (message.offset() or 0) + 1
 

@@ -65,8 +65,14 @@ def answer_of(future: Future[T], timeout_seconds: float, doing: str) -> T:
         raise RetryableError(f"{doing}: no answer") from error
 
 
-def error_of(exception: KafkaException) -> KafkaError:
-    """The KafkaError inside."""
+def error_of(exception: KafkaException | SystemError) -> KafkaError:
+    """The KafkaError inside.
+
+    A SystemError holds one, too: the client (2.16.0) raises a fatal error while it runs callbacks,
+    and the interpreter complains of the next callback.
+    """
+    if isinstance(exception.__cause__, KafkaException):
+        exception = exception.__cause__
     error = exception.args[0]
     assert isinstance(error, KafkaError)  # noqa: S101 - the client's contract
     return error

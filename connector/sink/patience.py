@@ -18,12 +18,14 @@ _UNFORESEEN_TRIES_MAX = 10
 
 
 class Patience:
-    """Shared by all writers, so that an outage is said once, and its end. Thread-safe."""
+    """Shared by all who call one server, so that an outage is said once, and its end. Thread-safe."""
 
     def __init__(self, clock: Clock, wait_seconds_max: float) -> None:
         self._clock = clock
         self._wait_seconds_max = wait_seconds_max
         self._lock = threading.Lock()
+        self._tried = 0
+        """Failures without a success since."""
         self._since: float | None = None
         self._said = 0.0
         self.retries = 0
@@ -49,17 +51,19 @@ class Patience:
                 tries += 1
                 if isinstance(error, UnforeseenError) and tries >= _UNFORESEEN_TRIES_MAX:
                     raise FatalError(f"{error} (tried {tries} times)") from error
-                self._failed(error, tries)
+                self.failed(error)
                 self._clock.wait(given_up, backoff.next_wait(error.retry_after_seconds))
             else:
-                self._succeeded()
+                self.succeeded()
                 return result
         return None
 
-    def _failed(self, error: RetryableError, tries: int) -> None:
+    def failed(self, error: RetryableError) -> None:
+        """Count a failure; say it when it is the second in a row, and then once a minute."""
         with self._lock:
             self.retries += 1
-            if tries == 1 and not isinstance(error, UnforeseenError):
+            self._tried += 1
+            if self._tried == 1 and not isinstance(error, UnforeseenError):
                 # Two transactions in each other's way, a connection that was cut: nothing yet.
                 log.info("trying again", reason=str(error))
                 return
@@ -71,10 +75,12 @@ class Patience:
             self._said = now
             log.warning("waiting", reason=str(error), for_seconds=round(now - self._since))
 
-    def _succeeded(self) -> None:
-        if self._since is None:
+    def succeeded(self) -> None:
+        """A call has succeeded; an outage, if one was said, is over."""
+        if not self._tried:
             return
         with self._lock:
+            self._tried = 0
             if self._since is not None:
                 log.info("going on", after_seconds=round(self._clock.monotonic() - self._since))
                 self._since = None

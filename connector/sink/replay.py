@@ -213,6 +213,10 @@ class RangedConsumer:
         """See `EventConsumer`."""
         return self._consumer.commit(positions)
 
+    def check_topic(self) -> None:
+        """See `EventConsumer`."""
+        self._consumer.check_topic()
+
     def close(self) -> None:
         """See `EventConsumer`."""
         self._consumer.close()

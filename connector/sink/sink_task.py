@@ -88,6 +88,7 @@ class SinkTask:
         self._is_checking = False
         self._is_ending = threading.Event()
         self._patience = Patience(ports.clock, settings.retry_wait_seconds_max)
+        self._polling = Patience(ports.clock, settings.retry_wait_seconds_max)
         self._lanes: dict[TopicPartition, Lane] = {}
         self._commit_at = self._commit_at_caught_up = 0.0
         self.progress = SinkProgress()
@@ -121,12 +122,14 @@ class SinkTask:
                 _POLL_EVENTS, _POLL_SECONDS_BUSY if busy else idle_seconds
             )
         except RetryableError as error:
-            log.warning("polling again", reason=str(error))
+            self._polling.failed(error)
             self._ports.clock.wait(stop, _POLL_SECONDS_IDLE)
             return Polled([], {})
 
     def _accept(self, polled: Polled) -> None:
         now = self._ports.clock.monotonic()
+        if polled.messages or polled.ends:
+            self._polling.succeeded()
         for partition, messages in groupby(polled.messages, attrgetter("partition")):
             if (lane := self._lanes[partition]).is_open:  # else it is about to be read again
                 lane.add(messages, now)
@@ -196,6 +199,13 @@ class SinkTask:
             if lane.is_open and (key := lane.start.checkpoint) is not None
         }
         self._submit(None, partial(self._checkpoints.check, expected))
+        self._submit(None, self._check_topic)
+
+    def _check_topic(self) -> None:
+        try:
+            self._ports.consumer.check_topic()
+        except RetryableError as error:
+            log.info("the topic will be checked again", reason=str(error))
 
     def _checked(self, checked: Checked) -> None:
         self._is_checking = False

@@ -175,6 +175,7 @@ class InMemoryConsumer:
         self.paused: set[TopicPartition] = set()
         self.next: dict[TopicPartition, int] = {}
         self.at_end: set[TopicPartition] = set()
+        self.topic_id = topic.id
         self.commit_failures: list[Exception] = []
         self.commits_to_refuse = 0
         """As a broker refuses while the group rebalances."""
@@ -254,6 +255,10 @@ class InMemoryConsumer:
         tell([at])
         self.owned.discard(at)
         self.paused.discard(at)  # as the contract says of a partition that comes back
+
+    def check_topic(self) -> None:
+        if self.topic.id != self.topic_id:
+            raise FatalError("the topic was deleted and made again")
 
     def close(self) -> None:
         self.is_closed = True

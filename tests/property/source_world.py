@@ -126,6 +126,8 @@ class World:
         if self.rng.random() > 0.01:
             return
         self.topic_was_lost = True
+        # Of a transaction whose outcome is unknown, the topic alone knows.
+        self.deletes_were_forgotten |= self.task._cursor is None
         partition = self.rng.randrange(len(self.topic.partitions))
         first, end = self.topic.first[partition], len(self.topic.partitions[partition])
         at = self.rng.randint(first, end)
