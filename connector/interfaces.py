@@ -301,7 +301,7 @@ class EventConsumer(Protocol):
         """
 
     def check_topic(self) -> None:
-        """Find out whether the topic is still the one that was assigned. May be called by any thread.
+        """Find out whether the topic is still the one that was assigned. Thread-safe.
 
         Raises:
             FatalError: it was deleted and made again; its offsets say nothing about the old one's.

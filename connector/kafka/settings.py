@@ -72,6 +72,8 @@ def group_consumer(settings: KafkaSettings, sink: SinkSettings) -> dict[str, Any
         "auto.offset.reset": "error",
         "isolation.level": "read_committed",
         "enable.partition.eof": True,
+        # Within this a topic that is made again, or grows, is seen (by default within 300 s).
+        "topic.metadata.refresh.interval.ms": 10_000,
         "max.poll.interval.ms": _milliseconds(sink.max_poll_interval_seconds),
         # librdkafka's default is 64 MB a consumer, and its own copy of each message beside it.
         "queued.max.messages.kbytes": 6_144,

@@ -15,6 +15,10 @@ from connector.interfaces import GraphWriter, Start
 log = structlog.stdlib.get_logger("connector.sink")
 
 
+_CONTROL_RECORD = 1
+"""The end of a transaction: offsets are committed past it, and no event tells of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """The offset at which a partition is to be read."""
@@ -74,7 +78,7 @@ class Checkpoints:
         offset = start_offset(start, found, accept_gap=self._accept_gap)
         if found is None or found < offset:
             self._writer.set_checkpoint(key, offset)
-        if offset < start.offset:
+        if offset < start.offset - _CONTROL_RECORD:
             log.warning(
                 "the graph is behind the group's offsets: reading again",
                 checkpoint=key,

@@ -18,7 +18,7 @@ _UNFORESEEN_TRIES_MAX = 10
 
 
 class Patience:
-    """Shared by all who call one server, so that an outage is said once, and its end. Thread-safe."""
+    """Shared by all callers of a server: an outage and its end are logged once. Thread-safe."""
 
     def __init__(self, clock: Clock, wait_seconds_max: float) -> None:
         self._clock = clock

@@ -205,7 +205,7 @@ class SinkTask:
         try:
             self._ports.consumer.check_topic()
         except RetryableError as error:
-            log.info("the topic will be checked again", reason=str(error))
+            self._polling.failed(error)
 
     def _checked(self, checked: Checked) -> None:
         self._is_checking = False
@@ -271,7 +271,7 @@ class SinkTask:
         try:
             taken = self._ports.consumer.commit(positions)
         except RetryableError as error:
-            log.warning("committing again", reason=str(error))  # with the next
+            self._polling.failed(error)  # committed with the next
             return
         for lane in moved:
             if lane.partition in taken:

@@ -1,22 +1,23 @@
 """The events topic loses events: the source publishes what it lacks, and the graph ends up right."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 
 from connector.config import ImednetSettings, KafkaSettings, Neo4jSettings
 from connector.demo.compare import compare
+from connector.demo.progress import LogTail
 from connector.demo.servers.processes import Child
 from connector.demo.simulator.api import API_KEY, SECURITY_KEY, Simulation
 from connector.demo.simulator.server import serving
 from connector.demo.simulator.study import build_study
 from connector.neo4j.database import Neo4jDatabase
+from tests.brokers import delete_records
 from tests.programs import (
     PROGRAM,
     consumed_all,
@@ -96,10 +97,15 @@ def test_a_topic_that_is_deleted_and_made_again_is_filled_again_and_so_is_the_gr
     study: str,
     tmp_path: Path,
 ) -> None:
-    with running("source", world.variables, tmp_path / "source.log") as source:
-        sinks = Sinks(world.variables, tmp_path, 2)
+    with (
+        running("source", world.variables, tmp_path / "source.log") as source,
+        closing(Sinks(world.variables, tmp_path, 2)) as sinks,
+    ):
         done = passes(source.log)
         wait_until(lambda: done() >= 2, 60, "two passes")
+        for log in sinks.logs:
+            tail = LogTail(log)
+            wait_until(lambda: tail.read().get("written", 0) > 0, 60, "a first batch")  # noqa: B023
         admin = AdminClient({"bootstrap.servers": kafka_settings.bootstrap_servers})
         admin.delete_topics([kafka_settings.events_topic])[kafka_settings.events_topic].result(30)
         said = "run `imednet-connector setup`"
@@ -118,7 +124,6 @@ def test_a_topic_that_is_deleted_and_made_again_is_filled_again_and_so_is_the_gr
         wait_until(is_drained, 120, "the group's lag is 0")
         wait_until(equal(world, neo4j_settings, study), 30, "equality")
         assert source.poll() is None
-        sinks.close()
     result = compare(world.imednet, neo4j_settings, study)
     assert result.different == 0, result.examples
 
@@ -143,10 +148,7 @@ def test_an_edit_that_the_topic_loses_before_the_sink_has_it_is_published_again_
         world.simulation.workloads[0].flush()
         wanted = done() + 3
         wait_until(lambda: done() >= wanted, 60, "the edits are published")
-    admin = AdminClient({"bootstrap.servers": kafka_settings.bootstrap_servers})
-    cut = [TopicPartition(kafka_settings.events_topic, each, -1) for each in range(4)]
-    for future in admin.delete_records(cut).values():
-        future.result(30)
+    delete_records(kafka_settings, kafka_settings.events_topic, 4)
     stopped = run_program("sink", world.variables)
     assert stopped.returncode == 1
     assert "start once with --accept-gap" in stopped.stderr
