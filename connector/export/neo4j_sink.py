@@ -1,18 +1,16 @@
 """Batches of records into Neo4j: the stream's model, versions and guard, without the stream."""
 
-import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import structlog
-from pydantic import SecretStr, ValidationError
 
 from connector.clock import SystemClock
-from connector.config import Neo4jSettings
 from connector.entities import ENTITIES, Entity
 from connector.errors import ConnectorError, RetryableError
 from connector.export.config import Neo4jSinkConfig, SinkConfig
+from connector.export.connecting import connected, redacted
 from connector.export.errors import (
     ExportBatchError,
     ExportConfigurationError,
@@ -31,7 +29,6 @@ from connector.export.rows import (
 from connector.export.sink import ExportSink
 from connector.graph import NodeChange
 from connector.interfaces import Probed
-from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.export_places import ExportPlaces
 from connector.neo4j.writer import Neo4jGraphWriter
 from connector.retry import Backoff
@@ -47,7 +44,6 @@ _WAIT_SECONDS_MAX = 60.0
 _CLOSE_SECONDS_MAX = 60.0
 _NAMED_MAX = 10
 _RECORD = ENTITIES["record"]
-_USER_INFO = re.compile(r"^([\w+.-]+://)?.*@", re.DOTALL)
 
 
 class Neo4jExportSink(ExportSink):
@@ -70,12 +66,15 @@ class Neo4jExportSink(ExportSink):
     def __init__(
         self,
         uri: str,
-        auth: tuple[str, str],
+        auth: Any,
         study_key: str,
         *,
         config: SinkConfig | None = None,
     ) -> None:
         """Connect, and make the constraints that are missing. Blocks.
+
+        ``auth`` is whatever the driver accepts: ``(user, password)``, ``(user, password, realm)``,
+        a ``neo4j.Auth`` (basic, bearer, custom ...), an ``AuthManager``, or None.
 
         Raises:
             ExportConfigurationError: no server, wrong password, no such database, no study key.
@@ -86,7 +85,7 @@ class Neo4jExportSink(ExportSink):
         self.study_key = study_key
         self._where = redacted(uri)
         self._closed = threading.Event()
-        self._database = self._connected(uri, auth)
+        self._database = connected(uri, auth, getattr(self.config, "database", "neo4j"))
         self._writer = Neo4jGraphWriter(self._database, {"export": study_key})
         self._places = ExportPlaces(self._database)
         self._size = TransactionSize(self.config.batch_size)
@@ -169,36 +168,6 @@ class Neo4jExportSink(ExportSink):
             lambda: places.forget(study) if cursor is None else places.keep(study, cursor), study
         )
 
-    # ------------------------------------------------------------------------------- connecting
-
-    def _connected(self, uri: str, auth: tuple[str, str]) -> Neo4jDatabase:
-        if self._where != uri:
-            raise ExportConfigurationError(
-                f"Cannot connect to Neo4j at {self._where}: user and password belong into auth"
-            )
-        username, password = auth
-        try:
-            settings = Neo4jSettings(
-                uri=uri,
-                username=username,
-                password=SecretStr(password),
-                database=getattr(self.config, "database", "neo4j"),
-            )
-            database = Neo4jDatabase(settings)
-        except (ConnectorError, ValidationError) as error:
-            said = "a setting is wrong" if isinstance(error, ValidationError) else str(error)
-            raise ExportConfigurationError(
-                f"Cannot connect to Neo4j at {self._where}: {said}"
-            ) from None
-        try:
-            database.make_schema(database.missing_schema())
-        except ConnectorError as error:
-            database.close()
-            raise ExportConfigurationError(
-                f"Cannot make the constraints in Neo4j at {self._where}: {error}"
-            ) from None
-        return database
-
     # ---------------------------------------------------------------------------------- writing
 
     def _version_of(self, read_at_ms: int | None) -> Callable[[Mapping[str, Any]], int]:
@@ -252,11 +221,6 @@ class Neo4jExportSink(ExportSink):
                 raise ExportBatchError(f"batch {batch_id}: {error}", batch_id=batch_id) from None
         tries = self.config.max_retries + 1
         raise ExportBatchError(f"batch {batch_id} failed {tries} times: {last}", batch_id=batch_id)
-
-
-def redacted(uri: str) -> str:
-    """The address without user and password, whatever characters they hold."""
-    return _USER_INFO.sub(lambda found: f"{found[1] or ''}***@", uri)
 
 
 def _said(entity: Entity, refused: list[Refused], written: int) -> str:

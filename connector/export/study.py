@@ -49,7 +49,7 @@ def export_to_neo4j(
     sdk: Any,
     study_key: str,
     uri: str,
-    auth: tuple[str, str],
+    auth: Any,
     *,
     config: SinkConfig | None = None,
 ) -> int:

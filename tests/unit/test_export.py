@@ -16,6 +16,7 @@ from connector.export import (
     ExportConfigurationError,
     ExportError,
     ExportSink,
+    Neo4jExportSink,
     Neo4jSinkConfig,
     SinkConfig,
     iter_batches,
@@ -142,3 +143,9 @@ def test_records_tell_of_their_study_subject_and_visit_below_every_real_version(
         ("study", 0), ("subject", 0), ("visit", 0),
     ]  # fmt: skip
     assert derived[1].properties["subject_key"] == "003-11"
+
+
+@pytest.mark.parametrize("uri", ["http://host:7474", "https://host", "bolts://host", "host:7687"])
+def test_an_address_that_is_not_neo4js_is_an_error_that_names_the_schemes(uri: str) -> None:
+    with pytest.raises(ExportConfigurationError, match=r"Cannot connect.*bolt, .*neo4j\+ssc$"):
+        Neo4jExportSink(uri, ("neo4j", "p4ss"), "S1")
