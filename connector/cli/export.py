@@ -83,14 +83,15 @@ def _show(reader: ImednetReader, study: str, console: Console) -> None:
         page = reader.read(request)
     except RetryableError as error:
         raise FatalError(str(error)) from None
-    changes, refused = changes_of(record, page.rows, study, lambda _: page.server_ms)
-    absent = {change.identity for change in changes}
+    found = changes_of(record, page.rows, study, lambda _: page.server_ms)
+    changes, absent = list(found.newest.values()), set(found.newest)
     for statement in [*statements(changes, absent), *statements(changes)]:
         console.print(f"{statement.cypher}\n", markup=False)
     for statement in statements(changes):
         for row in statement.rows:
             console.print_json(orjson.dumps(row).decode())
+    refused = len(found.refused)
     console.print(
         f"dry run: {page.total_elements:,} records in study {study}; nothing was written"
-        + (f"; of the first {len(page.rows)}, {len(refused)} cannot be stored" if refused else "")
+        + (f"; of the first {len(page.rows)}, {refused} cannot be stored" if refused else "")
     )

@@ -130,9 +130,9 @@ def test_what_cannot_be_stored_is_named_by_its_id_and_the_rest_is_kept() -> None
     ]  # fmt: skip
     rows, refused = api_objects(RECORD, records)
     assert [(each.id, each.reason) for each in refused] == [(None, "row")]
-    changes, unfit = changes_of(RECORD, [*rows, "no row"], "S1", lambda _: 1)
-    assert [change.identity.id for change in changes] == [1]
-    assert [(each.id, each.reason) for each in unfit] == [
+    found = changes_of(RECORD, [*rows, "no row"], "S1", lambda _: 1)
+    assert [identity.id for identity in found.newest] == [1]
+    assert [(each.id, each.reason) for each in found.refused] == [
         (2, "content"), (None, "id"), (3, "study"), (4, "content"), (None, "row"),
     ]  # fmt: skip
 
