@@ -78,7 +78,8 @@ class Neo4jExportSink(ExportSink):
         a ``neo4j.Auth`` (basic, bearer, custom ...), an ``AuthManager``, or None.
 
         Raises:
-            ExportConfigurationError: no server, wrong password, no such database, no study key.
+            ExportConfigurationError: no server, wrong password, no such database, no study key,
+                or the SDK's earlier export module has written the study; says what to do.
         """
         super().__init__(config or Neo4jSinkConfig())
         if not study_key or not study_key.strip():
@@ -87,7 +88,8 @@ class Neo4jExportSink(ExportSink):
         self._where = redacted(uri)
         self._clock = SystemClock()
         self._attempts = Attempts(self.config, self._clock)
-        self._database = connected(uri, auth, getattr(self.config, "database", "neo4j"))
+        database_name = getattr(self.config, "database", "neo4j")
+        self._database = connected(uri, auth, database_name, study_key)
         self._writer = Neo4jGraphWriter(self._database, {"export": study_key})
         self._queries = ExportQueries(self._database)
         self._places = ExportPlaces(self._database)

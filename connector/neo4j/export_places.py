@@ -3,12 +3,13 @@
 from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase
 
-_LABEL = "_ImednetExport"
+PLACE_LABEL = "_ImednetExport"
 _KEEP = (
-    f"UNWIND $rows AS row MERGE (n:{_LABEL} {{study_key: row.study_key}}) SET n.cursor = row.cursor"
+    f"UNWIND $rows AS row MERGE (n:{PLACE_LABEL} {{study_key: row.study_key}})"
+    " SET n.cursor = row.cursor"
 )
-_FORGET = f"UNWIND $rows AS row MATCH (n:{_LABEL} {{study_key: row.study_key}}) DELETE n"
-_READ = f"MATCH (n:{_LABEL} {{study_key: $study_key}}) RETURN n.cursor"
+_FORGET = f"UNWIND $rows AS row MATCH (n:{PLACE_LABEL} {{study_key: row.study_key}}) DELETE n"
+_READ = f"MATCH (n:{PLACE_LABEL} {{study_key: $study_key}}) RETURN n.cursor"
 
 
 class ExportPlaces:
