@@ -11,7 +11,7 @@ from connector.export import Neo4jExportSink
 from connector.neo4j.database import Neo4jDatabase
 from tests.builders import record_row
 
-QUICK = {"max_retries": 3, "retry_backoff": 0.05}
+QUICK: dict[str, Any] = {"max_retries": 3, "retry_backoff": 0.05}
 Open = Callable[..., Neo4jExportSink]
 
 

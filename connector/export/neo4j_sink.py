@@ -32,7 +32,7 @@ from connector.export.rows import (
 from connector.export.sink import ExportSink, iter_batches
 from connector.graph import NodeChange
 from connector.interfaces import Probed
-from connector.neo4j.export_places import ExportPlaces
+from connector.neo4j.export_places import ExportPlaces, KeptPlace
 from connector.neo4j.export_queries import ExportQueries
 from connector.neo4j.writer import Neo4jGraphWriter
 from connector.sink.batch import TransactionSize
@@ -214,15 +214,15 @@ class Neo4jExportSink(ExportSink):
             self._attempts.close()
             self._database.close(_CLOSE_SECONDS_MAX)
 
-    def place(self) -> str | None:
+    def place(self) -> KeptPlace | None:
         """What `keep_place` has kept of this study's export."""
         return self._attempts.until_done(lambda: self._places.read(self.study_key), self.study_key)
 
-    def keep_place(self, cursor: str | None) -> None:
-        """Keep how far the export is, in the graph; None: it is through."""
+    def keep_place(self, place: KeptPlace | None) -> None:
+        """Keep how far the export is, in the graph; None: it is complete."""
         places, study = self._places, self.study_key
         self._attempts.until_done(
-            lambda: places.forget(study) if cursor is None else places.keep(study, cursor), study
+            lambda: places.forget(study) if place is None else places.keep(study, place), study
         )
 
     # ---------------------------------------------------------------------------------- writing
