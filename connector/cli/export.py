@@ -60,7 +60,11 @@ def run(settings: Settings, asked: Asked) -> None:
             _show(reader, asked.study, console)
             return
         neo4j = settings.neo4j
-        config = Neo4jSinkConfig(idempotent=not asked.create, database=neo4j.database)
+        config = Neo4jSinkConfig(
+            idempotent=not asked.create,
+            database=neo4j.database,
+            max_delete_ratio=settings.source.max_delete_ratio,
+        )
         auth = (neo4j.username, _password(neo4j.password, asked.password_file))
         with Neo4jExportSink(neo4j.uri, auth, asked.study, config=config) as sink:
             export = StudyExport(reader, sink, kinds=kinds)

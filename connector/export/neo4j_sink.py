@@ -21,15 +21,18 @@ from connector.export.handed_over import (
     subject_keys_without_id,
     with_subject_ids,
 )
+from connector.export.outcome import refused_text
 from connector.export.rows import (
     Refused,
     api_objects,
     changes_of,
+    deletion_of,
     derived_changes,
     visits_of,
     with_own_visit_only,
 )
 from connector.export.sink import ExportSink, iter_batches
+from connector.export.vanished import IdRange
 from connector.graph import NodeChange
 from connector.interfaces import Probed
 from connector.neo4j.export_places import ExportPlaces, KeptPlace
@@ -43,7 +46,6 @@ log = structlog.stdlib.get_logger("connector.export")
 _BEHIND_MS = 1000
 """The API's clock says whole seconds: what a stream reads within the same second is newer."""
 _CLOSE_SECONDS_MAX = 60.0
-_NAMED_MAX = 10
 _RECORD = ENTITIES["record"]
 
 
@@ -129,6 +131,27 @@ class Neo4jExportSink(ExportSink):
         self._raise_refused(entity, refused, len(rows) - len(refused), batch_id)
         return len(rows)
 
+    def unlisted(self, entity: Entity, span: IdRange, limit: int) -> list[int]:
+        """The ids of live nodes in this range that are not listed. Raises as `write_kind`."""
+        queries, study = self._queries, self.study_key
+        return self._attempts.until_done(
+            lambda: queries.unlisted(entity, study, span.low, span.high, span.listed, limit), study
+        )
+
+    def delete_kind(self, entity: Entity, gone: Mapping[int, int]) -> None:
+        """Delete these, each as the API showed it at this time. Raises as `write_kind`.
+
+        A node of which the graph has a newer state stays.
+        """
+        deletions = (
+            deletion_of(entity, each, self.study_key, at_ms - _BEHIND_MS)
+            for each, at_ms in sorted(gone.items())
+        )
+        for number, part in enumerate(iter_batches(deletions, self.config.batch_size)):
+            batch_id = f"{self.study_key}/{entity.plural}/deleted/{number}"
+            refused = self._isolated(self._write_deletes, part, batch_id)
+            self._raise_refused(entity, refused, len(part) - len(refused), batch_id)
+
     def _write_part(
         self, records: list[Any], refused: list[Refused], batch_id: str, read_at_ms: int | None
     ) -> int:
@@ -203,7 +226,7 @@ class Neo4jExportSink(ExportSink):
                 ids=[each.id for each in refused],
                 reasons=sorted({each.reason for each in refused}),
             )
-            raise RecordsRefusedError(_said(entity, refused, written), batch_id=batch_id)
+            raise RecordsRefusedError(refused_text(entity, refused, written), batch_id=batch_id)
 
     def flush(self) -> None:
         """Nothing waits: each batch is acknowledged when its call returns."""
@@ -268,11 +291,5 @@ class Neo4jExportSink(ExportSink):
         if newer:
             self._writer.write([each for each in changes if each.identity in newer], probed.absent)
 
-
-def _said(entity: Entity, refused: list[Refused], written: int) -> str:
-    named = [f"{each.id or 'without id'} ({each.reason})" for each in refused[:_NAMED_MAX]]
-    if len(refused) > _NAMED_MAX:
-        named.append(f"{len(refused) - _NAMED_MAX} more")
-    return (
-        f"{entity.plural} that cannot be stored: {', '.join(named)}; {written} others are written"
-    )
+    def _write_deletes(self, changes: Sequence[NodeChange]) -> None:
+        self._writer.write(changes)

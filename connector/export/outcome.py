@@ -1,11 +1,13 @@
-"""How an export ended: the error for what could not be exported, if anything. Pure."""
+"""How an export ended, in words: what could not be stored, and what could not be exported. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from connector.entities import ENTITIES
+from connector.entities import ENTITIES, Entity
 from connector.export.errors import ExportBatchError, ExportIncompleteError
+from connector.export.rows import Refused
 
-_NAMED_MAX = 5
+_BATCHES_NAMED_MAX = 5
+_IDS_NAMED_MAX = 10
 
 
 def raise_failed(
@@ -23,9 +25,9 @@ def raise_failed(
         ExportIncompleteError: there is a kind that failed.
         ExportBatchError: some records cannot be stored.
     """
-    texts = list(refused.values())[:_NAMED_MAX]
-    if len(refused) > _NAMED_MAX:
-        texts.append(f"{len(refused) - _NAMED_MAX} batches more, see the log")
+    texts = list(refused.values())[:_BATCHES_NAMED_MAX]
+    if len(refused) > _BATCHES_NAMED_MAX:
+        texts.append(f"{len(refused) - _BATCHES_NAMED_MAX} batches more, see the log")
     if failed:
         lines = [f"{ENTITIES[name].plural} {why}" for name, why in failed.items()] + texts
         complete = [name for name in exported if name not in failed]
@@ -37,3 +39,13 @@ def raise_failed(
         )
     if refused:
         raise ExportBatchError("; ".join(texts), batch_id=next(iter(refused)))
+
+
+def refused_text(entity: Entity, refused: Sequence[Refused], written: int) -> str:
+    """Which entities of a batch cannot be stored, and why. No content."""
+    named = [f"{each.id or 'without id'} ({each.reason})" for each in refused[:_IDS_NAMED_MAX]]
+    if len(refused) > _IDS_NAMED_MAX:
+        named.append(f"{len(refused) - _IDS_NAMED_MAX} more")
+    return (
+        f"{entity.plural} that cannot be stored: {', '.join(named)}; {written} others are written"
+    )

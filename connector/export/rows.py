@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -74,6 +75,12 @@ def change_of(entity: Entity, row: dict[str, Any], study_key: str, version: int)
     """
     entity_id = own_id(entity, row, study_key)
     return node_change(_event(entity, entity_id, row, study_key, version, content_hash(row)))
+
+
+def deletion_of(entity: Entity, entity_id: EntityId, study_key: str, version: int) -> NodeChange:
+    """The change that deletes this entity."""
+    event = _event(entity, entity_id, {}, study_key, version, None)
+    return node_change(replace(event, op=Op.DELETE, origin=Origin.SWEEP, data=None))
 
 
 def api_objects(

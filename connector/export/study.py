@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import structlog
@@ -11,7 +12,7 @@ from rich.progress import Progress as Bar
 from rich.progress import TaskID
 
 from connector.clock import SystemClock
-from connector.cursor import Cursor
+from connector.cursor import Cursor, Place
 from connector.entities import ENTITIES, Entity
 from connector.errors import (
     BatchTooLargeError,
@@ -19,13 +20,14 @@ from connector.errors import (
     ResourceRefusedError,
     RetryableError,
 )
-from connector.export.config import Neo4jSinkConfig, SinkConfig
+from connector.export.config import MAX_DELETE_RATIO, Neo4jSinkConfig, SinkConfig
 from connector.export.errors import ExportError, RecordsRefusedError
 from connector.export.neo4j_sink import Neo4jExportSink
 from connector.export.outcome import raise_failed
 from connector.export.reading import parts_of, progress_bar
 from connector.export.resume import Progress, starting
 from connector.export.sink import iter_batches
+from connector.export.sweep import Sweep
 from connector.imednet.reader import SdkReader, has_client, list_records
 from connector.interfaces import ApiReader, Clock
 from connector.neo4j.export_places import KeptPlace
@@ -164,6 +166,7 @@ class StudyExport:
     def _export(self, entity: Entity, bar: Bar, pool: ThreadPoolExecutor) -> None:
         """Export the rest of one kind."""
         track = Track(entity, Mode.FULL)
+        sweep = self._sweep_of(track)
         shown = bar.add_task(entity.plural, total=None)
         failed = 0
         while self._cursor.place(track.name).passes == 0:
@@ -173,7 +176,7 @@ class StudyExport:
             try:
                 for pages in parts_of(stream):
                     self._cursor = self._cursor.moved(track.name, pages[-1].after)
-                    self._submit(entity, pages, pool)
+                    self._submit(entity, pages, pool, sweep)
                     self._settle(under_way=1)  # one part is written while the next is read
                     self._show(bar, shown, entity, pages[-1])
                     failed = 0
@@ -183,6 +186,42 @@ class StudyExport:
             finally:
                 stream.close()
         self._settle(under_way=0)  # parents are there before their children
+        if sweep is not None:
+            self._delete_gone(track, sweep)
+
+    def _sweep_of(self, track: Track) -> Sweep | None:
+        """A sweep, if the whole pass is still to be read.
+
+        The study itself is not swept: when the API lists it no more, the export ends before.
+        """
+        place = self._cursor.place(track.name)
+        if track.entity.name == "study" or place.passes:
+            return None
+        if place.in_pass:
+            log.info("vanished rows are found by the next export", kind=track.entity.plural)
+            return None
+        return Sweep(track, self._sink)
+
+    def _delete_gone(self, track: Track, sweep: Sweep) -> None:
+        """Delete what the API lists no more, once a second look has missed it, too."""
+        entity, failed = track.entity, 0
+        ratio_max = getattr(self._sink.config, "max_delete_ratio", MAX_DELETE_RATIO)
+        while True:
+            size = self._sizes.get(entity.name, _PAGE_SIZE)
+            try:
+                why = sweep.delete_gone(partial(self._read_at, track, size), size, ratio_max)
+            except (RetryableError, BatchTooLargeError) as error:
+                failed += 1
+                self._wait(entity, error, failed)
+            else:
+                break
+        if why is not None:
+            log.error("nothing is deleted", kind=entity.plural, why=why)
+            self._failed[entity.name] = why
+
+    def _read_at(self, track: Track, size: int, place: Place) -> ReadPage:
+        cursor = self._cursor.moved(track.name, place)
+        return next(read_pass(self._reader, track, cursor, _PACE, size, self._clock))
 
     def _wait(
         self, entity: Entity, error: RetryableError | BatchTooLargeError, failed: int
@@ -200,7 +239,9 @@ class StudyExport:
         after = error.retry_after_seconds if isinstance(error, RetryableError) else None
         self._clock.wait(threading.Event(), backoff.next_wait(after))
 
-    def _submit(self, entity: Entity, pages: list[ReadPage], pool: ThreadPoolExecutor) -> None:
+    def _submit(
+        self, entity: Entity, pages: list[ReadPage], pool: ThreadPoolExecutor, sweep: Sweep | None
+    ) -> None:
         """Write the batches of some pages, each on a thread of its own."""
         batches = [
             (batch, read.page.server_ms - read.page.took_ms)
@@ -211,12 +252,17 @@ class StudyExport:
         first = done.batches.get(name, 0)
         done.batches[name] = first + len(batches)
         done.read[name] = done.read.get(name, 0) + sum(len(rows) for rows, _ in batches)
-        if pages[-1].is_last and not pages[-1].after.passes:
-            done.read[name] = 0  # the pass begins again
+        begins_again = pages[-1].is_last and not pages[-1].after.passes
+        if begins_again:
+            done.read[name] = 0
+            if sweep is not None:
+                sweep.begin_again()
         futures = [
             pool.submit(self._write, entity, first + index, rows, read_at_ms)
             for index, (rows, read_at_ms) in enumerate(batches)
         ]
+        if sweep is not None and not begins_again:
+            futures.append(pool.submit(sweep.first_look, sweep.spans(pages)))
         self._written.append(_Part(futures, self._cursor, dict(done.read), dict(done.batches)))
 
     def _write(self, entity: Entity, number: int, rows: Sequence[Any], read_at_ms: int) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from connector.entities import ENTITIES
+from connector.entities import ENTITIES, Entity
 from connector.events import Identity
 from connector.graph import REDIRECTED, key_values
+from connector.neo4j.cypher import DELETED_LABEL
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.export_places import PLACE_LABEL
 
@@ -74,6 +75,15 @@ class ExportQueries:
         found: dict[str, Sequence[int]] = dict(self._database.read(_SUBJECTS, rows))
         return found
 
+    def unlisted(
+        self, entity: Entity, study_key: str, low: int, high: int, listed: Sequence[int], limit: int
+    ) -> list[int]:
+        """The ids of live nodes after ``low`` up to ``high`` that are not listed."""
+        span = {"study_key": study_key, "low": low, "high": high, "limit": limit}
+        ((ids,),) = self._database.read(_unlisted(entity.name), listed, **span)
+        found: list[int] = ids
+        return found
+
 
 def emptying(study_key: str) -> str:
     """A statement that empties a study, whatever its size: it commits after every 1000 nodes."""
@@ -94,4 +104,17 @@ def _states(entity_name: str) -> str:
         "UNWIND range(0, size($rows) - 1) AS i WITH i, $rows[i] AS row"
         f" MATCH (n:{entity.label} {{{key}}})"
         f" RETURN collect([i, coalesce(n._version, -1), n._hash, n.{REDIRECTED} IS NOT NULL])"
+    )
+
+
+@cache
+def _unlisted(entity_name: str) -> str:
+    """By the index of the key: as long as the range, however large the study is."""
+    entity = ENTITIES[entity_name]
+    own_id = f"n.{entity.key_properties[-1]}"
+    return (
+        f"MATCH (n:{entity.label} {{study_key: $study_key}})"
+        f" WHERE {own_id} > $low AND {own_id} <= $high AND NOT {own_id} IN $rows"
+        f" AND n._version IS NOT NULL AND NOT n:{DELETED_LABEL}"
+        f" WITH {own_id} AS id LIMIT $limit RETURN collect(id)"
     )
