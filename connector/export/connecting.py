@@ -24,7 +24,7 @@ def connected(uri: str, auth: Any, database_name: str, study_key: str) -> Neo4jD
 
     Raises:
         ExportConfigurationError: the address, the credentials or the database cannot be used, or
-            the SDK's earlier export module has written the study.
+            the SDK's own export module has written the study.
     """
     where = redacted(uri)
     if where != uri:
@@ -53,7 +53,7 @@ def connected(uri: str, auth: Any, database_name: str, study_key: str) -> Neo4jD
 def _refuse_earlier_graph(database: Neo4jDatabase, study_key: str, where: str) -> None:
     if ExportQueries(database).has_earlier_graph(study_key):
         raise ExportConfigurationError(
-            f"Cannot export study {study_key} to Neo4j at {where}: the SDK's earlier export module"
+            f"Cannot export study {study_key} to Neo4j at {where}: the SDK's own export module"
             " has written it, and its nodes have other keys, so the study would be there twice."
             " Empty the study with the following statement (in Neo4j Browser, put :auto before"
             f" it), then export again:\n  {emptying(study_key)}"

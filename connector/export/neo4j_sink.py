@@ -81,7 +81,7 @@ class Neo4jExportSink(ExportSink):
 
         Raises:
             ExportConfigurationError: no server, wrong password, no such database, no study key,
-                or the SDK's earlier export module has written the study; says what to do.
+                or the SDK's own export module has written the study; says what to do.
         """
         super().__init__(config or Neo4jSinkConfig())
         if not study_key or not study_key.strip():
@@ -211,6 +211,8 @@ class Neo4jExportSink(ExportSink):
         batch_id: str,
     ) -> list[Refused]:
         """Write what can be written; what the database refuses."""
+        if not changes:
+            return []
         isolated = self._attempts.until_done(
             lambda: write_isolated(write, changes, self._size), batch_id
         )

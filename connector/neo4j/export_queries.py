@@ -45,7 +45,7 @@ class ExportQueries:
         self._database = database
 
     def has_earlier_graph(self, study_key: str) -> bool:
-        """Whether the SDK's earlier export module has written this study.
+        """Whether the SDK's own export module has written this study.
 
         Its subjects have a key and no id, and its records have data and no ``_version``. A stub of
         this connector has key properties (and those of the graph's users) alone.

@@ -124,7 +124,7 @@ def test_a_study_of_the_earlier_module_is_refused_and_right_after_following_the_
     database: Neo4jDatabase, study: str, statement: str,
 ) -> None:  # fmt: skip
     written_by_the_earlier_module(database, statement, study)
-    with pytest.raises(ExportConfigurationError, match="earlier export module") as caught:
+    with pytest.raises(ExportConfigurationError, match="own export module") as caught:
         export_to_neo4j(sdk, study, neo4j_settings.uri, auth)
     assert count(database, study) == 3
     advice = str(caught.value).splitlines()[-1].strip()

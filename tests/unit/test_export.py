@@ -56,7 +56,7 @@ def test_the_defaults_are_those_of_the_earlier_module() -> None:
     "wrong",
     [{"batch_size": 0}, {"batch_size": -1}, {"batch_size": True}, {"batch_size": 1.5},
      {"max_retries": -1}, {"retry_backoff": -0.1}, {"retry_backoff": float("nan")},
-     {"database": ""}],
+     {"database": ""}, {"max_delete_ratio": 1.1}, {"max_delete_ratio": float("nan")}],
 )  # fmt: skip
 def test_a_setting_that_nothing_can_be_written_with_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ExportConfigurationError, match=next(iter(wrong))):
