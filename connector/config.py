@@ -22,6 +22,7 @@ from connector.errors import FatalError
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1)]
+NEO4J_SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
 
 
 class Section(BaseModel):
@@ -100,7 +101,7 @@ class Neo4jSettings(Section):
 
     name = "neo4j"
 
-    uri: str = Field("bolt://localhost:7687", description="bolt, bolt+s, neo4j or neo4j+s.")
+    uri: str = Field("bolt://localhost:7687", description=f"Scheme: {', '.join(NEO4J_SCHEMES)}.")
     username: str = Field("neo4j", description="Database user.")
     password: SecretStr | None = Field(None, description="Its password.")
     database: str = Field("neo4j", description="Name of the database.")
@@ -116,6 +117,14 @@ class Neo4jSettings(Section):
     def _no_userinfo(cls, value: str) -> str:
         if "@" in value:
             raise ValueError("must not hold user or password: use NEO4J_USERNAME, NEO4J_PASSWORD")
+        return value
+
+    @field_validator("uri")
+    @classmethod
+    def _has_known_scheme(cls, value: str) -> str:
+        scheme, separator, _ = value.partition("://")
+        if not separator or scheme.lower() not in NEO4J_SCHEMES:
+            raise ValueError(f"must start with SCHEME://, one of {', '.join(NEO4J_SCHEMES)}")
         return value
 
 

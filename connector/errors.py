@@ -50,3 +50,7 @@ class GraphBehindError(ConnectorError):
 
 class FatalError(ConnectorError):
     """Repeating cannot help: stop. The message says what is wrong and what to do about it."""
+
+
+class ResourceRefusedError(FatalError):
+    """The API refuses one resource of a study. Others may be readable."""

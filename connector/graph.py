@@ -21,6 +21,9 @@ _TAKEN_PREFIXES = ("_", "x_", VARIABLE_PREFIX)
 """Reserved by the connector, by the graph's users, and by the prefix itself (so that no two
 variables can get one name)."""
 
+REDIRECTED = "_redirected"
+"""Reserved property of a node whose link does not go where its own properties say."""
+
 PropertyValue = str | int | float | bool | list[str] | list[int] | list[float] | list[bool] | None
 _SCALARS = (str, bool, int, float)
 _TEXT = {str}

@@ -10,6 +10,8 @@ import orjson
 
 from connector.events import EntityId
 
+_STATE_NAMES = ("_version", "_hash")
+
 
 class NodeKey(NamedTuple):
     """A node by label and key values (study, and id unless it is a study)."""
@@ -32,7 +34,8 @@ class GraphState:
 
     A node without ``_version`` is a stub: something refers to it that has not arrived. A stub
     that nothing refers to any more says nothing, and is not part of the state. Properties of the
-    graph's users (``x_``) are not either.
+    graph's users (``x_``) are not either, nor are reserved ones (``_``) but ``_version`` and
+    ``_hash``, which say which state it is.
     """
 
     nodes: dict[NodeKey, dict[str, Any]] = field(default_factory=dict)
@@ -42,7 +45,7 @@ class GraphState:
         """The state in the sense above."""
         referred = {key for each in self.relationships for key in (each.start, each.end)}
         nodes = {
-            key: {name: value for name, value in properties.items() if name[:2] != "x_"}
+            key: {name: value for name, value in properties.items() if _is_state(name)}
             for key, properties in self.nodes.items()
             if "_version" in properties or key in referred
         }
@@ -94,6 +97,10 @@ def differences(expected: GraphState, actual: GraphState) -> Iterator[str]:
 def same(one: object, other: object) -> bool:
     """Equal in value and in kind: 1, 1.0 and True are three values of the graph."""
     return type(one) is type(other) and one == other
+
+
+def _is_state(name: str) -> bool:
+    return name in _STATE_NAMES or not name.startswith(("_", "x_"))
 
 
 def _line(*parts: object) -> bytes:

@@ -71,7 +71,8 @@ class ApiReader(Protocol):
         Raises:
             BatchTooLargeError: the answer did not come in time: ask for fewer rows.
             RetryableError: network, 429, 5xx, or a 200 that is not the documented shape.
-            FatalError: wrong key, unknown study, refused filter.
+            ResourceRefusedError: no permission for this resource, no such resource, refused filter.
+            FatalError: wrong key.
         """
 
 

@@ -76,6 +76,10 @@ def replay(
 @app.command()
 def export(
     study: Annotated[str, typer.Argument(help="Key of the study.")],
+    kinds: Annotated[
+        str | None,
+        typer.Option(help="Only these, comma-separated, such as visit,record; and the study."),
+    ] = None,
     create: Annotated[
         bool, typer.Option("--create", help="Create without looking first: for an empty graph.")
     ] = False,
@@ -87,12 +91,11 @@ def export(
     ] = None,
     config: Config = None,
 ) -> None:
-    """Bring one study into Neo4j without Kafka; an interrupted export goes on."""
+    """Export one study to Neo4j without Kafka; an interrupted export is resumed for an hour."""
     from connector.cli import export as command
 
-    command.run(
-        Settings.load(config), study, create=create, dry_run=dry_run, password_file=password_file
-    )
+    asked = command.Asked(study, kinds, create, dry_run, password_file)
+    command.run(Settings.load(config), asked)
 
 
 @app.command()

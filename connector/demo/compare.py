@@ -15,7 +15,6 @@ from connector.neo4j.reader import read_graph
 
 _PAGE_SIZE = 500
 _EXAMPLES_MAX = 10
-_OWN = ("_version", "_hash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ def compare(imednet: ImednetSettings, neo4j: Neo4jSettings, study_key: str) -> C
     stubs = {key for key in gone if not _data(found.nodes[key])}
     live = GraphState(
         {
-            key: {name: value for name, value in properties.items() if name not in _OWN}
+            key: {name: value for name, value in properties.items() if not name.startswith("_")}
             for key, properties in found.nodes.items()
             if key not in deleted | stubs
         },

@@ -5,7 +5,12 @@ for it runs after changing its import.
 """
 
 from connector.export.config import Neo4jSinkConfig, SinkConfig
-from connector.export.errors import ExportBatchError, ExportConfigurationError, ExportError
+from connector.export.errors import (
+    ExportBatchError,
+    ExportConfigurationError,
+    ExportError,
+    ExportIncompleteError,
+)
 from connector.export.neo4j_sink import Neo4jExportSink
 from connector.export.sink import ExportSink, iter_batches
 from connector.export.study import export_to_neo4j
@@ -14,6 +19,7 @@ __all__ = [
     "ExportBatchError",
     "ExportConfigurationError",
     "ExportError",
+    "ExportIncompleteError",
     "ExportSink",
     "Neo4jExportSink",
     "Neo4jSinkConfig",

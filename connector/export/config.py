@@ -4,9 +4,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from connector.config import SourceSettings
 from connector.export.errors import ExportConfigurationError
 
 _BATCH_SIZE_MAX = 100_000
+MAX_DELETE_RATIO: float = SourceSettings.model_fields["max_delete_ratio"].default
 
 
 @dataclass
@@ -43,8 +45,12 @@ class Neo4jSinkConfig(SinkConfig):
     """Of an export into Neo4j."""
 
     database: str = "neo4j"
+    max_delete_ratio: float = MAX_DELETE_RATIO
+    """An export that would delete a larger share of a kind deletes nothing of it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 <= self.max_delete_ratio <= 1:
+            raise ExportConfigurationError("max_delete_ratio must be from 0 to 1")
         if not self.database:
             raise ExportConfigurationError("database must be the name of one")

@@ -1,18 +1,19 @@
 """Records in whatever form they are handed over, to API objects, to changes of the graph. Pure."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from connector.dates import parse_api_date
 from connector.entities import ENTITIES, Entity, snake_case
 from connector.errors import InvalidEventError
 from connector.events import EntityId, Identity, Op, Origin, RecordEvent, valid_id
-from connector.graph import NodeChange, node_change
+from connector.graph import REDIRECTED, NodeChange, node_change
 from connector.serde import content_hash
 from connector.source.changes import own_id
 
@@ -76,18 +77,14 @@ def change_of(entity: Entity, row: dict[str, Any], study_key: str, version: int)
     return node_change(_event(entity, entity_id, row, study_key, version, content_hash(row)))
 
 
-def handed_over_version(row: Mapping[str, Any], now_ms: int) -> int:
-    """The version of a record of which nobody says when it was read: when it was changed.
-
-    It was read at some time between then and now. A stream's state of it has the time of its
-    reading, so it is never older: a record that has lain about puts nothing back.
-    """
-    changed = parse_api_date(row.get("dateModified"))
-    return now_ms if changed is None else min(now_ms, round(changed.timestamp() * 1000))
+def deletion_of(entity: Entity, entity_id: EntityId, study_key: str, version: int) -> NodeChange:
+    """The change that deletes this entity."""
+    event = _event(entity, entity_id, {}, study_key, version, None)
+    return node_change(replace(event, op=Op.DELETE, origin=Origin.SWEEP, data=None))
 
 
 def api_objects(
-    entity: Entity, records: Sequence[Any]
+    entity: Entity, records: Iterable[Any]
 ) -> tuple[list[dict[str, Any]], list[Refused]]:
     """These records as the API would show them, and those that are none."""
     rows, refused = [], []
@@ -99,15 +96,28 @@ def api_objects(
     return rows, refused
 
 
+class Changes(NamedTuple):
+    """What some API objects ask for."""
+
+    newest: dict[Identity, NodeChange]
+    """The last change of the highest version, of each entity."""
+    counts: Counter[Identity]
+    """How many objects led to it: each was the newest state when it came."""
+    superseded: int
+    """How many objects came after a newer state of theirs."""
+    refused: list[Refused]
+
+
 def changes_of(
     entity: Entity,
     rows: Sequence[Any],
     study_key: str,
     version_of: Callable[[Mapping[str, Any]], int],
-) -> tuple[list[NodeChange], list[Refused]]:
-    """The last change of each entity among these API objects, and what cannot be stored."""
-    changes: dict[Identity, NodeChange] = {}
-    refused = []
+) -> Changes:
+    """The changes that these API objects ask for, and what cannot be stored."""
+    newest: dict[Identity, NodeChange] = {}
+    counts: Counter[Identity] = Counter()
+    superseded, refused = 0, []
     for row in rows:
         if not isinstance(row, dict):
             refused.append(Refused(None, "row"))
@@ -116,9 +126,14 @@ def changes_of(
             change = change_of(entity, row, study_key, version_of(row))
         except InvalidEventError as error:
             refused.append(Refused(valid_id(entity.name, row.get(entity.id_field)), error.reason))
-        else:
-            changes[change.identity] = change
-    return list(changes.values()), refused
+            continue
+        before = newest.get(change.identity)
+        if before is not None and before.version > change.version:
+            superseded += 1
+            continue
+        newest[change.identity] = change
+        counts[change.identity] += 1
+    return Changes(newest, counts, superseded, refused)
 
 
 def derived_changes(rows: Sequence[dict[str, Any]], study_key: str) -> list[NodeChange]:
@@ -144,7 +159,8 @@ def visits_of(rows: Sequence[dict[str, Any]]) -> list[int]:
 def with_own_visit_only(change: NodeChange, owners: Mapping[int, int]) -> NodeChange:
     """The record on its subject, where its visit is another subject's (``owners``: by visit).
 
-    Visit ids are one study's; where records contradict that, subjects are not mixed up.
+    Visit ids are one study's; where records contradict that, subjects are not mixed up. The node
+    says that its link was redirected, so that the next state of the record moves the link.
     """
     visit, subject = change.value("visit_id"), change.value("subject_id")
     if not isinstance(visit, int) or not isinstance(subject, int) or subject <= 0:
@@ -158,7 +174,8 @@ def with_own_visit_only(change: NodeChange, owners: Mapping[int, int]) -> NodeCh
         else link
         for link in change.links
     ]
-    return change._replace(links=links)
+    names, values = (*change.names, REDIRECTED), [*change.values, True]
+    return change._replace(names=names, values=values, links=links)
 
 
 def _neighbours(row: dict[str, Any], study_key: str) -> Iterator[tuple[Entity, dict[str, Any]]]:

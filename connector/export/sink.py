@@ -22,7 +22,9 @@ class ExportSink(ABC):
 
     @abstractmethod
     def write_batch(self, records: Sequence[Any], *, batch_id: str) -> int:
-        """Write these; how many were written or are there already. Blocks until acknowledged.
+        """Write these. Blocks until acknowledged.
+
+        Returns how many were written or are there already with the same content.
 
         ``batch_id`` names the batch in errors; recommended: ``STUDY/records/NUMBER``.
 

@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,11 +18,19 @@ from urllib.parse import quote
 
 import httpx
 import orjson
+from imednet import ImednetSDK
+from imednet.core import Client
 from imednet.errors import ApiError, ImednetError
 
 from connector.config import ImednetSettings
 from connector.dates import parse_api_date
-from connector.errors import BatchTooLargeError, ConnectorError, FatalError, RetryableError
+from connector.errors import (
+    BatchTooLargeError,
+    ConnectorError,
+    FatalError,
+    ResourceRefusedError,
+    RetryableError,
+)
 from connector.imednet.http import ApiClient, OneAttempt
 from connector.imednet.keys import Keys
 from connector.imednet.throttle import Throttle
@@ -122,6 +131,24 @@ class SdkReader:
         return _page(response, request, began)
 
 
+def has_client(sdk: Any) -> bool:
+    """Whether `SdkReader` can read pages with this: an SDK, or what holds an SDK's client."""
+    return isinstance(sdk, ImednetSDK) or isinstance(getattr(sdk, "_client", None), Client)
+
+
+def list_records(sdk: Any, study_key: str) -> Iterable[Any]:
+    """The records of a study from whatever has ``records.list``. Blocks; all at once, as the SDK.
+
+    Raises:
+        FatalError: the SDK raised. Its own text may hold content.
+    """
+    try:
+        records: Iterable[Any] = sdk.records.list(study_key=study_key)
+    except (ImednetError, httpx.HTTPError, ValueError, TypeError) as error:
+        raise FatalError(f"study {study_key}, records: {type(error).__name__} in the SDK") from None
+    return records
+
+
 def _page(response: httpx.Response, request: PageRequest, began: float) -> Page:
     body = response.content
     # Answer and stream refer to each other: bodies would lie about until the collector comes.
@@ -137,8 +164,10 @@ def _of_status(
     text = _said(request, status)
     if status == _GATEWAY_TIMEOUT:
         return BatchTooLargeError(text)
+    if status == _UNAUTHORIZED:
+        return FatalError(f"{text}: {_WHAT_TO_DO[status]}")
     if advice := _WHAT_TO_DO.get(status):
-        return FatalError(f"{text}: {advice}")
+        return ResourceRefusedError(f"{text}: {advice}")
     return RetryableError(text, retry_after_seconds=retry_after)
 
 

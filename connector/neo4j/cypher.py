@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from connector.entities import ENTITIES, Entity, Reference, snake_case
 from connector.events import EntityId, Identity
-from connector.graph import NodeChange, key_values
+from connector.graph import REDIRECTED, NodeChange, key_values
 from connector.neo4j import checkpoints
 
 DELETED_LABEL = "Deleted"
@@ -115,11 +115,16 @@ def probe(entity_name: str) -> str:
 
 @cache
 def probe_content(entity_name: str) -> str:
-    """As `probe`, of rows ``[key values..., version, hash]``: what has this content is there."""
+    """As `probe`, of rows ``[key values..., version, hash]``: what has this content is there.
+
+    A node whose link was redirected is outdated even so: its content says where the link belongs.
+    """
     entity = ENTITIES[entity_name]
     last = len(entity.key_properties)
     return probe(entity_name).replace(
-        f"< row[{last}]", f"< row[{last}] AND coalesce(n._hash, '') <> row[{last + 1}]"
+        f"< row[{last}]",
+        f"< row[{last}]"
+        f" AND (coalesce(n._hash, '') <> row[{last + 1}] OR n.{REDIRECTED} IS NOT NULL)",
     )
 
 
@@ -287,13 +292,14 @@ def _guarded(entity: Entity, label: str, links: list[str]) -> str:
     knows the property's name: on a new 5.26.30 it takes no lock, and the stale writer wins.)
 
     Relationships are touched only where a reference has moved: what the node's own properties
-    say of it is compared with what the row says. ``unlinked``: a stub, or a deleted entity, has
+    say of it is compared with what the row says. A node whose link was redirected does not say
+    where the link goes, so it counts as moved. ``unlinked``: a stub, or a deleted entity, has
     none of its own, so there is nothing to look for and to remove. Properties of the graph's
     users (``x_``) stay.
     """
     references = list(enumerate(entity.references))
     moved = "".join(
-        f", unlinked OR {_reference_in_graph(reference)} <> row.to[{index}] AS moved_{index}"
+        f", is_moved OR {_reference_in_graph(reference)} <> row.to[{index}] AS moved_{index}"
         for index, reference in references
     )
     lines = [
@@ -302,6 +308,7 @@ def _guarded(entity: Entity, label: str, links: list[str]) -> str:
         f"SET n:{entity.label}",
         "WITH n, row WHERE coalesce(n._version, -1) < row.version",
         f"WITH n, row, n._version IS NULL OR n:{DELETED_LABEL} AS unlinked",
+        f"WITH n, row, unlinked, unlinked OR n.{REDIRECTED} IS NOT NULL AS is_moved",
         f"WITH n, row, unlinked{moved}",
         _REMOVE_OTHERS,
         f"SET n += row.properties {label}",

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any, Self
 
 import neo4j
+from neo4j.auth_management import AuthManager
 from neo4j.exceptions import DriverError, Neo4jError
 
 from connector.config import Neo4jSettings
@@ -15,6 +16,10 @@ from connector.interfaces import Span
 from connector.neo4j import checkpoints
 from connector.neo4j.cypher import KEEP_PLAN, SchemaItem, Statement, schema
 from connector.neo4j.failures import translate
+
+_FROM_SETTINGS = object()
+_AUTH_LENGTHS = (2, 3)
+"""Of a tuple: user, password, and perhaps the realm."""
 
 
 class _Rows(list[Any]):
@@ -45,14 +50,17 @@ def _sent(rows: Sequence[Any]) -> Iterator[_Rows]:
 class Neo4jDatabase:
     """One database on one server. Thread-safe, as the driver is; a context manager."""
 
-    def __init__(self, settings: Neo4jSettings) -> None:
-        """Connect and check the password.
+    def __init__(self, settings: Neo4jSettings, *, auth: Any = _FROM_SETTINGS) -> None:
+        """Connect and check the credentials.
+
+        ``auth`` replaces the user and password of the settings. It is whatever the driver accepts:
+        ``(user, password)``, ``(user, password, realm)``, a ``neo4j.Auth``, an ``AuthManager``, or
+        None for a server without authentication.
 
         Raises:
             FatalError: unreachable, wrong password, no such database; says what to do.
         """
-        if settings.password is None:
-            raise FatalError("NEO4J_PASSWORD is not set")
+        auth = _auth_of(settings) if auth is _FROM_SETTINGS else _checked(auth)
         self._settings = settings
         self._changed = threading.Condition()
         self._calls = 0
@@ -61,7 +69,7 @@ class Neo4jDatabase:
         try:
             self._driver = neo4j.GraphDatabase.driver(
                 settings.uri,
-                auth=(settings.username, settings.password.get_secret_value()),
+                auth=auth,
                 connection_timeout=settings.connect_timeout_seconds,
                 connection_acquisition_timeout=settings.connect_timeout_seconds,
                 connection_write_timeout=settings.transaction_timeout_seconds,
@@ -220,6 +228,26 @@ def translated(doing: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise translate(error, doing) from error
+
+
+def _auth_of(settings: Neo4jSettings) -> tuple[str, str]:
+    if settings.password is None:
+        raise FatalError("NEO4J_PASSWORD is not set")
+    return settings.username, settings.password.get_secret_value()
+
+
+def _checked(auth: Any) -> Any:
+    """``auth`` as the driver takes it. The driver would quote any other value in its error."""
+    if isinstance(auth, list):
+        auth = tuple(auth)
+    if isinstance(auth, tuple) and len(auth) in _AUTH_LENGTHS:
+        return auth
+    if auth is None or isinstance(auth, neo4j.Auth | AuthManager):
+        return auth
+    raise FatalError(
+        "auth must be (user, password), (user, password, realm), a neo4j.Auth, an AuthManager, or"
+        " None for a server without authentication"
+    )
 
 
 def set_first_password(settings: Neo4jSettings) -> None:

@@ -1,14 +1,29 @@
 """Where interrupted exports are, kept in the graph that they fill: one node a study."""
 
+from typing import NamedTuple
+
 from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase
 
-_LABEL = "_ImednetExport"
+PLACE_LABEL = "_ImednetExport"
 _KEEP = (
-    f"UNWIND $rows AS row MERGE (n:{_LABEL} {{study_key: row.study_key}}) SET n.cursor = row.cursor"
+    f"UNWIND $rows AS row MERGE (n:{PLACE_LABEL} {{study_key: row.study_key}})"
+    " SET n.cursor = row.cursor, n.progress = row.progress, n.written_ms = row.written_ms"
 )
-_FORGET = f"UNWIND $rows AS row MATCH (n:{_LABEL} {{study_key: row.study_key}}) DELETE n"
-_READ = f"MATCH (n:{_LABEL} {{study_key: $study_key}}) RETURN n.cursor"
+_FORGET = f"UNWIND $rows AS row MATCH (n:{PLACE_LABEL} {{study_key: row.study_key}}) DELETE n"
+_READ = (
+    f"MATCH (n:{PLACE_LABEL} {{study_key: $study_key}}) RETURN n.cursor, n.progress, n.written_ms"
+)
+
+
+class KeptPlace(NamedTuple):
+    """How far an export is, in the export's own words."""
+
+    cursor: str
+    progress: str | None
+    """None: an earlier version of this program wrote the place."""
+    written_ms: int | None
+    """The exporting machine's clock. None: as above."""
 
 
 class ExportPlaces:
@@ -17,16 +32,16 @@ class ExportPlaces:
     def __init__(self, database: Neo4jDatabase) -> None:
         self._database = database
 
-    def read(self, study_key: str) -> str | None:
+    def read(self, study_key: str) -> KeptPlace | None:
         """What was kept; None: no export is under way."""
         rows = self._database.read(_READ, study_key=study_key)
-        return rows[0][0] if rows else None
+        return KeptPlace(*rows[0]) if rows else None
 
-    def keep(self, study_key: str, cursor: str) -> None:
+    def keep(self, study_key: str, place: KeptPlace) -> None:
         """This is how far it is."""
-        rows = [{"study_key": study_key, "cursor": cursor}]
+        rows = [{"study_key": study_key, **place._asdict()}]
         self._database.write(Statement(_KEEP, rows), {"export": study_key})
 
     def forget(self, study_key: str) -> None:
-        """It is through."""
+        """It is complete."""
         self._database.write(Statement(_FORGET, [{"study_key": study_key}]), {"export": study_key})

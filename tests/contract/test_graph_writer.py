@@ -12,6 +12,7 @@ import pytest
 from connector.config import Neo4jSettings
 from connector.errors import GraphBehindError, InvalidEventError
 from connector.events import Identity, RecordEvent
+from connector.export.rows import with_own_visit_only
 from connector.graph import node_change
 from connector.graph_state import GraphState, NodeKey
 from connector.interfaces import GraphWriter, Span
@@ -173,6 +174,19 @@ def test_a_relationship_that_has_not_moved_is_not_touched(
     apply(graph, upsert(row(study, visitId=5, parentRecordId=4, siteId=9), 2))
     assert database.read(match, rows=[study]) == before
     assert len(before) == 2
+
+
+def test_a_record_whose_link_was_redirected_is_moved_by_its_next_state(
+    graph: Graph, study: str
+) -> None:
+    """Its own properties do not say where the link goes."""
+    change = with_own_visit_only(node_change(upsert(row(study), 1)), {5: 12})
+    graph.writer.write([change])
+    subject = NodeKey("Subject", (study, 11))
+    assert {each.start for each in graph.state().relationships} == {subject}
+    newest = upsert(row(study, recordData={}), 2)
+    apply(graph, newest)
+    assert_equal(expected(newest), graph.state())
 
 
 def test_a_deleted_entity_stays_as_a_mark_and_can_come_back(graph: Graph, study: str) -> None:

@@ -4,16 +4,14 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from imednet import ImednetSDK
 from imednet.models.records import Record
-from pydantic import SecretStr
 
-from connector.config import ImednetSettings, Neo4jSettings
+from connector.config import Neo4jSettings
 from connector.demo.compare import compare
 from connector.demo.servers.processes import free_port
 from connector.demo.simulator.api import API_KEY, SECURITY_KEY, Simulation
@@ -31,6 +29,7 @@ from connector.export.neo4j_sink import redacted
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
 from tests.builders import record_row
+from tests.exporting import Open, count, imednet, node, rows
 from tests.programs import (
     consumed_all,
     passes,
@@ -44,50 +43,6 @@ from tests.proxy import cutting
 pytestmark = pytest.mark.servers
 MODES = pytest.mark.parametrize("idempotent", [True, False], ids=["merge", "create"])
 NOW_MS = round(time.time() * 1000)
-QUICK = {"max_retries": 3, "retry_backoff": 0.05}
-
-
-@pytest.fixture
-def auth(neo4j_settings: Neo4jSettings) -> tuple[str, str]:
-    assert neo4j_settings.password
-    return neo4j_settings.username, neo4j_settings.password.get_secret_value()
-
-
-Open = Callable[..., Neo4jExportSink]
-
-
-@pytest.fixture
-def sink_to(neo4j_settings: Neo4jSettings, auth: tuple[str, str], study: str) -> Iterator[Open]:
-    opened = []
-
-    def make(uri: str = neo4j_settings.uri, **config: Any) -> Neo4jExportSink:
-        settings = Neo4jSinkConfig(**{**QUICK, **config})
-        opened.append(Neo4jExportSink(uri, auth, study, config=settings))
-        return opened[-1]
-
-    yield make
-    for each in opened:
-        each.close()
-
-
-def rows(study: str, *ids: int, **changed: Any) -> list[dict[str, Any]]:
-    return [record_row(each, studyKey=study, **changed) for each in ids]
-
-
-def count(database: Neo4jDatabase, study: str, label: str = "Record") -> int:
-    found: int = database.read(
-        f"MATCH (n:{label} {{study_key: $study}}) RETURN count(n)", study=study
-    )[0][0]
-    return found
-
-
-def node(database: Neo4jDatabase, study: str, record_id: int) -> dict[str, Any]:
-    (found,) = database.read(
-        "MATCH (n:Record {study_key: $study, record_id: $id}) RETURN properties(n)",
-        study=study, id=record_id,
-    )  # fmt: skip
-    properties: dict[str, Any] = found[0]
-    return properties
 
 
 # ------------------------------------------------------------------- what its tests asserted
@@ -346,30 +301,6 @@ def test_13_errors_that_pass_are_repeated_as_often_as_is_said(
 
 
 # --------------------------------------------------------------------------- a whole study
-
-
-@pytest.fixture
-def simulation(study: str) -> Simulation:
-    return Simulation({study: build_study(study, 40, 1500, 7)})
-
-
-@pytest.fixture
-def api(simulation: Simulation) -> Iterator[str]:
-    with serving(simulation) as address:
-        yield address
-
-
-@pytest.fixture
-def sdk(api: str) -> Iterator[ImednetSDK]:
-    made = ImednetSDK(api_key=API_KEY, security_key=SECURITY_KEY, base_url=api, retries=1)
-    yield made
-    made.close()
-
-
-def imednet(api: str) -> ImednetSettings:
-    return ImednetSettings(
-        base_url=api, api_key=SecretStr(API_KEY), security_key=SecretStr(SECURITY_KEY)
-    )
 
 
 @MODES

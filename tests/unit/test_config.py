@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from connector.config import Settings, environment_name, sections
+from connector.config import NEO4J_SCHEMES, Settings, environment_name, sections
 from connector.errors import FatalError
 
 
@@ -87,3 +87,20 @@ def test_every_number_says_its_unit_or_what_it_counts() -> None:
         for name, field in section.model_fields.items():
             if type(field.default) in (int, float):
                 assert name.endswith(units), f"{section.name}.{name}"
+
+
+@pytest.mark.parametrize("uri", ["http://host:7474", "https://host", "bolt:host", "host:7687", ""])
+def test_an_address_that_is_not_neo4js_is_a_setting_error_that_names_the_schemes(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEO4J_URI", uri)
+    with pytest.raises(FatalError, match=r"NEO4J_URI: .*bolt, bolt\+s, bolt\+ssc, neo4j, neo4j\+s"):
+        Settings.load()
+
+
+@pytest.mark.parametrize("scheme", NEO4J_SCHEMES)
+def test_every_scheme_of_neo4j_is_a_valid_address(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEO4J_URI", f"{scheme}://host:7687")
+    assert Settings.load().neo4j.uri == f"{scheme}://host:7687"

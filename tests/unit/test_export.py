@@ -16,6 +16,7 @@ from connector.export import (
     ExportConfigurationError,
     ExportError,
     ExportSink,
+    Neo4jExportSink,
     Neo4jSinkConfig,
     SinkConfig,
     iter_batches,
@@ -55,7 +56,7 @@ def test_the_defaults_are_those_of_the_earlier_module() -> None:
     "wrong",
     [{"batch_size": 0}, {"batch_size": -1}, {"batch_size": True}, {"batch_size": 1.5},
      {"max_retries": -1}, {"retry_backoff": -0.1}, {"retry_backoff": float("nan")},
-     {"database": ""}],
+     {"database": ""}, {"max_delete_ratio": 1.1}, {"max_delete_ratio": float("nan")}],
 )  # fmt: skip
 def test_a_setting_that_nothing_can_be_written_with_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ExportConfigurationError, match=next(iter(wrong))):
@@ -129,9 +130,9 @@ def test_what_cannot_be_stored_is_named_by_its_id_and_the_rest_is_kept() -> None
     ]  # fmt: skip
     rows, refused = api_objects(RECORD, records)
     assert [(each.id, each.reason) for each in refused] == [(None, "row")]
-    changes, unfit = changes_of(RECORD, [*rows, "no row"], "S1", lambda _: 1)
-    assert [change.identity.id for change in changes] == [1]
-    assert [(each.id, each.reason) for each in unfit] == [
+    found = changes_of(RECORD, [*rows, "no row"], "S1", lambda _: 1)
+    assert [identity.id for identity in found.newest] == [1]
+    assert [(each.id, each.reason) for each in found.refused] == [
         (2, "content"), (None, "id"), (3, "study"), (4, "content"), (None, "row"),
     ]  # fmt: skip
 
@@ -142,3 +143,9 @@ def test_records_tell_of_their_study_subject_and_visit_below_every_real_version(
         ("study", 0), ("subject", 0), ("visit", 0),
     ]  # fmt: skip
     assert derived[1].properties["subject_key"] == "003-11"
+
+
+@pytest.mark.parametrize("uri", ["http://host:7474", "https://host", "bolts://host", "host:7687"])
+def test_an_address_that_is_not_neo4js_is_an_error_that_names_the_schemes(uri: str) -> None:
+    with pytest.raises(ExportConfigurationError, match=r"Cannot connect.*bolt, .*neo4j\+ssc$"):
+        Neo4jExportSink(uri, ("neo4j", "p4ss"), "S1")

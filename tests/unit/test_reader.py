@@ -3,9 +3,9 @@ import json
 import pytest
 
 from connector.entities import ENTITIES
-from connector.errors import RetryableError
+from connector.errors import FatalError, ResourceRefusedError, RetryableError
 from connector.events import Origin
-from connector.imednet.reader import parse_page
+from connector.imednet.reader import _of_status, parse_page
 from connector.interfaces import PageRequest
 from connector.source.changes import Sighting, detect
 
@@ -62,3 +62,12 @@ def test_a_number_is_published_exactly_or_not_at_all(number: bytes, published: i
 def test_an_answer_that_is_not_the_page_moves_nothing(body: bytes) -> None:
     with pytest.raises(RetryableError):
         parse_page(200, body, REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("status", "is_resources"), [(400, True), (403, True), (404, True), (401, False)]
+)
+def test_a_refused_resource_is_told_from_a_refused_key(status: int, *, is_resources: bool) -> None:
+    error = _of_status(status, REQUEST)
+    assert isinstance(error, FatalError)
+    assert isinstance(error, ResourceRefusedError) is is_resources

@@ -1,0 +1,51 @@
+"""How an export ended, in words: what could not be stored, and what could not be exported. Pure."""
+
+from collections.abc import Mapping, Sequence
+
+from connector.entities import ENTITIES, Entity
+from connector.export.errors import ExportBatchError, ExportIncompleteError
+from connector.export.rows import Refused
+
+_BATCHES_NAMED_MAX = 5
+_IDS_NAMED_MAX = 10
+
+
+def raise_failed(
+    study_key: str,
+    exported: Mapping[str, int],
+    failed: Mapping[str, str],
+    refused: Mapping[str, str],
+) -> None:
+    """Raise what the caller must know; return if everything was exported.
+
+    ``exported``: rows by kind. ``failed``: reasons by kind. ``refused``: records that cannot be
+    stored, by batch.
+
+    Raises:
+        ExportIncompleteError: there is a kind that failed.
+        ExportBatchError: some records cannot be stored.
+    """
+    texts = list(refused.values())[:_BATCHES_NAMED_MAX]
+    if len(refused) > _BATCHES_NAMED_MAX:
+        texts.append(f"{len(refused) - _BATCHES_NAMED_MAX} batches more, see the log")
+    if failed:
+        lines = [f"{ENTITIES[name].plural} {why}" for name, why in failed.items()] + texts
+        complete = [name for name in exported if name not in failed]
+        done = ", ".join(f"{ENTITIES[name].plural} ({exported[name]:,})" for name in complete)
+        raise ExportIncompleteError(
+            f"study {study_key} is exported in part: {'; '.join(lines)}; exported: {done}",
+            exported=exported,
+            failed=failed,
+        )
+    if refused:
+        raise ExportBatchError("; ".join(texts), batch_id=next(iter(refused)))
+
+
+def refused_text(entity: Entity, refused: Sequence[Refused], written: int) -> str:
+    """Which entities of a batch cannot be stored, and why. No content."""
+    named = [f"{each.id or 'without id'} ({each.reason})" for each in refused[:_IDS_NAMED_MAX]]
+    if len(refused) > _IDS_NAMED_MAX:
+        named.append(f"{len(refused) - _IDS_NAMED_MAX} more")
+    return (
+        f"{entity.plural} that cannot be stored: {', '.join(named)}; {written} others are written"
+    )

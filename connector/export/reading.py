@@ -1,0 +1,34 @@
+"""What an export shows and takes while it reads."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from connector.source.reading import PageStream, ReadPage
+
+_ROWS_AT_ONCE = 2000
+_WAIT_SECONDS = 0.5
+
+
+def parts_of(stream: PageStream) -> Iterator[list[ReadPage]]:
+    """The pages of a pass as they come, several at once, until its last."""
+    while True:
+        pages = stream.take(_ROWS_AT_ONCE, _WAIT_SECONDS)
+        if pages:
+            yield pages
+            if pages[-1].is_last:
+                return
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A bar on stderr, if that is a terminal."""
+    console = Console(file=sys.stderr)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TimeRemainingColumn(), console=console, disable=not console.is_terminal,
+    ) as bar:  # fmt: skip
+        yield bar

@@ -1,0 +1,154 @@
+"""Rows that the graph has and the API lists no more: found in a complete pass, looked for twice.
+
+A first look asks the graph, page by page, for the ids of the page's range that the page does not
+list. When the pass is complete, a second look asks the API for them again. Only what both looks
+miss is gone. Memory holds the missing ids alone, up to a limit.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from connector.cursor import Place
+from connector.errors import RetryableError
+from connector.events import VERSION_MAX, EntityId
+from connector.interfaces import Page
+from connector.source import window
+from connector.source.reading import ReadPage
+from connector.source.window import Track
+
+MISSING_MAX = 100_000
+"""Ids of one kind that a pass may miss (some 10 MB); more are not credible, and not looked for."""
+_HOPS_MAX = 1000
+
+
+class IdRange(NamedTuple):
+    """The ids after ``low`` up to ``high``: those that a page must list."""
+
+    low: int
+    high: int
+    listed: list[int]
+    offset: int
+    """How many rows of the kind the page says come before it."""
+
+
+class Missing:
+    """What the pages of one pass do not list. `range_of` is called in the order of the pages."""
+
+    def __init__(self) -> None:
+        self.listed = 0
+        self.ids: dict[int, int] = {}
+        """Each with the offset of the page that should list it."""
+        self._covered = 0
+
+    @property
+    def are_too_many(self) -> bool:
+        """Whether not all of them are known."""
+        return len(self.ids) > MISSING_MAX
+
+    @property
+    def last_listed(self) -> int:
+        """The largest id that the pass has listed."""
+        return self._covered
+
+    def range_of(self, read: ReadPage) -> IdRange:
+        """The range of ids of the next page: up to its last id, or all if it is the last page."""
+        ids = page_ids(read)
+        low = self._covered
+        self.listed += sum(each > low for each in ids)
+        self._covered = max([low, *ids[-1:]])
+        high = VERSION_MAX if window.is_last(read.page) else self._covered
+        return IdRange(low, high, ids, read.page.offset)
+
+    def add(self, ids: Sequence[int], offset: int) -> None:
+        """These are missing. Thread-safe."""
+        if not self.are_too_many:
+            self.ids |= dict.fromkeys(ids, offset)
+
+
+ReadAt = Callable[[Place], ReadPage]
+"""The page of the pass that begins at this place; raises as `ApiReader.read`."""
+
+
+class SecondLook:
+    """Asks the API again for the ids that a pass has missed."""
+
+    def __init__(self, track: Track, missing: Missing, read_at: ReadAt, size: int) -> None:
+        self._track, self._missing, self._size = track, missing, size
+        self._read_at = read_at
+        self._pages: dict[int, ReadPage] = {}
+        """The page of the numbered list that was read last."""
+
+    def gone(self) -> dict[int, int]:
+        """The ids that the API does not list, each with the time at which it was asked. Blocks.
+
+        Times are the API's clock, in milliseconds.
+
+        Raises:
+            RetryableError: the API does not answer, or contradicts itself.
+            ConnectorError: as `ApiReader.read`.
+        """
+        found = self._by_id() if self._track.is_keyset else self._by_page()
+        return {each: asked_ms(read.page) for each, read in found if read is not None}
+
+    def _by_id(self) -> Iterator[tuple[int, ReadPage | None]]:
+        pending = deque(sorted(self._missing.ids))
+        while pending:
+            read = self._read_at(Place(after=pending[0] - 1))
+            ids = page_ids(read)
+            if not ids and pending[0] < self._missing.last_listed:
+                raise RetryableError(f"{self._track.name}: rows that were listed are missing")
+            listed, end = set(ids), VERSION_MAX if window.is_last(read.page) else ids[-1]
+            while pending and pending[0] <= end:
+                each = pending.popleft()
+                yield each, None if each in listed else read
+
+    def _by_page(self) -> Iterator[tuple[int, ReadPage | None]]:
+        for each, offset in sorted(self._missing.ids.items()):
+            yield each, self._page_without(each, offset // self._size)
+
+    def _page_without(self, wanted: int, number: int) -> ReadPage | None:
+        """The page that should list this id and does not; None: a page lists it.
+
+        Pages may have moved since the pass, so it goes to the neighbour on the id's side. It ends
+        between two neighbours that were read at one total: nothing has moved between them.
+        """
+        came_from = None
+        for _ in range(_HOPS_MAX):
+            read = self._numbered(number)
+            ids = page_ids(read)
+            if wanted in ids:
+                return None
+            if not ids and number == 0:
+                raise RetryableError(f"{self._track.name}: rows that were listed are missing")
+            step = 1 if ids and wanted > ids[-1] else -1 if not ids or wanted < ids[0] else 0
+            is_end = number == 0 if step < 0 else window.is_last(read.page)
+            if step == 0 or is_end or _is_between(came_from, read, number + step):
+                return read
+            came_from = read
+            number += step
+        raise RetryableError(f"{self._track.name}: pages move while they are read")
+
+    def _numbered(self, number: int) -> ReadPage:
+        if number not in self._pages:
+            self._pages = {number: self._read_at(Place(offset=number * self._size))}
+        return self._pages[number]
+
+
+def _is_between(came_from: ReadPage | None, read: ReadPage, next_number: int) -> bool:
+    if came_from is None:
+        return False
+    page, before = read.page, came_from.page
+    size = abs(page.offset - before.offset)
+    return next_number * size == before.offset and page.total_elements == before.total_elements
+
+
+def asked_ms(page: Page) -> int:
+    """When a page was asked for, by the API's clock: what it says may be as old as that."""
+    return page.server_ms - page.took_ms
+
+
+def page_ids(read: ReadPage) -> list[int]:
+    """The ids of a page, in their order."""
+    ids: list[EntityId] = window.valid_ids(read.track.entity, read.page)
+    return [each for each in ids if isinstance(each, int)]

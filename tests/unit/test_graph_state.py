@@ -1,0 +1,16 @@
+from connector.graph_state import GraphState, NodeKey, differences
+
+KEY = NodeKey("Record", ("S1", 1))
+
+
+def state(**properties: object) -> GraphState:
+    return GraphState({KEY: {"study_key": "S1", "record_id": 1, "_version": 1, **properties}})
+
+
+def test_reserved_properties_are_not_compared_but_which_state_it_is() -> None:
+    plain = state(_hash="a", a=1)
+    marked = state(_hash="a", a=1, _redirected=True, _other=[1], x_note="n")
+    assert plain.digest() == marked.digest()
+    assert list(differences(plain.settled(), marked.settled())) == []
+    assert plain.digest() != state(_hash="b", a=1).digest()
+    assert plain.digest() != state(_hash="a", a=1, _version=2).digest()

@@ -1,0 +1,68 @@
+"""Whether an export resumes an interrupted one, and where."""
+
+import pytest
+
+from connector.cursor import Cursor, Place
+from connector.entities import ENTITIES
+from connector.export.resume import RESUME_SECONDS_MAX, Progress, starting
+from connector.neo4j.export_places import KeptPlace
+
+NOW = 1_700_000_000_000
+LIMIT_MS = RESUME_SECONDS_MAX * 1000
+DONE, UNDER_WAY = Place(passes=1), Place(after=70, started_ms=5)
+
+
+def kept(written_ms: int | None = NOW, **places: Place) -> KeptPlace:
+    cursor = Cursor(
+        study_key="S1", places={f"{name}.full": place for name, place in places.items()}
+    )
+    progress = Progress(read={"visit": 30, "record": 70}, refused={"S1/records/0": "7 (content)"})
+    return KeptPlace(cursor.to_bytes().decode(), progress.model_dump_json(), written_ms)
+
+
+def test_without_an_interrupted_export_it_starts_at_the_beginning_and_says_nothing() -> None:
+    start = starting(None, "S1", ENTITIES, NOW)
+    assert (start.cursor.places, start.progress, start.why) == ({}, Progress(), None)
+
+
+@pytest.mark.parametrize("age_ms", [0, 1, LIMIT_MS - 1])
+def test_a_place_younger_than_an_hour_is_resumed_with_what_was_counted(age_ms: int) -> None:
+    start = starting(kept(NOW - age_ms, visit=DONE, record=UNDER_WAY), "S1", ENTITIES, NOW)
+    assert start.is_resumed
+    assert set(start.cursor.places) == {"visit.full", "record.full"}
+    assert start.progress.read == {"visit": 30, "record": 70}
+    assert start.progress.refused == {"S1/records/0": "7 (content)"}
+
+
+@pytest.mark.parametrize("age_ms", [LIMIT_MS, LIMIT_MS * 24, -1])
+def test_an_older_place_or_one_of_the_future_starts_over_and_says_so(age_ms: int) -> None:
+    start = starting(kept(NOW - age_ms, visit=DONE), "S1", ENTITIES, NOW)
+    assert (start.cursor.places, start.progress, start.is_resumed) == ({}, Progress(), False)
+    assert start.why
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        KeptPlace(kept(visit=DONE).cursor, None, None),
+        KeptPlace("not a cursor", "{}", NOW),
+        KeptPlace(kept(visit=DONE).cursor, "not progress", NOW),
+    ],
+    ids=["of an earlier version", "cursor", "progress"],
+)
+def test_a_place_that_does_not_say_its_age_or_cannot_be_read_starts_over(place: KeptPlace) -> None:
+    start = starting(place, "S1", ENTITIES, NOW)
+    assert (start.cursor.places, start.is_resumed) == ({}, False)
+    assert start.why
+
+
+def test_numbered_pages_are_read_and_counted_from_their_beginning() -> None:
+    place = Place(offset=20, started_ms=5)
+    start = starting(kept(subject=DONE, visit=place), "S1", ENTITIES, NOW)
+    assert set(start.cursor.places) == {"subject.full"}
+    assert start.progress.read == {"visit": 0, "record": 70}
+
+
+def test_a_complete_export_that_did_not_say_so_starts_again() -> None:
+    start = starting(kept(study=DONE, visit=DONE, record=UNDER_WAY), "S1", ["study", "visit"], NOW)
+    assert (start.cursor.places, start.is_resumed) == ({}, False)
