@@ -54,7 +54,12 @@ class SqliteKnownStore:
                 ) from None
         try:
             self._db = self._opened(path)
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise FatalError(
+                    f"{path} is in use by another source: stop it, or set SOURCE_STATE_DIR to"
+                    " another folder"
+                ) from None
             # A cache that cannot be read is no cache: the topic has it all.
             if isinstance(path, Path):
                 path.unlink(missing_ok=True)
@@ -64,6 +69,8 @@ class SqliteKnownStore:
     def _opened(self, path: Path | str) -> sqlite3.Connection:
         # Losing the last transactions at a power cut is harmless: `matches` then says so.
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        # Another process would change what this one knows, unseen: it is kept out to the end.
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         if db.execute("PRAGMA user_version").fetchone()[0] not in (0, _LAYOUT):

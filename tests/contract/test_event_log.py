@@ -5,18 +5,24 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 
+from connector.clock import clocks, seconds_between
 from connector.config import KafkaSettings
 from connector.cursor import Cursor, Place
 from connector.demo.servers.processes import free_port
-from connector.errors import BatchTooLargeError, FatalError, RetryableError
+from connector.errors import BatchTooLargeError, ConnectorError, FatalError, RetryableError
 from connector.events import Identity, Known, RecordEvent
 from connector.interfaces import EventLog, InvalidRow, OpenedLog
+from connector.kafka import event_log
 from connector.kafka.event_log import KafkaEventLog
 from connector.kafka.topic_log import read_to_end
-from tests.brokers import set_message_bytes_max
+from connector.kafka.topics import Topics
+from tests.brokers import delete_records, set_message_bytes_max
 from tests.builders import delete, record_row, upsert
 from tests.fakes.in_memory_kafka import InMemoryEventLog, InMemoryTopic
+from tests.programs import wait_until
 
 Open = Callable[[str], EventLog]
 
@@ -110,6 +116,132 @@ def test_an_invalid_row_is_in_the_dead_letter_queue_with_its_reason(
     (letter,) = read_to_end(kafka_settings, kafka_settings.dead_letter_topic)
     assert letter.value() == row.raw
     assert ("__connect.errors.exception.class.name", b"id") in (letter.headers() or [])
+
+
+def test_an_event_that_is_too_large_is_returned_and_has_one_letter_for_each_content(
+    request: pytest.FixtureRequest, logs: Open, study: str
+) -> None:
+    log = logs(study)
+    if isinstance(log, InMemoryEventLog):
+        log.topic.event_bytes_max = 1_000_000
+    log.open()
+    huge = upsert(record_row(1, studyKey=study, recordData={"memo": "x" * 2_000_000}))
+    small = upsert(record_row(2, studyKey=study))
+    for lettered in ((), {huge.identity}):
+        diverted = log.publish([(huge, 11), (small, 11)], [], Cursor(study_key=study), lettered)
+        assert list(diverted) == [huge.identity]
+    assert {who for who, _ in log.replay()} == {small.identity}
+    if isinstance(log, InMemoryEventLog):
+        assert log.letters == [(huge.identity, huge.content_hash)]
+    else:
+        kafka = request.getfixturevalue("kafka_settings")
+        (letter,) = read_to_end(kafka, kafka.dead_letter_topic)
+        assert letter.key() == huge.identity.to_key()
+
+
+def test_a_topic_that_lost_nothing_says_so(logs: Open, study: str) -> None:
+    log = logs(study)
+    log.open()
+    for version in (1, 2):
+        event = upsert(record_row(1, studyKey=study), version)
+        log.publish([(event, 11)], [], Cursor(study_key=study))
+    assert log.open().lost is None
+    assert logs(study).open().lost is None
+
+
+@pytest.mark.servers
+def test_a_topic_that_was_made_again_is_noticed_at_the_next_opening(
+    kafka_settings: KafkaSettings, study: str
+) -> None:
+    log = KafkaEventLog(kafka_settings, study)
+    log.open()
+    log.publish([(upsert(record_row(1, studyKey=study)), 11)], [], Cursor(study_key=study))
+    admin = AdminClient({"bootstrap.servers": kafka_settings.bootstrap_servers})
+    admin.delete_topics([kafka_settings.events_topic])[kafka_settings.events_topic].result(30)
+    wait_until(lambda: made(kafka_settings), 30, "the topic again")
+    assert log.open().lost == "it is another topic of the same name"
+
+
+def made(kafka: KafkaSettings) -> bool:
+    try:
+        return Topics(kafka).ensure(make=True)[0].made
+    except ConnectorError:
+        return False
+
+
+@pytest.mark.servers
+def test_a_log_start_that_moved_is_noticed_under_a_running_source(
+    kafka_settings: KafkaSettings, study: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = KafkaEventLog(kafka_settings, study)
+    log.open()
+    event = upsert(record_row(1, studyKey=study))
+    log.publish([(event, 11)], [], Cursor(study_key=study))
+    delete_records(kafka_settings, kafka_settings.events_topic, 4)
+    monkeypatch.setattr(event_log, "_CHECK_SECONDS", 0)
+    with pytest.raises(RetryableError, match="has lost events"):
+        log.publish([(event, 11)], [], Cursor(study_key=study))
+    assert "starts at" in (log.open().lost or "")
+    assert log.open().lost is not None  # until a cursor is committed that knows of it
+    log.publish([], [], Cursor(study_key=study))
+    assert log.open().lost is None
+
+
+@pytest.mark.servers
+def test_two_events_topics_of_a_cluster_do_not_fence_each_other_or_share_a_cursor(
+    kafka_settings: KafkaSettings, study: str
+) -> None:
+    """As with production and staging: one study, one cursors topic."""
+    staging = kafka_settings.model_copy(update={"events_topic": f"{study}.staging"})
+    Topics(staging).ensure(make=True)
+    one, other = KafkaEventLog(kafka_settings, study), KafkaEventLog(staging, study)
+    one.open()
+    cursor = Cursor(study_key=study)
+    one.publish([], [], cursor)
+    assert other.open() == OpenedLog(None, None)
+    other.publish([], [], Cursor(study_key=study))
+    one.publish([], [], cursor)
+    assert committed(one) == cursor
+
+
+@pytest.mark.servers
+def test_a_cursor_of_an_earlier_version_is_taken_and_its_topic_is_not_trusted(
+    kafka_settings: KafkaSettings, study: str
+) -> None:
+    cursor = Cursor(study_key=study).moved("record.full", Place(passes=1))
+    producer = Producer({"bootstrap.servers": kafka_settings.bootstrap_servers})
+    producer.produce(kafka_settings.cursors_topic, cursor.to_bytes(), study.encode())
+    producer.flush(10)
+    opened = KafkaEventLog(kafka_settings, study).open()
+    assert opened.cursor == cursor
+    assert opened.lost is not None
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("size", [900_000, 1_040_000, 1_048_500, 1_500_000, 3_000_000])
+def test_an_invalid_row_of_any_size_is_kept_whole_or_by_reference(
+    kafka_settings: KafkaSettings, study: str, size: int
+) -> None:
+    """Between the events topic's limit and the dead letter topic's it fits the latter only."""
+    set_message_bytes_max(kafka_settings, kafka_settings.dead_letter_topic, 2_000_000)
+    log = KafkaEventLog(kafka_settings, study)
+    log.open()
+    log.publish([], [InvalidRow(study, "record", b"x" * size, "id")], Cursor(study_key=study))
+    (letter,) = read_to_end(kafka_settings, kafka_settings.dead_letter_topic)
+    assert len(letter.value() or b"") == (size if size < 2_000_000 else 0)
+
+
+@pytest.mark.parametrize(
+    ("clock", "passed"), [(0, 90.0), (1, 90.0), (2, 90.0)], ids=["monotonic", "boot", "wall"]
+)
+def test_a_suspended_machines_time_is_seen_by_whatever_clock_runs_on(
+    clock: int, passed: float
+) -> None:
+    """A transaction that was ended meanwhile is then not taken for another source's doing."""
+    before = (1.0, 2.0, 3.0)
+    after = tuple(at + (passed if index == clock else 0.5) for index, at in enumerate(before))
+    assert seconds_between(before, after) == passed
+    assert all(0 <= late - early < 5 for early, late in zip(clocks(), clocks(), strict=True))
 
 
 @pytest.mark.servers

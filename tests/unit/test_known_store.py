@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from connector.cursor import Cursor
-from connector.errors import RetryableError
-from connector.events import Identity, Known
+from connector.errors import FatalError, RetryableError
+from connector.events import Delivery, Identity, Known
 from connector.interfaces import InvalidRow
 from connector.source.known_store import SqliteKnownStore
 
@@ -40,6 +40,47 @@ def test_a_rebuild_keeps_the_newest_state_whatever_the_order(store: SqliteKnownS
     states = [(who, Known(5, HASH, 2)), (who, Known(9, None, None)), (who, Known(7, HASH, 2))]
     store.rebuild(states, Cursor(study_key="S1"))
     assert store.lookup("record", [1]) == {1: Known(9, None, None)}
+
+
+def test_what_the_topic_has_lost_stays_known_as_undelivered(store: SqliteKnownStore) -> None:
+    cursor = Cursor(study_key="S1")
+
+    def who(number: int) -> Identity:
+        return Identity("S1", "record", number)
+
+    states = [(who(each), Known(5, HASH, 2)) for each in (1, 2, 3, 4)]
+    store.rebuild([*states, (who(5), Known(5, None, 2))], cursor)
+    with store.update() as update:
+        update.divert([who(4)])
+    store.rebuild([(who(1), Known(5, HASH, 2)), (who(2), Known(4, HASH, 2))], cursor)
+    found = store.lookup("record", [1, 2, 3, 4, 5])
+    assert {each: state.delivery for each, state in found.items()} == {
+        1: Delivery.DELIVERED, 2: Delivery.LOST, 3: Delivery.LOST, 4: Delivery.DIVERTED,
+        5: Delivery.LOST,
+    }  # fmt: skip
+    assert {state.version for state in found.values()} == {5}
+    with store.update() as update:
+        assert set(update.vanished("record", 1).undelivered) == {5}
+        update.put("record", {5: Known(6, None, 2), 3: Known(6, HASH, 2)}, 1)
+        assert update.vanished("record", 1).undelivered == {}
+    assert store.lookup("record", [3])[3].delivery is Delivery.DELIVERED
+
+
+def test_what_another_lineage_knew_is_forgotten(store: SqliteKnownStore) -> None:
+    store.rebuild([(Identity("S1", "record", 1), Known(5, HASH, 2))], Cursor(study_key="S1"))
+    store.rebuild([], Cursor(study_key="S1"))
+    assert store.lookup("record", [1]) == {}
+
+
+def test_a_cache_that_another_source_uses_is_left_alone_with_what_to_do(tmp_path: Path) -> None:
+    first = SqliteKnownStore(tmp_path / "S1.sqlite")
+    cursor = Cursor(study_key="S1")
+    first.rebuild([(Identity("S1", "record", 1), Known(5, HASH, 2))], cursor)
+    with pytest.raises(FatalError, match="SOURCE_STATE_DIR"):
+        SqliteKnownStore(tmp_path / "S1.sqlite")
+    assert first.matches(cursor)
+    first.close()
+    assert SqliteKnownStore(tmp_path / "S1.sqlite").matches(cursor)
 
 
 def test_a_row_is_gone_after_two_full_passes_without_it(store: SqliteKnownStore) -> None:
