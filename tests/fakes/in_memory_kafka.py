@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 
 from connector.cursor import Cursor, TopicMark
-from connector.errors import FatalError, InvalidEventError, RetryableError
+from connector.errors import BatchTooLargeError, FatalError, InvalidEventError, RetryableError
 from connector.events import Identity, Known, RecordEvent
 from connector.interfaces import (
     AssignmentListener,
@@ -38,6 +38,8 @@ class InMemoryTopic:
         self.ever: list[Message] = []
         """All messages, those that were lost since among them: a sink may have read them."""
         self.event_bytes_max = 10**9
+        self.transaction_events_max = 10**9
+        """More take too long, as under a quota."""
 
     def recreate(self) -> None:
         """Deleted, and made again by ``setup``."""
@@ -123,6 +125,8 @@ class InMemoryEventLog:
         self._lost = self._mark.lost(self.topic.mark())
         if self._lost:
             raise RetryableError("the events topic has lost events")
+        if len(events) > self.topic.transaction_events_max:
+            raise BatchTooLargeError("the transaction took too long")
         self.before_publish(events)
         diverted = {
             event.identity

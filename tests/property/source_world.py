@@ -17,6 +17,7 @@ from connector.entities import ENTITIES
 from connector.errors import RetryableError
 from connector.events import Op, RecordEvent
 from connector.graph_state import GraphState, differences
+from connector.interfaces import Message
 from connector.retry import Backoff
 from connector.source import window
 from connector.source.known_store import SqliteKnownStore
@@ -42,6 +43,25 @@ _STEPS_TO_SETTLE = 3000
 _PAGE_READS_PER_KILL = 60
 
 
+class LaggingSink:
+    """What a sink has read of the topic that lags behind, and accepts gaps."""
+
+    def __init__(self, topic: InMemoryTopic) -> None:
+        self._topic, self._id = topic, topic.id
+        self._next = [0] * len(topic.partitions)
+        self.read_messages: list[Message] = []
+
+    def read(self, most: int) -> None:
+        for partition, log in enumerate(self._topic.partitions):
+            first, at = self._topic.first[partition], self._next[partition]
+            if self._id != self._topic.id or not first <= at <= len(log):
+                at = first  # as --accept-gap does
+            taken = log[at : at + most]
+            self.read_messages += taken
+            self._next[partition] = at + len(taken)
+        self._id = self._topic.id
+
+
 class World:
     """A small study, a source, and chance."""
 
@@ -61,6 +81,7 @@ class World:
         self.api.before, self.api.after = self._before_read, self._after_read
         self.api.answering = self._while_answering
         self.topic, self.cursors = InMemoryTopic(), dict[str, bytes]()
+        self.sink = LaggingSink(self.topic)
         self.topic_was_lost = self.deletes_were_forgotten = False
         self.known = SqliteKnownStore(":memory:")
         self.is_calm = False
@@ -110,6 +131,8 @@ class World:
             self._turn_clocks()
             self._lose_events()
         self.tick(self.rng.choice([0.1, 0.4, 1.0]))
+        if self.rng.random() < 0.3:
+            self.sink.read(self.rng.choice([1, 5, 100]))
         try:
             self.tick(self.task.step())
         except RetryableError:
@@ -123,6 +146,8 @@ class World:
             return
         if self.rng.random() < 0.03:
             self.topic.event_bytes_max = self.rng.choice([700, 10**9])
+        if self.rng.random() < 0.03:
+            self.topic.transaction_events_max = self.rng.choice([1, 5, 20, 10**9])
         if self.rng.random() > 0.01:
             return
         self.topic_was_lost = True
@@ -166,8 +191,8 @@ class World:
         self.is_calm = True
         self.workload.flush()
         self.log.outcomes, self.faults.shares = [], {}
-        self.topic.event_bytes_max = 10**9
-        if self.topic_was_lost:
+        self.topic.event_bytes_max = self.topic.transaction_events_max = 10**9
+        if self.topic_was_lost and self.rng.random() < 0.5:
             self.task.sweep()
         before = self._passes()
         for _ in range(_STEPS_TO_SETTLE):
@@ -189,8 +214,11 @@ class World:
         expected = api_state(self.study)
         found = self.false_deletes + list(differences(expected, live(fold(self.topic.messages()))))
         if not self.deletes_were_forgotten:
-            # A sink that has read every event, those that were lost since among them.
-            found += list(differences(expected, live(fold(self.topic.ever))))
+            # A sink that has read every event, those that were lost since among them; and one that
+            # has missed some of those.
+            self.sink.read(10**9)
+            for messages in (self.topic.ever, self.sink.read_messages):
+                found += list(differences(expected, live(fold(messages))))
         if self.topic_was_lost:
             return found  # what was lost is published twice
         return found + self._states_twice()

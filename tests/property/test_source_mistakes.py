@@ -7,10 +7,10 @@ from unittest.mock import patch
 
 import pytest
 
-from connector.cursor import Cursor, Place
+from connector.cursor import Cursor, Place, TopicMark
 from connector.dates import parse_api_date
 from connector.events import Identity, Known, RecordEvent
-from connector.interfaces import InvalidRow, Page, PageRequest
+from connector.interfaces import InvalidRow, Page, PageRequest, Vanished
 from connector.source import changes, known_store, window
 from connector.source.reading import PassOptions, ReadPage, read_pass
 from connector.source.source_task import SourceTask, _Open
@@ -74,7 +74,7 @@ def sorted_by_date() -> Iterator[None]:
     with (
         patch.object(Track, "is_keyset", property(is_keyset)),
         patch.object(window, "next_request", asked),
-        patch.object(window, "check_page", lambda *_: None),
+        patch.object(window, "check_page", lambda *_: []),
     ):
         yield
 
@@ -154,9 +154,64 @@ def pages_wait_while_others_are_read() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def the_watermark_is_the_clock_at_the_answer() -> Iterator[None]:
+    """What commits while the API is answering is on neither page nor in the next window."""
+
+    def moved(
+        track: Track, place: Place, page: Page, pace: Pace, now_ms: int, *, tolerant: bool = False
+    ) -> Place:
+        at_answer = replace(page, took_ms=0)
+        return advance(track, place, at_answer, pace, now_ms, tolerant=tolerant)
+
+    with patch.object(window, "advance", moved):
+        yield
+
+
+@contextmanager
+def the_cache_is_the_truth() -> Iterator[None]:
+    """What the topic has lost counts as published."""
+    with patch.object(TopicMark, "lost", lambda *_: None):
+        yield
+
+
+@contextmanager
+def what_is_diverted_is_known() -> Iterator[None]:
+    """An event that was too large never comes, when it fits again."""
+    with patch.object(known_store._Update, "divert", lambda *_: None):
+        yield
+
+
+@contextmanager
+def lost_deletes_are_forgotten() -> Iterator[None]:
+    """A delete that the topic loses before a sink has read it."""
+    vanished = known_store._Update.vanished
+
+    def without(update: known_store._Update, entity: str, full_pass: int) -> Vanished:
+        return replace(vanished(update, entity, full_pass), undelivered={})
+
+    with patch.object(known_store._Update, "vanished", without):
+        yield
+
+
+@contextmanager
+def a_rebuilt_cache_goes_on_with_the_pass() -> Iterator[None]:
+    """What was listed before the rebuild counts as missed."""
+    with (
+        patch.object(window, "restarted", lambda place: place),
+        patch.object(known_store, "_SIGHTINGS_TO_DELETE", 1),
+    ):
+        yield
+
+
 @pytest.mark.parametrize(
     "mistake",
     [
+        the_watermark_is_the_clock_at_the_answer,
+        the_cache_is_the_truth,
+        what_is_diverted_is_known,
+        lost_deletes_are_forgotten,
+        a_rebuilt_cache_goes_on_with_the_pass,
         strictly_later,
         watermark_is_the_latest_seen,
         sorted_by_date,
