@@ -13,6 +13,7 @@ from connector.entities import ENTITIES, Entity, snake_case
 from connector.errors import InvalidEventError
 from connector.events import EntityId, Identity, Op, Origin, RecordEvent, valid_id
 from connector.graph import NodeChange, node_change
+from connector.interfaces import UnreadableRow
 from connector.serde import content_hash
 from connector.source.changes import own_id
 
@@ -109,6 +110,9 @@ def changes_of(
     changes: dict[Identity, NodeChange] = {}
     refused = []
     for row in rows:
+        if isinstance(row, UnreadableRow):
+            refused.append(Refused(valid_id(entity.name, row.id_hint), "unparsable"))
+            continue
         if not isinstance(row, dict):
             refused.append(Refused(None, "row"))
             continue

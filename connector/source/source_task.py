@@ -34,6 +34,8 @@ class SourceProgress:
     rows: int = 0
     events: int = 0
     invalid: int = 0
+    undated: int = 0
+    """Events published although their row has no usable ``dateModified``."""
     retries: int = 0
     passes: int = 0
     """Of the track that has completed fewest since the start."""
@@ -296,6 +298,7 @@ class SourceTask:
         self.progress.rows += rows
         self.progress.events += len(found.events)
         self.progress.invalid += len(found.invalid)
+        self.progress.undated += found.undated
         self._backoff.reset()
         self._holds.pop(track.name, None)
         self._count_snapshot(last, rows)
