@@ -25,9 +25,12 @@ REDIRECTED = "_redirected"
 """Reserved property of a node whose link does not go where its own properties say."""
 
 PropertyValue = str | int | float | bool | list[str] | list[int] | list[float] | list[bool] | None
-_SCALARS = (str, bool, int, float)
-_TEXT = {str}
+_SCALARS = {str, bool, int, float}
 _AS_THEY_ARE = {str, bool, type(None)}
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_NAME_BYTES_MAX = 65_535
+"""Neo4j's documented limit (Cypher manual, naming rules). 5.26.30 stores longer names in its
+default format; the Enterprise Edition's block format takes 16 383 characters (not checked here)."""
 
 
 class Link(NamedTuple):
@@ -66,6 +69,8 @@ class NodeChange(NamedTuple):
 def node_change(event: RecordEvent) -> NodeChange:
     """The node and relationships that this event asks for.
 
+    Every name and value of the result can be sent to Neo4j: the driver never finds out otherwise.
+
     Raises:
         InvalidEventError: the graph cannot hold a value, a name or a reference of it.
     """
@@ -75,8 +80,10 @@ def node_change(event: RecordEvent) -> NodeChange:
     variables = _variables(data)
     layout = _layout(entity.name, tuple(data), tuple(variables))
     values = _storables(list(variables.values()))
-    values += _storables([data[field] for field in layout.fields])
-    values += [*key_values(identity), event.version, event.content_hash]
+    own = [data[field] for field in layout.fields]
+    own += key_values(identity)
+    own += (event.version, event.content_hash)
+    values += _storables(own)
     links = [
         Link(reference, _target(identity.study_key, reference, data))
         for reference in entity.references
@@ -87,7 +94,7 @@ def node_change(event: RecordEvent) -> NodeChange:
 def _delete(entity: Entity, event: RecordEvent) -> NodeChange:
     """What stays of a deleted entity, so that an older event cannot bring it back."""
     names = (*entity.key_properties, "_version", "deleted")
-    values: list[PropertyValue] = [*key_values(event.identity), event.version, True]
+    values = _storables([*key_values(event.identity), event.version, True])
     links = [Link(reference, None) for reference in entity.references]
     return NodeChange(event.identity, event.version, names, values, links, is_delete=True)
 
@@ -106,24 +113,49 @@ def _target(study_key: str, reference: Reference, data: dict[str, Any]) -> Ident
         value = data.get(target.field)
         if type(value) is int and 0 < value <= VERSION_MAX:
             return Identity(study_key, target.entity, value)
-        if value is not None and (value != 0 or type(value) is not int):  # both mean: none
+        if not _is_blank(value) and (value != 0 or type(value) is not int):  # 0 means none too
             raise InvalidEventError(f"{target.field} is not an id", reason="reference")
     return None
 
 
 def _variables(data: dict[str, Any]) -> dict[str, Any]:
     variables = data.get(VARIABLES_FIELD)
-    if variables is None:
+    if isinstance(variables, dict):
+        return variables
+    if _is_blank(variables):
         return {}
-    if not isinstance(variables, dict):
-        raise InvalidEventError("recordData is not an object", reason="record_data")
-    return variables
+    raise InvalidEventError("recordData is not an object", reason="record_data")
+
+
+def _is_blank(value: Any) -> bool:
+    """Whether this is one of the ways in which JSON says that there is nothing."""
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, list | dict) and not value)
 
 
 def _storables(values: list[Any]) -> list[PropertyValue]:
-    if set(map(type, values)) <= _TEXT:  # as nearly all forms are: nothing to look at
-        return values
-    return [value if type(value) in _AS_THEY_ARE else _storable(value) for value in values]
+    try:
+        text = "".join(values)  # nearly all forms hold only text: one pass in C checks them
+    except TypeError:
+        values = [
+            value
+            if type(value) in _AS_THEY_ARE
+            or (type(value) is int and _INT64_MIN <= value <= _INT64_MAX)
+            else _storable(value)
+            for value in values
+        ]
+        text = "".join([value for value in values if type(value) is str])
+    if not text.isascii():
+        _check_utf8(text)
+    return values
+
+
+def _check_utf8(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidEventError("text is not valid Unicode", reason="text") from None
 
 
 class _Layout(NamedTuple):
@@ -143,7 +175,9 @@ def _layout(entity_name: str, fields: tuple[str, ...], variables: tuple[str, ...
     taken = set(own.values())
     rest = {field: name for field, name in own.items() if name not in key}
     named = (
-        VARIABLE_PREFIX + name if name in taken else variable_property(entity_name, name)
+        _checked_name(VARIABLE_PREFIX + name)
+        if name in taken
+        else variable_property(entity_name, name)
         for name in variables
     )
     return _Layout(tuple(rest), (*named, *rest.values(), *key, "_version", "_hash"))
@@ -178,47 +212,61 @@ def _is_taken(entity_name: str, name: str) -> bool:
 
 
 def _checked_name(name: str) -> str:
-    # Neo4j refuses both as a property key (TokenNameError) and would refuse the whole batch.
+    # Neo4j refuses all of these as a property key, and would refuse the whole batch.
     if not name or "\0" in name:
         raise InvalidEventError("a property name is empty or holds NUL", reason="property_name")
+    _check_utf8(name)
+    if len(name.encode()) > _NAME_BYTES_MAX:
+        raise InvalidEventError("a property name is too long", reason="property_name")
     return name
 
 
 def _storable(value: Any) -> PropertyValue:
-    """``value`` where Neo4j can store it, else its JSON text (maps, mixed or nested lists)."""
-    if type(value) is int and -VERSION_MAX <= value <= VERSION_MAX:
-        return value
+    """``value`` where Neo4j can store it, else its JSON text (maps, mixed or nested lists).
+
+    Text that it returns alone is not checked yet.
+    """
     if isinstance(value, list):
-        kinds = {type(item) for item in value}
-        if len(kinds) <= 1 and kinds <= set(_SCALARS):
+        kinds = set(map(type, value))
+        if len(kinds) <= 1 and kinds <= _SCALARS:
+            if kinds == {str}:
+                _check_utf8("".join(value))
             return [_checked_scalar(item) for item in value]
         return _json_text(value)
     if isinstance(value, dict):
         return _json_text(value)
+    if isinstance(value, str):  # of a subclass, such as an enumeration
+        return str.__str__(value)
+    if isinstance(value, int) and type(value) is not bool:
+        value = int(value)
     scalar: PropertyValue = _checked_scalar(value)
     return scalar
 
 
 def _checked_scalar(value: Any) -> Any:
-    if type(value) is int and not -VERSION_MAX - 1 <= value <= VERSION_MAX:
+    kind = type(value)
+    if kind is int and not _INT64_MIN <= value <= _INT64_MAX:
         raise InvalidEventError("an integer is beyond 64 bits", reason="integer")
-    if type(value) is float and not math.isfinite(value):
+    if kind is float and not math.isfinite(value):
         raise InvalidEventError("a number is not finite", reason="number")
+    if kind not in _SCALARS and value is not None:
+        raise InvalidEventError("a value is of no type that Neo4j has", reason="type")
     return value
 
 
 def _json_text(value: Any) -> str:
-    _check_finite(value)
     try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+        text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
     except TypeError:
         raise InvalidEventError("a nested value has no exact JSON form", reason="nested") from None
+    _check_nested(value)  # after orjson has refused what is nested too deeply for it
+    return text
 
 
-def _check_finite(value: Any) -> None:
-    """JSON has no such numbers: orjson would write null for them."""
+def _check_nested(value: Any) -> None:
+    """Refuse what JSON cannot say exactly: orjson would write null for an infinite number."""
     if isinstance(value, dict | list):
         for each in value.values() if isinstance(value, dict) else value:
-            _check_finite(each)
+            _check_nested(each)
     else:
         _checked_scalar(value)

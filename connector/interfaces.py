@@ -44,6 +44,18 @@ class PageRequest:
     page: int
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class UnreadableRow:
+    """A row that no JSON parser here reads: its bytes, and its id where that can be made out."""
+
+    raw: bytes
+    id_hint: EntityId | None = None
+
+    def __repr__(self) -> str:
+        """Without content: texts of errors and assertions may be logged."""
+        return f"UnreadableRow({len(self.raw)} bytes)"
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """What the API answered: its clock (ms, UTC), how many rows the filter matches, the rows."""
@@ -51,7 +63,8 @@ class Page:
     server_ms: int
     total_elements: int
     rows: list[Any]
-    """As JSON, exactly: a number that has no exact form is a Decimal."""
+    """As JSON, exactly: a number that has no exact form is a Decimal. A row that cannot be parsed
+    is an `UnreadableRow`."""
     offset: int = 0
     """How many rows the filter matches before these: by page number and size."""
     took_ms: int = 0

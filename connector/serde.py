@@ -1,6 +1,7 @@
 """Bytes to RecordEvent and back, with the headers of the contract."""
 
 import hashlib
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +25,11 @@ from connector.events import (
 VERSION_HEADER = "version"
 _DIGITS_MAX = 19  # of an int64
 _EVENT = TypeAdapter(RecordEvent)
+_LEVELS_MAX = 199
+"""How deeply ``data`` may be nested, itself included: pydantic's JSON parser takes 200 levels
+(measured with 2.14), of which the event is one; orjson would write 254."""
+_HASH = re.compile("[0-9a-f]{32}")
+_BRACKETS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]')
 
 Headers = list[tuple[str, str | bytes | None]]
 
@@ -32,13 +38,31 @@ def content_hash(data: dict[str, Any]) -> str:
     """128-bit hash of the canonical (sorted, compact) JSON of ``data``, as 32 hex digits.
 
     Raises:
-        InvalidEventError: the value has no exact JSON form (an integer beyond 64 bits).
+        InvalidEventError: ``data`` has no exact JSON form (an integer beyond 64 bits, half of a
+            surrogate pair), or `decode` could not read an event that carries it.
     """
     try:
         canonical = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
     except TypeError:
         raise InvalidEventError("content has no exact JSON form", reason="content") from None
+    if _is_too_deep(canonical):
+        raise InvalidEventError("content is nested too deeply", reason="content")
     return hashlib.blake2b(canonical, digest_size=16).hexdigest()
+
+
+def _is_too_deep(canonical: bytes) -> bool:
+    if canonical.count(b"[") + canonical.count(b"{") <= _LEVELS_MAX:  # true of nearly every row
+        return False
+    levels = 0
+    for token in _BRACKETS.finditer(canonical):
+        first = canonical[token.start()]
+        if first in b"[{":
+            levels += 1
+            if levels > _LEVELS_MAX:
+                return True
+        elif first in b"]}":
+            levels -= 1
+    return False
 
 
 def encode(event: RecordEvent) -> tuple[bytes, bytes, Headers]:
@@ -185,15 +209,22 @@ def _check_consistent(event: RecordEvent, identity: Identity, version: int | Non
             raise InvalidEventError("data is another entity's than the event", reason="id")
 
 
-def known_state(value: bytes | None, headers: Headers, timestamp_ms: int) -> Known:
+def known_state(
+    key: bytes | None, value: bytes | None, headers: Headers, *, timestamp_ms: int, now_ms: int
+) -> Known:
     """What a message of the events topic says of its entity, for the source.
 
+    A live entity whose hash is missing or malformed has the hash ``""``, which no content has.
+
     Raises:
-        InvalidEventError: it is not an event.
+        InvalidEventError: as `decode`: what no sink applies is not known to be in the graph.
     """
-    version = header_version(headers)
-    if value is None:
-        return Known(timestamp_ms if version is None else version, None, None)
-    event = _parse(value)
-    subject = event.data.get("subjectId") if event.data else None
-    return Known(event.version, event.content_hash, subject if type(subject) is int else None)
+    event = decode(key, value, headers, timestamp_ms=timestamp_ms, now_ms=now_ms)
+    if event.data is None:
+        return Known(event.version, None, None)
+    subject = valid_id("subject", event.data.get("subjectId"))
+    return Known(
+        event.version,
+        event.content_hash if _HASH.fullmatch(event.content_hash or "") else "",
+        subject if isinstance(subject, int) and event.entity != "study" else None,
+    )

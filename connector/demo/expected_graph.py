@@ -30,7 +30,8 @@ def add_row(state: GraphState, entity: str, row: dict[str, Any]) -> NodeKey:
     study = NodeKey("Study", (row["studyKey"],))
 
     def node(label: str, field: str) -> NodeKey | None:
-        return NodeKey(label, (row["studyKey"], row[field])) if row.get(field) else None
+        value = _without_blank(row.get(field))
+        return NodeKey(label, (row["studyKey"], value)) if value else None
 
     def link(start: NodeKey | None, kind: str, end: NodeKey | None) -> None:
         if start is not None and end is not None:
@@ -82,11 +83,16 @@ def _id_field(entity: str) -> str:
 
 def _node_properties(row: dict[str, Any]) -> dict[str, Any]:
     properties = {to_snake(name): value for name, value in row.items() if name != "recordData"}
-    for name, value in (row.get("recordData") or {}).items():
+    for name, value in (_without_blank(row.get("recordData")) or {}).items():
         clash = name in _RECORD_FIELDS or name in properties
         reserved = name.startswith(("_", "x_", "var_"))
         properties[f"var_{name}" if clash or reserved else name] = value
     return {name: _stored(value) for name, value in properties.items() if value is not None}
+
+
+def _without_blank(value: Any) -> Any:
+    """The value, but None for text of white space only: it says as little as no text."""
+    return None if isinstance(value, str) and (not value or value.isspace()) else value
 
 
 def _stored(value: Any) -> Any:

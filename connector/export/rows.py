@@ -14,6 +14,7 @@ from connector.entities import ENTITIES, Entity, snake_case
 from connector.errors import InvalidEventError
 from connector.events import EntityId, Identity, Op, Origin, RecordEvent, valid_id
 from connector.graph import REDIRECTED, NodeChange, node_change
+from connector.interfaces import UnreadableRow
 from connector.serde import content_hash
 from connector.source.changes import own_id
 
@@ -119,6 +120,9 @@ def changes_of(
     counts: Counter[Identity] = Counter()
     superseded, refused = 0, []
     for row in rows:
+        if isinstance(row, UnreadableRow):
+            refused.append(Refused(valid_id(entity.name, row.id_hint), "unparsable"))
+            continue
         if not isinstance(row, dict):
             refused.append(Refused(None, "row"))
             continue

@@ -4,20 +4,15 @@ The SDK's models are not used: they invent dates for missing ones and turn null 
 client is: addresses and error classes are its.
 """
 
-import contextlib
-import json
-import math
 import time
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
-from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
 import httpx
-import orjson
 from imednet import ImednetSDK
 from imednet.core import Client
 from imednet.errors import ApiError, ImednetError
@@ -33,6 +28,7 @@ from connector.errors import (
 )
 from connector.imednet.http import ApiClient, OneAttempt
 from connector.imednet.keys import Keys
+from connector.imednet.rows import parse_answer
 from connector.imednet.throttle import Throttle
 from connector.interfaces import Clock, Page, PageRequest
 
@@ -47,9 +43,6 @@ _WHAT_TO_DO = {
 _RETRY_AFTER_SECONDS = 5.0
 """Where the API limits the rate and does not say for how long."""
 _RETRY_AFTER_SECONDS_MAX = 3600.0
-_DIGITS_AS_0 = bytes(ord("0" if chr(byte).isdigit() else " ") for byte in range(128)) + bytes(128)
-_LONG_INTEGER = b"0" * 19
-"""As many digits as the shortest integer beyond 64 bits has."""
 
 
 class ImednetReader:
@@ -211,7 +204,7 @@ def _where(request: PageRequest) -> str:
 
 
 def parse_page(status: int, body: bytes, request: PageRequest) -> Page:
-    """The page that an answer holds.
+    """The page that an answer holds; a row that cannot be parsed costs itself only.
 
     Raises:
         RetryableError: it is not the documented envelope of the page that was asked for.
@@ -220,7 +213,7 @@ def parse_page(status: int, body: bytes, request: PageRequest) -> Page:
     if status != httpx.codes.OK:
         raise RetryableError(f"{where}: the API answered {status}")
     try:
-        answer = _parse(body)
+        answer = parse_answer(body, request.sort.partition(",")[0])
         rows, pagination = answer["data"], answer["pagination"]
         total, page = pagination["totalElements"], pagination.get("currentPage", request.page)
         clock = parse_api_date(answer["metadata"]["timestamp"])
@@ -235,20 +228,3 @@ def parse_page(status: int, body: bytes, request: PageRequest) -> Page:
         size = request.size
     server_ms = round(clock.timestamp() * 1000)
     return Page(server_ms, total, rows, request.page * size, size_bytes=len(body), size=size)
-
-
-def _parse(body: bytes) -> Any:
-    """JSON, exactly: no number is rounded to another, and none is infinite.
-
-    What has no exact form (``NaN``, ``1e999``) is a Decimal, as half of a surrogate pair (a cut
-    emoji) is text that is no UTF-8: one row's fault, which `connector.serde.content_hash` refuses.
-    """
-    if _LONG_INTEGER not in body.translate(_DIGITS_AS_0):  # orjson would make it a float
-        with contextlib.suppress(ValueError):
-            return orjson.loads(body)
-    return json.loads(body, parse_float=_exact, parse_constant=Decimal)
-
-
-def _exact(text: str) -> float | Decimal:
-    number = float(text)
-    return number if math.isfinite(number) else Decimal(text)

@@ -210,7 +210,13 @@ class KafkaEventLog:
                 if identity.study_key == self._study_key:
                     yield (
                         identity,
-                        known_state(message.value(), list_headers(message), message.timestamp()[1]),
+                        known_state(
+                            message.key(),
+                            message.value(),
+                            list_headers(message),
+                            timestamp_ms=message.timestamp()[1],
+                            now_ms=time.time_ns() // 1_000_000,
+                        ),
                     )
             except InvalidEventError:
                 continue

@@ -130,9 +130,9 @@ def probe_content(entity_name: str) -> str:
 
 OWNERS = (
     f"{KEEP_PLAN} UNWIND $rows AS row MATCH (n:Visit {{study_key: row[0], visit_id: row[1]}})"
-    " WHERE n.subject_id IS NOT NULL RETURN n.visit_id, n.subject_id"
+    " WHERE n.subject_id > 0 RETURN n.visit_id, n.subject_id"
 )
-"""Which subject each visit belongs to."""
+"""Which subject each visit belongs to; those that belong to none (0, blank text) are left out."""
 
 
 # ------------------------------------------------------------------------------------------ write
@@ -321,7 +321,8 @@ def _guarded(entity: Entity, label: str, links: list[str]) -> str:
 def _reference_in_graph(reference: Reference) -> str:
     """Where the node's relationship goes now, by its properties: as ``to`` of a row says it.
 
-    An id that is 0 or missing means: none, so the next target counts (as in `connector.graph`).
+    An id that is 0, blank or missing means: none, so the next target counts (as in
+    `connector.graph`). Text, a list and an absent property compared with a number give null.
     """
     cases, otherwise = "", "[]"
     for target in reference.targets:

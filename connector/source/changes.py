@@ -22,7 +22,7 @@ from connector.events import (
     RecordEvent,
     valid_id,
 )
-from connector.interfaces import InvalidRow, Vanished
+from connector.interfaces import InvalidRow, UnreadableRow, Vanished
 from connector.serde import content_hash
 
 _DELETES_OF_A_SMALL_KIND = 10
@@ -53,13 +53,17 @@ class Sighting:
 
 @dataclass(slots=True)
 class Changes:
-    """What one page brings: events with their subject, the new known states, invalid rows."""
+    """What one page brings: events with their subject, the new known states, invalid rows.
+
+    ``undated`` counts the events whose row has a missing or malformed ``dateModified``.
+    """
 
     events: list[tuple[RecordEvent, int | None]] = field(default_factory=list)
     known: dict[EntityId, Known] = field(default_factory=dict)
     invalid: list[InvalidRow] = field(default_factory=list)
     lettered: set[Identity] = field(default_factory=set)
     """Those of the events whose content is in the dead letter queue already."""
+    undated: int = 0
 
     def add(self, later: "Changes") -> None:
         """These too, as what came later."""
@@ -67,6 +71,7 @@ class Changes:
         self.known |= later.known
         self.invalid += later.invalid
         self.lettered |= later.lettered
+        self.undated += later.undated
 
 
 def detect(
@@ -80,7 +85,7 @@ def detect(
     changes = Changes()
     for row in rows:
         try:
-            entity_id = _checked_id(entity, row, sighting.study_key)
+            entity_id = own_id(entity, row, sighting.study_key)
             digest = content_hash(row)
         except InvalidEventError as error:
             changes.invalid.append(_invalid(entity, row, sighting, error.reason))
@@ -94,6 +99,7 @@ def detect(
         state = Known(next_version(sighting.version, before), digest, subject_of(entity, row))
         changes.known[entity_id] = state
         changes.events.append((_event(entity, entity_id, state, row, sighting), state.subject_id))
+        changes.undated += _is_undated(entity, row)
     return changes
 
 
@@ -147,6 +153,8 @@ def own_id(entity: Entity, row: Any, study_key: str) -> EntityId:
     Raises:
         InvalidEventError: it is no row, has no id, or is of another study.
     """
+    if isinstance(row, UnreadableRow):
+        raise InvalidEventError("row cannot be parsed", reason="unparsable")
     if not isinstance(row, dict):
         raise InvalidEventError("row is not an object", reason="row")
     entity_id = valid_id(entity.name, row.get(entity.id_field))
@@ -157,11 +165,9 @@ def own_id(entity: Entity, row: Any, study_key: str) -> EntityId:
     return entity_id
 
 
-def _checked_id(entity: Entity, row: Any, study_key: str) -> EntityId:
-    entity_id = own_id(entity, row, study_key)
-    if "dateModified" in entity.fields and not is_api_date(row.get("dateModified")):
-        raise InvalidEventError("dateModified is missing or not a date", reason="date_modified")
-    return entity_id
+def _is_undated(entity: Entity, row: Mapping[str, Any]) -> bool:
+    # Published all the same: the order of states comes from the server's clock, not from this date.
+    return "dateModified" in entity.fields and not is_api_date(row.get("dateModified"))
 
 
 def _event(
@@ -189,6 +195,11 @@ def _invalid(entity: Entity, row: Any, sighting: Sighting, reason: str) -> Inval
 
 
 def _raw_json(row: Any) -> bytes:
+    """The row for the dead letter queue, as exactly as it can be written. Never raises."""
+    if isinstance(row, UnreadableRow):
+        return row.raw
     with contextlib.suppress(TypeError):  # it has no exact JSON form
         return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
-    return json.dumps(row, sort_keys=True, default=str).encode()
+    with contextlib.suppress(Exception):
+        return json.dumps(row, sort_keys=True, default=str).encode()
+    return f"a row that cannot be written as JSON ({type(row).__name__})".encode()

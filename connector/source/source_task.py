@@ -51,6 +51,8 @@ class SourceProgress:
     diverted: int = 0
     """Events too large for the topic, each time that they were tried."""
     invalid: int = 0
+    undated: int = 0
+    """Events published although their row has no usable ``dateModified``."""
     retries: int = 0
     passes: int = 0
     """Of the track that has completed fewest since the start."""
@@ -380,6 +382,7 @@ class SourceTask:
         self.progress.rows += rows
         self._say_oddities(track, pages)
         self.progress.invalid += len(found.invalid)
+        self.progress.undated += found.undated
         self._backoff.reset()
         self._holds.pop(track.name, None)
         self._count_snapshot(last, rows)

@@ -22,7 +22,7 @@ from connector.dates import filter_text
 from connector.entities import ENTITIES, Entity, Reading
 from connector.errors import FatalError, RetryableError
 from connector.events import EntityId, Origin, valid_id
-from connector.interfaces import Page, PageRequest
+from connector.interfaces import Page, PageRequest, UnreadableRow
 
 
 class Mode(Enum):
@@ -253,14 +253,20 @@ def _check_study(track: Track, request: PageRequest, place: Place, ids: Sequence
 
 def valid_ids(entity: Entity, page: Page) -> list[EntityId]:
     """The ids of the rows that have one, in their order."""
-    rows = (row for row in page.rows if isinstance(row, dict))
-    ids = (valid_id(entity.name, row.get(entity.id_field)) for row in rows)
+    ids = (_row_id(entity, row) for row in page.rows)
     return [entity_id for entity_id in ids if entity_id is not None]
+
+
+def _row_id(entity: Entity, row: Any) -> EntityId | None:
+    # A row that cannot be parsed is listed all the same: taken for missing, it would be deleted.
+    if isinstance(row, UnreadableRow):
+        return valid_id(entity.name, row.id_hint)
+    return valid_id(entity.name, row.get(entity.id_field)) if isinstance(row, dict) else None
 
 
 def _last_id(entity: Entity, page: Page) -> EntityId | None:
     for row in reversed(page.rows):
-        if isinstance(row, dict) and (found := valid_id(entity.name, row.get(entity.id_field))):
+        if found := _row_id(entity, row):
             return found
     return None
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from confluent_kafka import Producer
@@ -19,6 +20,7 @@ from connector.kafka import event_log
 from connector.kafka.event_log import KafkaEventLog
 from connector.kafka.topic_log import read_to_end
 from connector.kafka.topics import Topics
+from connector.source.known_store import SqliteKnownStore
 from tests.brokers import delete_records, set_message_bytes_max
 from tests.builders import delete, record_row, upsert
 from tests.fakes.in_memory_kafka import InMemoryEventLog, InMemoryTopic
@@ -57,6 +59,26 @@ def test_what_was_published_is_read_back_with_its_cursor(logs: Open, study: str)
     assert dict(again.replay()) == {
         Identity(study, "record", 1): Known(5, event.content_hash, 11),
         Identity(study, "record", 2): Known(6, None, None),
+    }
+
+
+def test_what_no_sink_would_apply_is_passed_over_when_the_cache_is_rebuilt(
+    logs: Open, study: str
+) -> None:
+    """One such message would otherwise end the source at every start."""
+    log = logs(study)
+    log.open()
+    cursor = Cursor(study_key=study)
+    odd = upsert(record_row(1, studyKey=study, subjectId=2**63), 5)
+    future = upsert(record_row(2, studyKey=study), 2**62)
+    of_another = replace(upsert(record_row(3, studyKey=study)), data=record_row(4, studyKey=study))
+    no_hash = replace(upsert(record_row(5, studyKey=study), 6), content_hash="no hash")
+    log.publish([(each, None) for each in (odd, future, of_another, no_hash)], [], cursor)
+    known = SqliteKnownStore(":memory:")
+    known.rebuild(log.replay(), cursor)
+    assert known.lookup("record", [1, 2, 3, 4, 5]) == {
+        1: Known(5, odd.content_hash, None),
+        5: Known(6, "", 11),
     }
 
 

@@ -163,6 +163,74 @@ def test_a_record_that_moves_loses_the_old_relationship(graph: Graph, study: str
         assert_equal(expected(moved), graph.state())
 
 
+@pytest.mark.parametrize("blank", [None, 0, "", " ", [], {}], ids=repr)
+def test_a_record_that_moves_from_a_blank_visit_to_a_real_one_and_back_has_one_parent(
+    graph: Graph, study: str, blank: Any
+) -> None:
+    for version, (visit, parent) in enumerate(
+        [(blank, blank), (5, 4), (blank, blank), (6, blank), (blank, 4), (5, 4)], 1
+    ):
+        moved = upsert(row(study, visitId=visit, parentRecordId=parent), version)
+        apply(graph, moved)
+        assert_equal(expected(moved), graph.state())
+    nowhere = upsert(row(study, visitId=blank, subjectId=blank, siteId=blank), 7)
+    apply(graph, nowhere)
+    assert_equal(expected(nowhere), graph.state())
+
+
+@pytest.mark.parametrize("blank", [None, "", " ", [], {}], ids=repr)
+def test_a_record_whose_data_is_blank_loses_its_variables(
+    graph: Graph, study: str, blank: Any
+) -> None:
+    apply(graph, upsert(row(study), 1))
+    newest = upsert(row(study, recordData=blank), 2)
+    apply(graph, newest)
+    assert_equal(expected(newest), graph.state())
+
+
+@pytest.mark.servers
+def test_a_visit_without_a_subject_is_no_other_subjects_visit(
+    database: Neo4jDatabase, study: str
+) -> None:
+    writer = Neo4jGraphWriter(database, {})
+    subjects: list[Any] = [11, 0, None, "", [], {}]
+    visits = [
+        upsert({"studyKey": study, "visitId": number, "subjectId": subject}, 1, "visit")
+        for number, subject in enumerate(subjects, 1)
+    ]
+    writer.write([node_change(visit) for visit in visits])
+    assert writer.subjects_of_visits(study, range(1, 8)) == {1: 11}
+
+
+@pytest.mark.servers
+def test_the_longest_names_and_widest_values_that_are_let_through_are_stored(
+    database: Neo4jDatabase, study: str
+) -> None:
+    graph = RealGraph(study, database)
+    widest: dict[str, Any] = {
+        "n" * 65_535: "1", "é" * 32_767: 2**63 - 1, "😀" * 16_383: -(2**63), " ": "\0", "\n": 1.7e308,
+        "\uffff": [2**63 - 1], "a\\": ["\0"], "`": [True],
+    }  # fmt: skip
+    event = upsert(row(study, recordData=widest))
+    apply(graph, event)
+    assert_equal(expected(event), graph.state())
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("name", ["", "\0", "a\0b"])
+def test_names_that_are_not_let_through_are_those_that_neo4j_refuses(
+    database: Neo4jDatabase, study: str, name: str
+) -> None:
+    with pytest.raises(InvalidEventError) as error:
+        node_change(upsert(row(study, recordData={name: 1})))
+    assert error.value.reason == "property_name"
+    change = node_change(upsert(row(study, recordData={"a": 1})))
+    unchecked = change._replace(names=(name, *change.names[1:]))
+    with pytest.raises(InvalidEventError) as refused:
+        Neo4jGraphWriter(database, {}).write([unchecked])
+    assert refused.value.reason == "TokenNameError"
+
+
 @pytest.mark.servers
 def test_a_relationship_that_has_not_moved_is_not_touched(
     database: Neo4jDatabase, study: str

@@ -157,7 +157,13 @@ class InMemoryEventLog:
                 if identity.study_key == self.study_key:
                     yield (
                         identity,
-                        known_state(message.value, message.headers, message.timestamp_ms),
+                        known_state(
+                            message.key,
+                            message.value,
+                            message.headers,
+                            timestamp_ms=message.timestamp_ms,
+                            now_ms=time.time_ns() // 1_000_000,
+                        ),
                     )
             except InvalidEventError:
                 continue

@@ -134,8 +134,15 @@ def test_wrong_keys_and_unknown_studies_are_refused(api: str, client: Client) ->
         wrong.get(PREFIX)
 
 
-@pytest.mark.parametrize("fault", set(FAULTS) - {"bad_row", "no_date", "null_date", "filter_ignored",
-                                                 "empty", "edit_between_pages", "delete_between_pages"})  # fmt: skip
+PAGES = {
+    "bad_row", "no_date", "null_date", "bad_utf8", "deep_row", "too_deep_row", "huge_subject",
+    "blank_reference", "row_repeated", "short_page", "total_plus_one", "total_minus_one",
+    "filter_ignored", "empty", "edit_between_pages", "delete_between_pages",
+}  # fmt: skip
+"""Faults that leave the answer a page: what is wrong with it is for the source to find out."""
+
+
+@pytest.mark.parametrize("fault", sorted(set(FAULTS) - PAGES))
 def test_every_broken_answer_is_an_error_that_moves_nothing(
     api: str, simulation: Simulation, fault: str
 ) -> None:

@@ -97,6 +97,34 @@ def test_a_pass_that_lists_nothing_is_no_sighting_of_what_is_missing() -> None:
     assert deleted(world, lost)
 
 
+def test_rows_that_become_unreadable_are_dead_lettered_and_not_deleted() -> None:
+    """They are listed: taken for missing, the second sweep would delete them."""
+    world = World(1)
+    world.run()
+    world.api.faults = Faults({"bad_utf8": 1.0})
+    passes = world.task._passes["record.full"]
+    for _ in range(3000):
+        if world.task._passes["record.full"] >= passes + 4:
+            break
+        world.step()
+    else:
+        pytest.fail("the source does not get on")
+    assert {row.reason for row in world.log.invalid} == {"unparsable"}
+    assert world.false_deletes == []
+    world.api.faults = Faults({})
+    assert world.faults_found() == []
+
+
+def test_rows_without_a_date_are_published_and_counted() -> None:
+    world = World(1)
+    world.is_calm = True
+    world.faults.shares = {"null_date": 1.0}
+    for _ in range(20):
+        world.step()
+    assert world.log.invalid == []
+    assert world.task.progress.undated > 0
+
+
 def deleted(world: World, record_id: int) -> bool:
     found = (orjson.loads(message.value or b"") for message in world.topic.messages())
     return any(

@@ -1,13 +1,25 @@
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from connector.entities import ENTITIES
+from connector.errors import InvalidEventError
 from connector.events import Delivery, Identity, Known, Op, Origin
-from connector.interfaces import Vanished
-from connector.serde import content_hash
-from connector.source.changes import Changes, Sighting, deletions, detect, may_delete
+from connector.graph import node_change
+from connector.interfaces import UnreadableRow, Vanished
+from connector.serde import content_hash, decode, encode
+from connector.source.changes import (
+    Changes,
+    Sighting,
+    deletions,
+    detect,
+    may_delete,
+    subject_of,
+)
 from tests.builders import record_row
 
 RECORD = ENTITIES["record"]
@@ -49,8 +61,7 @@ def test_a_row_that_comes_back_after_a_delete_is_published_again() -> None:
 @pytest.mark.parametrize(
     "row",
     ["text", None, {}, record_row(0), record_row(recordId=None), record_row(recordId="1"),
-     record_row(studyKey="OTHER"), record_row(dateModified=None),
-     record_row(dateModified="garbage"), record_row(recordData={"n": 2**70})],
+     record_row(studyKey="OTHER"), record_row(recordData={"n": 2**70})],
 )  # fmt: skip
 def test_an_invalid_row_is_set_aside_and_the_rest_of_its_page_goes_on(row: Any) -> None:
     found = detect(RECORD, [row, record_row(2)], {}, AT)
@@ -100,3 +111,101 @@ def test_what_the_topic_has_lost_is_published_again_and_what_was_diverted_by_ful
     again = found(Delivery.DIVERTED, is_full_pass=True)
     assert [event.id for event, _ in again.events] == [1]
     assert again.lettered == {Identity("S1", "record", 1)}
+
+
+NO_DATES: list[Any] = [
+    None, "", " ", "garbage", "31.02.10000", "2024-13-01 00:00:00", 0, 1_730_736_199, True, 1.5, [],
+    {}, ["2024-11-04 16:03:19"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("entity", ["study", "site", "subject", "visit", "record"])
+@pytest.mark.parametrize("date", NO_DATES)
+def test_a_row_without_a_usable_date_is_published_and_counted(entity: str, date: Any) -> None:
+    kind = ENTITIES[entity]
+    row = {"studyKey": "S1", kind.id_field: "S1" if entity == "study" else 1, "dateModified": date}
+    found = detect(kind, [row], {}, AT)
+    assert (found.events[0][0].data, found.undated, found.invalid) == (row, 1, [])
+
+
+def test_a_row_whose_date_is_missing_is_published_once_and_counted_once() -> None:
+    row = record_row()
+    del row["dateModified"]
+    found = detect(RECORD, [row, record_row(2)], {}, AT)
+    assert ([event.id for event, _ in found.events], found.undated) == ([1, 2], 1)
+    again = detect(RECORD, [row], found.known, AT)
+    assert (again.events, again.undated) == ([], 0)
+    total = Changes()
+    total.add(found)
+    total.add(found)
+    assert total.undated == 2
+
+
+def test_a_kind_that_has_no_such_date_is_never_undated() -> None:
+    revision = {"studyKey": "S1", "recordRevisionId": 1}
+    assert detect(ENTITIES["record_revision"], [revision], {}, AT).undated == 0
+
+
+@pytest.mark.parametrize("subject", [None, 0, "", "  ", [], {}, 2**63, 2**70, "11", True])
+def test_a_blank_or_impossible_subject_is_none_for_the_partition(subject: Any) -> None:
+    assert subject_of(RECORD, record_row(subjectId=subject)) is None
+
+
+def test_an_unreadable_row_is_set_aside_with_its_own_bytes() -> None:
+    found = detect(RECORD, [UnreadableRow(b"{\xff}", 1), record_row(2)], {}, AT)
+    assert [event.id for event, _ in found.events] == [2]
+    assert [(row.raw, row.reason) for row in found.invalid] == [(b"{\xff}", "unparsable")]
+
+
+def deep(levels: int) -> Any:
+    value: Any = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+class Unwritable:
+    def __str__(self) -> str:
+        raise ValueError("no text of it")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [deep(5000), {"a": deep(100_000)}, {"a": "\ud800"}, {"\ud800": 1}, {"a": Decimal("NaN")},
+     {1: 1, "a": 2}, {(1,): 2}, {"a": Unwritable()}, {"a": b"x"}, Unwritable(), object(), {1, 2},
+     float("nan"), {"recordId": 1, "a": deep(5000)}],
+)  # fmt: skip
+def test_no_row_whatsoever_keeps_its_page_from_being_published(row: Any) -> None:
+    found = detect(RECORD, [row, record_row(2)], {}, AT)
+    assert [event.id for event, _ in found.events] == [2]
+    assert [isinstance(each.raw, bytes) and bool(each.raw) for each in found.invalid] == [True]
+
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.decimals() | st.binary()
+    | st.text(st.characters(exclude_categories=())) | st.sampled_from([0, "", " ", 5, 2**63, 2**70])
+)  # fmt: skip
+NESTED = st.integers(150, 1500).map(deep)
+NAMES = st.text(st.characters(exclude_categories=()), max_size=8)
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner), max_leaves=8
+)
+FIELDS = st.sampled_from(RECORD.fields) | NAMES
+
+
+@settings(max_examples=500, deadline=None)
+@given(changed=st.dictionaries(FIELDS, VALUES | NESTED, max_size=6))
+def test_whatever_a_row_holds_it_becomes_a_change_or_a_dead_letter_with_a_reason(
+    changed: dict[str, Any],
+) -> None:
+    row = record_row() | changed
+    found = detect(RECORD, [row, record_row(2**40)], {}, AT)
+    assert len(found.events) + len(found.invalid) == 2
+    assert all(each.reason and isinstance(each.raw, bytes) for each in found.invalid)
+    for event, _ in found.events:
+        read = decode(*encode(event), timestamp_ms=AT.server_ms, now_ms=AT.server_ms)
+        assert read.identity == event.identity
+        try:
+            node_change(read)
+        except InvalidEventError as error:
+            assert error.reason  # noqa: PT017 - either is fine, nothing else is

@@ -1,11 +1,17 @@
 from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import IntEnum, StrEnum
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from neo4j._codec.packstream.v1 import PackableBuffer, Packer
 
 from connector.errors import InvalidEventError
 from connector.events import Identity
-from connector.graph import node_change
+from connector.graph import NodeChange, node_change
 from tests.builders import delete, record_row, upsert
 
 
@@ -60,7 +66,10 @@ def test_null_values_are_absent() -> None:
     [{"recordData": {"": 1}}, {"recordData": {"a\0": 1}}, {"recordData": {"a": 2**63}},
      {"recordData": {"a": [2**63]}}, {"recordData": {"a": float("inf")}}, {"recordData": [1]},
      {"visitId": "5"}, {"visitId": -1}, {"visitId": True}, {"visitId": 1.0},
-     {"recordData": {"a": {"b": 2**70}}}],
+     {"recordData": {"a": {"b": 2**70}}}, {"visitId": 0.0}, {"visitId": False}, {"visitId": "0"},
+     {"visitId": [0]}, {"visitId": {"id": 5}}, {"recordData": "x"}, {"recordData": 0},
+     {"recordData": False}, {"recordData": {"\ud800": 1}}, {"recordData": {"n" * 65_536: 1}},
+     {"recordData": {"é" * 32_768: 1}}, {"x_" + "n" * 65_532: 1}, {"newField\ud800": 1}],
 )  # fmt: skip
 def test_what_neo4j_would_refuse_is_an_invalid_event(changed: dict[str, Any]) -> None:
     row = record_row() | changed
@@ -97,3 +106,113 @@ def test_a_delete_takes_data_and_relationships() -> None:
     assert change.is_delete
     assert change.properties == {"study_key": "S1", "record_id": 1, "_version": 9, "deleted": True}
     assert [link.target for link in change.links] == [None, None]
+
+
+BLANK: list[Any] = [None, 0, "", " ", "\t\n", [], {}]
+
+
+@pytest.mark.parametrize("blank", BLANK)
+def test_a_blank_reference_means_none(blank: Any) -> None:
+    change = node_change(upsert(record_row(visitId=blank, parentRecordId=blank)))
+    assert [link.target for link in change.links] == [Identity("S1", "subject", 11), None]
+    change = node_change(upsert(record_row(visitId=blank, subjectId=blank, siteId=blank)))
+    assert change.links[0].target == Identity("S1", "study", "S1")
+
+
+@pytest.mark.parametrize("blank", [None, "", " ", [], {}])
+def test_blank_record_data_means_no_variables(blank: Any) -> None:
+    made = properties(recordData=blank)
+    assert {**made, "_hash": ""} == {**properties(recordData={}), "_hash": ""}
+
+
+NOT_FOR_THE_DRIVER = [
+    Decimal(1), b"x", bytearray(b"x"), (1,), {1}, frozenset({1}), object(), int, 1j, range(3),
+    date(2024, 11, 4), datetime(2024, 11, 4, tzinfo=UTC), 2**63, -(2**63) - 1, float("nan"),
+    float("inf"), "\ud800", "a\udfffb", "\ud83d\ude00",
+]  # fmt: skip
+
+
+def test_a_value_that_is_nested_too_deeply_to_be_written_is_an_invalid_event() -> None:
+    deep: Any = {}
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(InvalidEventError):
+        node_change(replace(upsert(record_row()), data=record_row(recordData={"a": deep})))
+
+
+@pytest.mark.parametrize("value", NOT_FOR_THE_DRIVER, ids=repr)
+@pytest.mark.parametrize(
+    "place",
+    [lambda value: {"recordData": {"a": value}}, lambda value: {"recordData": {"a": value, "b": 1}},
+     lambda value: {"recordData": {"a": [value]}}, lambda value: {"recordData": {"a": [value, value]}},
+     lambda value: {"recordData": {"a": {"b": value}}}, lambda value: {"formKey": value},
+     lambda value: {"recordData": {"a": ["text", value]}}, lambda value: {"newField": value}],
+)  # fmt: skip
+def test_what_the_driver_cannot_send_is_an_invalid_event_wherever_it_stands(
+    value: Any, place: Any
+) -> None:
+    with pytest.raises(InvalidEventError):
+        node_change(replace(upsert(record_row()), data=record_row() | place(value)))
+
+
+def test_a_key_that_the_driver_cannot_send_is_an_invalid_event() -> None:
+    for event in (upsert(record_row()), delete(1, 9)):
+        with pytest.raises(InvalidEventError):
+            node_change(replace(event, study_key="S\ud800"))
+        for change in ({"id": 2**63}, {"version": 2**63}, {"version": Decimal(1)}):
+            with pytest.raises(InvalidEventError):
+                node_change(replace(event, **change))
+
+
+def test_the_widest_values_that_neo4j_has_are_no_invalid_event() -> None:
+    widest = {"a": 2**63 - 1, "b": -(2**63), "c": [2**63 - 1, -(2**63)], "d": 1.7e308, "e": "\0😀"}
+    assert properties(recordData=widest | {"n" * 65_535: "x"}).items() >= widest.items()
+
+
+def test_an_enumeration_is_stored_as_the_text_or_number_that_it_is() -> None:
+    text, number = StrEnum("text", {"A": "a"}), IntEnum("number", {"B": 7})
+    made = properties(recordData={"t": text.A, "n": number.B, "none": None})  # type: ignore[attr-defined]
+    assert [(made[name], type(made[name])) for name in "tn"] == [("a", str), (7, int)]
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=6)
+SCALARS = (
+    st.none() | st.booleans() | st.integers(-(2**65), 2**65) | st.floats() | ANY_TEXT
+    | st.binary(max_size=3) | st.decimals() | st.dates() | st.uuids() | st.complex_numbers()
+)  # fmt: skip
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner)
+        | st.dictionaries(ANY_TEXT, inner, max_size=3)
+        | st.sets(st.integers(), max_size=2)
+    ),
+    max_leaves=5,
+)
+
+
+def packed(change: NodeChange) -> None:
+    """As the driver does it for the two forms in which a change is sent."""
+    for parameter in (change.properties, change.values, change.version):
+        Packer(PackableBuffer()).pack(parameter)  # type: ignore[no-untyped-call]
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    variables=st.dictionaries(ANY_TEXT, VALUES, max_size=4) | VALUES,
+    fields=st.dictionaries(st.sampled_from(["visitId", "formKey", "siteId"]) | ANY_TEXT, VALUES),
+)
+def test_what_is_no_invalid_event_can_be_packed_by_the_driver(
+    variables: Any, fields: dict[str, Any]
+) -> None:
+    event = replace(upsert(record_row()), data=record_row() | fields | {"recordData": variables})
+    try:
+        change = node_change(event)
+    except InvalidEventError:
+        return
+    packed(change)
+    for value in change.values:
+        kinds = set(map(type, value)) if isinstance(value, list) else {type(value)}
+        assert len(kinds) <= 1
+        assert kinds <= {str, bool, int, float, type(None)}

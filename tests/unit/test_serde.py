@@ -1,9 +1,11 @@
+from typing import Any
+
 import orjson
 import pytest
 
 from connector.errors import InvalidEventError
-from connector.events import DAY_MS, Identity, Op, RecordEvent
-from connector.serde import content_hash, decode, encode
+from connector.events import DAY_MS, Identity, Known, Op, RecordEvent
+from connector.serde import Headers, content_hash, decode, encode, known_state
 from tests.builders import delete, record_row, upsert
 
 NOW = 1_800_000_000_000
@@ -135,3 +137,63 @@ def test_an_integer_that_json_writers_cannot_keep_is_invalid() -> None:
 def test_a_tombstone_without_version_and_timestamp_is_invalid() -> None:
     with pytest.raises(InvalidEventError):
         decode(b"S1/record/7", None, [], timestamp_ms=-1, now_ms=NOW)
+
+
+def test_content_hashes_stay_what_they_have_always_been() -> None:
+    """Another digest for the same content would publish every study once more."""
+    assert content_hash(record_row()) == "096d5b7e8d8435829cc13e54d40860bd"
+    data = {"a": [{"b": '[{"é'}], "n": None, "f": 1.5, "u": 2**64 - 1}
+    assert content_hash(data) == "0aaf9ad5396a341c763ab07ea3b7d3ae"
+
+
+def nested(levels: int) -> Any:
+    value: Any = "]["
+    for number in range(levels):
+        value = [value] if number % 2 else {"[": value}
+    return value
+
+
+@pytest.mark.parametrize("levels", [0, 100, 190, 197, 198])
+def test_content_that_has_a_hash_can_be_written_and_read_however_deeply_nested(levels: int) -> None:
+    event = upsert(record_row(recordOid="[" * 300, extra=nested(levels)))
+    assert round_trip(event) == event
+
+
+@pytest.mark.parametrize("levels", [199, 200, 251, 252, 253, 254, 1000])
+def test_content_that_no_reader_could_parse_has_no_hash(levels: int) -> None:
+    with pytest.raises(InvalidEventError) as error:
+        content_hash(record_row(extra=nested(levels)))
+    assert error.value.reason == "content"
+
+
+def known(key: bytes | None, value: bytes | None, headers: Headers) -> Known:
+    return known_state(key, value, headers, timestamp_ms=5, now_ms=NOW)
+
+
+def test_the_topic_says_version_content_and_subject_of_each_entity() -> None:
+    event = upsert(record_row(), 7)
+    assert known(*encode(event)) == Known(7, event.content_hash, 11)
+    assert known(*encode(delete(9, 4))) == Known(4, None, None)
+    assert known(b"S1/record/9", None, []) == Known(5, None, None)
+
+
+@pytest.mark.parametrize("subject", [2**63, 2**70, 0, -1, "11", 11.0, True, None, "", []])
+def test_a_subject_that_is_no_id_is_none_for_the_source_too(subject: Any) -> None:
+    key, value, headers = encode(upsert(record_row()))
+    event = orjson.loads(value or b"")
+    event["data"]["subjectId"] = "SUBJECT"
+    text = b"%d" % subject if type(subject) is int else orjson.dumps(subject)
+    assert known(key, orjson.dumps(event).replace(b'"SUBJECT"', text), headers).subject_id is None
+
+
+@pytest.mark.parametrize("digest", [None, "", "zz", "abc", "é" * 32, "AB" * 16])
+def test_a_live_entity_without_a_proper_hash_is_known_and_published_again(
+    digest: str | None,
+) -> None:
+    assert known(b"S1/record/1", changed(contentHash=digest), []).content_hash == ""
+
+
+@pytest.mark.parametrize("value", BAD_VALUES.values(), ids=BAD_VALUES.keys())
+def test_what_no_sink_applies_is_not_known_to_the_source(value: bytes) -> None:
+    with pytest.raises(InvalidEventError):
+        known(b"S1/record/1", value, [])

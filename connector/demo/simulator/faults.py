@@ -1,6 +1,8 @@
 """What can go wrong with an API, one answer at a time."""
 
 import random
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +27,15 @@ FAULTS = {
     "bad_row": "one more row, which is not one",
     "no_date": "the first row lacks its dateModified",
     "null_date": "the first row's dateModified is null",
+    "bad_utf8": "the first row has one more text, with a byte that is not UTF-8",
+    "deep_row": "one more row, nested 253 levels deep",
+    "too_deep_row": "one more row, nested 1 200 levels deep",
+    "huge_subject": "the first row's subjectId is 2**70",
+    "blank_reference": "the first row's visitId and parentRecordId are empty text",
+    "row_repeated": "the first row comes twice, the second one right after the first",
+    "short_page": "the last row is missing from the page, although the total counts it",
+    "total_plus_one": "totalElements is one more than it should be",
+    "total_minus_one": "totalElements is one less than it should be",
     "filter_ignored": "the filter is not applied",
     "edit_between_pages": "a change is made after each page",
     "delete_between_pages": "a row is deleted after each page",
@@ -76,6 +87,40 @@ def checked_shares(shares: dict[str, Any]) -> dict[str, float]:
     return checked
 
 
+def _nested(levels: int) -> bytes:
+    """A row of this depth: an object that holds lists."""
+    return b'{"nested":' + b"[" * (levels - 1) + b"]" * (levels - 1) + b"}"
+
+
+def _without_date(row: bytes) -> bytes:
+    fields = orjson.loads(row)
+    fields.pop("dateModified", None)
+    return orjson.dumps(fields)
+
+
+def _with_null_date(row: bytes) -> bytes:
+    fields = orjson.loads(row)
+    return orjson.dumps(fields | {"dateModified": None}) if "dateModified" in fields else row
+
+
+def _with_blank_references(row: bytes) -> bytes:
+    fields = orjson.loads(row)
+    blank = {name: "" for name in ("visitId", "parentRecordId") if name in fields}
+    return orjson.dumps(fields | blank)
+
+
+_FIRST_ROW: dict[str, Callable[[bytes], bytes]] = {
+    "no_date": _without_date,
+    "null_date": _with_null_date,
+    "bad_utf8": lambda row: row[:-1] + b',"note":"caf\xe9"}',
+    "huge_subject": lambda row: re.sub(rb'(?<="subjectId":)[0-9]+', b"%d" % 2**70, row, count=1),
+    "blank_reference": _with_blank_references,
+}
+_MORE_ROWS = {"bad_row": b'"not a row"', "deep_row": _nested(253), "too_deep_row": _nested(1200)}
+_TOTALS = {"total_plus_one": 1, "total_minus_one": -1, **dict.fromkeys(_MORE_ROWS, 1)}
+"""By how much the total differs from the number of rows that there are."""
+
+
 def distorted(fault: str, envelope: bytes, bodies: list[bytes]) -> bytes:
     """The answer's JSON with this fault in it; ``bodies`` are its rows."""
     answer = orjson.loads(envelope)
@@ -93,11 +138,21 @@ def distorted(fault: str, envelope: bytes, bodies: list[bytes]) -> bytes:
     elif fault == "empty":
         answer["data"] = []
         answer["pagination"] = pagination | {"totalPages": 0, "totalElements": 0}
-    elif fault == "bad_row":
-        answer["data"].append("not a row")
-        pagination["totalElements"] += 1
-    elif fault == "no_date" and bodies:
-        answer["data"][0].pop("dateModified", None)
-    elif fault == "null_date" and bodies and "dateModified" in answer["data"][0]:
-        answer["data"][0]["dateModified"] = None
+    else:
+        del answer["data"]
+        pagination["totalElements"] = max(0, pagination["totalElements"] + _TOTALS.get(fault, 0))
+        rows = _distorted_rows(fault, bodies)
+        return orjson.dumps(answer)[:-1] + b',"data":[' + b",".join(rows) + b"]}"
     return orjson.dumps(answer)
+
+
+def _distorted_rows(fault: str, bodies: list[bytes]) -> list[bytes]:
+    if fault in _MORE_ROWS:
+        return [*bodies, _MORE_ROWS[fault]]
+    if fault == "row_repeated":
+        return bodies[:1] + bodies
+    if fault == "short_page":
+        return bodies[:-1]
+    if fault in _FIRST_ROW and bodies:
+        return [_FIRST_ROW[fault](bodies[0]), *bodies[1:]]
+    return bodies
