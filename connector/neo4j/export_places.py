@@ -2,8 +2,8 @@
 
 from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.schema import EXPORT_PLACE_LABEL as _LABEL
 
-_LABEL = "_ImednetExport"
 _KEEP = (
     f"UNWIND $rows AS row MERGE (n:{_LABEL} {{study_key: row.study_key}}) SET n.cursor = row.cursor"
 )

@@ -15,9 +15,9 @@ from connector.demo.simulator.server import serving
 from connector.demo.simulator.study import build_study
 from connector.kafka.group_offsets import Committed, GroupOffsets
 from connector.kafka.topic_log import read_to_end
-from connector.neo4j.cypher import schema
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
+from connector.neo4j.schema import schema
 from connector.serde import encode
 from tests.builders import record_row, upsert
 from tests.programs import (
