@@ -133,7 +133,7 @@ class Duplicates(NamedTuple):
 
     rows: Sequence[Sequence[Any]] = ()
     studies: Sequence[Any] = ()
-    count: int = 0
+    keys: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def obstacles(
     found = [
         *_taken_name(item, existing),
         *_index_in_the_way(item, existing),
-        *([_duplicate_keys(item, duplicates)] if duplicates.count else []),
+        *([_duplicate_keys(item, duplicates)] if duplicates.keys else []),
     ]
     if not found and refusal:
         return [Obstacle(f"Neo4j refuses it: {refusal}; to see why, run:", (f"{item.cypher};",))]
@@ -209,7 +209,7 @@ def _duplicate_keys(item: SchemaItem, duplicates: Duplicates) -> Obstacle:
     studies = ", ".join(_literal(key) for key in duplicates.studies[:_STUDIES_NAMED_MAX])
     more = len(duplicates.studies) - _STUDIES_NAMED_MAX
     cause = (
-        f"{duplicates.count:,} keys have more than one node ({shown}). List all of them with the"
+        f"{duplicates.keys:,} keys have more than one node ({shown}). List all of them with the"
         " query below. Then stop the sinks, delete the nodes of these studies, run setup again, and"
         " replay them from the topic (or export them again, if exports wrote them)"
         + (f"; the same for {more:,} more studies afterwards" if more > 0 else "")
