@@ -94,6 +94,15 @@ class KafkaSettings(Section):
         60.0, description="The brokers end a transaction of the source that takes longer."
     )
 
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _no_userinfo(cls, value: str) -> str:
+        if "@" in value:
+            raise ValueError(
+                "must not hold user or password: use KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD"
+            )
+        return value
+
 
 class Neo4jSettings(Section):
     """The graph database."""
@@ -300,7 +309,7 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        tables = tomllib.loads(path.read_text())
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FatalError(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
