@@ -3,7 +3,6 @@
 import hashlib
 import re
 import threading
-import traceback
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import structlog
 
 from connector import logs
+from connector.cli.defects import described, places
 from connector.cli.running import (
     counts,
     progress_lines,
@@ -120,11 +120,8 @@ def _work(task: SourceTask, stop: threading.Event, failures: list[ConnectorError
         failures.append(error)
     except Exception as error:  # noqa: BLE001
         # A defect: the process must not look healthy when the others have ended.
-        # Names and places only: texts and locals of an exception may hold record content.
-        frames = traceback.extract_tb(error.__traceback__)
-        where = [f"{frame.name}:{frame.lineno}" for frame in frames]
-        log.error("study stopped by a defect", error=type(error).__name__, where=where)  # noqa: TRY400
-        failures.append(FatalError(f"internal error: {type(error).__name__}"))
+        log.error("study stopped by a defect", error=type(error).__name__, where=places(error))  # noqa: TRY400
+        failures.append(FatalError(described(error)))
 
 
 def _sum(tasks: Mapping[str, SourceTask]) -> dict[str, Any]:

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -36,6 +38,7 @@ def test_studies_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
         ("SINK_BATCH_EVENTS_MAX", "canary-secret"),
         ("SINK_BATCH_EVENTS_MAX", "0"),
         ("NEO4J_URI", "bolt://canary:secret@host"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "canary:secret@host:9092"),
         ("IMEDNET_BASE_URL", "canary-secret"),
         ("LOG_LEVEL", "canary-secret"),
         ("SOURCE_POLL_INTERVAL_SECONDS", "-1"),
@@ -87,3 +90,17 @@ def test_every_number_says_its_unit_or_what_it_counts() -> None:
         for name, field in section.model_fields.items():
             if type(field.default) in (int, float):
                 assert name.endswith(units), f"{section.name}.{name}"
+
+
+def test_a_file_is_read_as_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('[source]\nstudies = ["É"]\n', encoding="utf-8")
+    code = (
+        "import sys; from pathlib import Path; from connector.config import Settings;"
+        " print(ascii(Settings.load(Path(sys.argv[1])).source.studies))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=False,
+        env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    )  # fmt: skip
+    assert done.stdout.strip() == r"('\xc9',)", done.stderr
