@@ -8,6 +8,7 @@ the default. The README's table is generated from here.
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -125,6 +126,18 @@ class Neo4jSettings(Section):
     def _no_userinfo(cls, value: str) -> str:
         if "@" in value:
             raise ValueError("must not hold user or password: use NEO4J_USERNAME, NEO4J_PASSWORD")
+        return value
+
+    @field_validator("uri")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            is_address = bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_address = False
+        if not is_address or parts.scheme.partition("+")[0] not in {"bolt", "neo4j"}:
+            raise ValueError("must be bolt://host:port, or with bolt+s, neo4j or neo4j+s")
         return value
 
 

@@ -35,9 +35,19 @@ listener.name.mutual.ssl.client.auth=required
 class SecuredKafka:
     """Ports by listener; the server's certificate names localhost, not 127.0.0.1."""
 
+    broker: LocalKafka
     ports: dict[str, int]
     ca: Path
     other_ca: Path
+
+    def change_password(self) -> None:
+        """Start the broker again, which does not know the old password any more."""
+        properties = self.broker.folder / "server.properties"
+        if self.broker.process:
+            self.broker.process.stop()
+        properties.write_text(properties.read_text().replace(PASSWORD, "another-password"))
+        self.broker.start()
+        self.broker.wait()
 
     def client(self, listener: str, **changed: str) -> dict[str, str]:
         """The settings of a client that the listener lets in."""
@@ -75,7 +85,7 @@ def secured_kafka(folder: Path) -> Iterator[SecuredKafka]:
     )
     try:
         kafka.wait()
-        yield SecuredKafka(ports, ca, other_ca)
+        yield SecuredKafka(kafka, ports, ca, other_ca)
     finally:
         if kafka.process:
             kafka.process.stop()

@@ -1,6 +1,9 @@
 """A broker that refuses us: the program says its reason and the setting to check, in one line."""
 
+import json
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +11,8 @@ from connector.config import KafkaSettings
 from connector.demo.servers.processes import free_port
 from connector.errors import FatalError
 from connector.kafka.topics import Topics
-from tests.programs import run_program
+from connector.neo4j.database import Neo4jDatabase
+from tests.programs import run_program, running, wait_until
 from tests.secured_kafka import PASSWORD, SecuredKafka, secured_kafka
 
 pytestmark = pytest.mark.servers
@@ -158,3 +162,23 @@ def test_a_login_in_the_address_is_refused_without_being_shown(kafka: SecuredKaf
     assert done.returncode == 1
     assert "canary" not in done.stdout + done.stderr
     assert "KAFKA_BOOTSTRAP_SERVERS" in done.stderr
+
+
+def test_a_sink_whose_login_is_revoked_waits_and_says_so_once(
+    kafka: SecuredKafka, environment: dict[str, str], database: Neo4jDatabase, tmp_path: Path
+) -> None:
+    assert database
+    given = environment | kafka.client("SASL_SSL")
+    assert run_program("setup", given).returncode == 0
+    with running("sink", given, tmp_path / "sink.log") as sink:
+        wait_until(lambda: "partitions assigned" in sink.log.read_text(), 60, "an assignment")
+        kafka.change_password()
+        wait_until(lambda: "Invalid username" in sink.log.read_text(), 60, "the refusal")
+        time.sleep(5)
+        assert sink.poll() is None
+        said = sink.log.read_text()
+    assert said.count("Invalid username") == 1
+    lines = [json.loads(line)["event"].partition(" (after ")[0] for line in said.splitlines()]
+    failures = [line for line in lines if line.startswith("FAIL ")]
+    assert len(failures) == len(set(failures))
+    assert PASSWORD not in said
