@@ -49,6 +49,7 @@ _REFUSED_SETTINGS = (
     ("sasl mechanism", "KAFKA_SASL_MECHANISM must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
     ("sasl.username", "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD must both be set"),
     ("ssl.ca.location", "KAFKA_SSL_CA_LOCATION is not a readable file of PEM certificates"),
+    ("socket.timeout.ms", "KAFKA_REQUEST_TIMEOUT_SECONDS must be from 0.01 to 300"),
     (
         "max.poll.interval.ms",
         "SINK_MAX_POLL_INTERVAL_SECONDS must not be less than SINK_SESSION_TIMEOUT_SECONDS",

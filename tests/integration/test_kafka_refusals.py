@@ -111,6 +111,10 @@ WRONG = {
         "SSL", {"ssl_ca_location": "/none/ca.pem"},
         ["KAFKA_SSL_CA_LOCATION"],
     ),
+    "timeout": (
+        "PLAINTEXT", {"request_timeout_seconds": "301"},
+        ["KAFKA_REQUEST_TIMEOUT_SECONDS must be"],
+    ),
     "a file without certificates": (
         "SSL", {"ssl_ca_location": "/etc/passwd"},
         ["KAFKA_SSL_CA_LOCATION"],
