@@ -10,7 +10,7 @@ import neo4j
 
 from benchmarks.work import Work
 from connector.graph import node_change
-from connector.neo4j.cypher import schema
+from connector.neo4j.schema import schema
 
 CEILING_SESSIONS = 4
 

@@ -8,6 +8,7 @@ the default. The README's table is generated from here.
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -95,6 +96,15 @@ class KafkaSettings(Section):
         60.0, description="The brokers end a transaction of the source that takes longer."
     )
 
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _no_userinfo(cls, value: str) -> str:
+        if "@" in value:
+            raise ValueError(
+                "must not hold user or password: use KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD"
+            )
+        return value
+
 
 class Neo4jSettings(Section):
     """The graph database."""
@@ -121,10 +131,16 @@ class Neo4jSettings(Section):
 
     @field_validator("uri")
     @classmethod
-    def _has_known_scheme(cls, value: str) -> str:
-        scheme, separator, _ = value.partition("://")
-        if not separator or scheme.lower() not in NEO4J_SCHEMES:
-            raise ValueError(f"must start with SCHEME://, one of {', '.join(NEO4J_SCHEMES)}")
+    def _is_address(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            is_address = bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_address = False
+        if not is_address or parts.scheme not in NEO4J_SCHEMES:
+            raise ValueError(
+                f"must be SCHEME://host:port, SCHEME one of {', '.join(NEO4J_SCHEMES)}"
+            )
         return value
 
 
@@ -313,7 +329,7 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        tables = tomllib.loads(path.read_text())
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FatalError(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):

@@ -2,12 +2,20 @@
 
 import io
 import logging
+import re
 import sys
+import time
+from collections.abc import Callable
 from typing import TextIO
 
 import structlog
 
 from connector.config import LogSettings
+
+_SAY_AGAIN_SECONDS = 60.0
+_LINES_REMEMBERED_MAX = 1000
+_VARYING = re.compile(r" \(after \d+ms in state [^)]*\)+")
+"""What librdkafka adds to a line about a connection; it differs each time."""
 
 
 class _Stderr(io.TextIOBase):
@@ -21,6 +29,38 @@ class _Stderr(io.TextIOBase):
 
     def isatty(self) -> bool:
         return sys.stderr.isatty()
+
+
+class RepeatedLines(logging.Filter):
+    """Lets a library's line through once a minute, with the number of those held back since.
+
+    A client that cannot log in says so several times a second for as long as it tries. Lines of
+    this program are its own business: what they say differs in their fields.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._now = now
+        self._seen: dict[str, tuple[float, int]] = {}
+        """By line: when it was let through, and how many were held back since."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is let through."""
+        if record.name.partition(".")[0] == "connector":
+            return True
+        text = _VARYING.sub("", record.getMessage())
+        now = self._now()
+        said, held_back = self._seen.get(text, (now - _SAY_AGAIN_SECONDS, 0))
+        if now - said < _SAY_AGAIN_SECONDS:
+            self._seen[text] = (said, held_back + 1)
+            return False
+        if len(self._seen) >= _LINES_REMEMBERED_MAX:
+            self._seen.clear()
+        self._seen[text] = (now, 0)
+        if held_back:
+            record.msg = f"{record.getMessage()} ({held_back} more such lines were held back)"
+            record.args = ()
+        return True
 
 
 def configure(settings: LogSettings, stream: TextIO | io.TextIOBase | None = None) -> None:
@@ -52,6 +92,7 @@ def configure(settings: LogSettings, stream: TextIO | io.TextIOBase | None = Non
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(RepeatedLines())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)  # libraries: httpx logs whole URLs at INFO

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from connector.config import environment_name, sections
 from connector.entities import ENTITIES, Entity, snake_case
 from connector.events import RecordEvent
-from connector.neo4j.cypher import schema
+from connector.neo4j.schema import schema
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,6 +1,7 @@
 """Real servers for the tests that need them: started once, or those that the environment names."""
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,9 @@ LOGS = Path("test-logs")
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[LocalServers]:
-    with local_servers(LOGS.absolute() / f"servers-{os.getpid()}", os.environ) as running:
+    LOGS.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="servers-", dir=LOGS.absolute()))
+    with local_servers(folder, os.environ) as running:
         yield running
 
 

@@ -4,17 +4,22 @@ Exit codes: 0 done, 1 stopped with a reason on stderr, 2 wrong usage or settings
 second signal.
 """
 
+import io
 import sys
-
-from connector.errors import ConnectorError
 
 
 def main() -> None:
-    """Run the command; a known failure is one clear line on stderr, never a traceback."""
+    """Run the command; a failure is one clear line on stderr, never a traceback."""
     from connector.cli.app import app
+    from connector.cli.defects import described, hide_content
 
+    hide_content()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # as stderr: a name may not fit the locale
     try:
         app()
-    except ConnectorError as error:
-        print(f"imednet-connector: {error}", file=sys.stderr)
+    except Exception as error:  # noqa: BLE001 - the last door
+        print(f"imednet-connector: {described(error)}", file=sys.stderr)
         sys.exit(1)

@@ -130,7 +130,10 @@ def simulate(
 
 @app.command()
 def servers(
-    data: Annotated[Path | None, typer.Option(help="Folder to keep data in.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder for data and logs: new, empty, or of an earlier run (replaced)."),
+    ] = None,
 ) -> None:
     """Start a real Kafka and a real Neo4j on free local ports, without Docker, until stopped."""
     from connector.cli import demo as command
@@ -143,11 +146,19 @@ def demo(
     subjects: Annotated[int, typer.Option(min=10, help="Subjects of the study.")] = 2000,
     records: Annotated[int, typer.Option(min=100, help="Records of the study, about.")] = 50_000,
     seconds: Annotated[float, typer.Option(min=1, help="How long to keep editing.")] = 20.0,
-    output: Annotated[Path, typer.Option(help="Folder for picture and logs.")] = Path(
-        "demo-output"
-    ),
+    output: Annotated[
+        Path,
+        typer.Option(help="Folder for picture and logs: new, empty, or of an earlier demo."),
+    ] = Path("demo-output"),
+    use_environment: Annotated[
+        bool,
+        typer.Option(
+            "--use-environment",
+            help="Use the exported Kafka or Neo4j, under names of the demo's own (demo-...).",
+        ),
+    ] = False,
 ) -> None:
     """The whole way in one command: API simulator, Kafka, source, two sinks, Neo4j, comparison."""
     from connector.cli import demo as command
 
-    command.demo(subjects, records, seconds, output)
+    command.demo((subjects, records), seconds, output, use_environment=use_environment)

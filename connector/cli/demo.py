@@ -1,6 +1,5 @@
 """``simulate``, ``servers`` and ``demo``: what stands in for things that a user has."""
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -47,14 +46,14 @@ def servers(data: Path | None) -> None:
     """Run until stopped; prints the environment that the other commands need.
 
     Raises:
-        FatalError: Java or Maven is missing, or a server failed.
+        FatalError: ``data`` holds something else, Java or Maven is missing, or a server failed.
     """
     from connector.demo.servers.local import local_servers, remove_data, run_until
 
     configure(LogSettings())
     folder = data or Path(tempfile.mkdtemp(prefix="imednet-connector-"))
     stop = stop_on_signals()
-    with local_servers(folder, os.environ) as running:
+    with local_servers(folder, {}) as running:
         for name, value in running.environment.items():
             print(f"export {name}={value}")
         print(f"# logs and data: {folder}; Ctrl-C ends both servers", flush=True)
@@ -63,12 +62,13 @@ def servers(data: Path | None) -> None:
         remove_data(folder)
 
 
-def demo(subjects: int, records: int, seconds: float, output: Path) -> None:
+def demo(size: tuple[int, int], seconds: float, output: Path, *, use_environment: bool) -> None:
     """Run the demo; exit code 1 when the graph differs from the API."""
     try:
         from connector.demo.run import Plan, run
     except ImportError:
         raise FatalError(_EXTRA) from None
     configure(LogSettings(level="warning"))
-    if not run(Plan(subjects, records, seconds, output), Console(highlight=False)):
+    plan = Plan(*size, seconds, output, use_environment)
+    if not run(plan, Console(highlight=False)):
         raise typer.Exit(1)

@@ -114,7 +114,7 @@ def _password(given: SecretStr | None, file: Path | None) -> str:
     """Of the file, the environment, or asked for; never of the command line."""
     if file is not None:
         try:
-            return file.read_text().strip()
+            return file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise FatalError(f"cannot read {file}: {type(error).__name__}") from None
     if given is not None and given.get_secret_value():

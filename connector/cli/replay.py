@@ -1,10 +1,12 @@
 """``imednet-connector replay``: events of the topic once more, beside the live group."""
 
 import dataclasses
+import re
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +22,9 @@ from connector.kafka.topic_log import bounds, offsets_at, read_ranges
 from connector.kafka.topics import Topics
 from connector.sink.replay import Place, Plan, RangedConsumer, resolve
 
+_STARTED = "%Y%m%dT%H%M%S%f"
+_REPLAY_GROUP = re.compile(r".+-replay-(\d{8}T\d{12})")
+_OFFSETS_KEPT = timedelta(days=7)
 _COUNTS = ("consumed", "written", "unchanged", "dead_letters")
 
 
@@ -45,7 +50,7 @@ def run(settings: Settings, asked: Asked) -> None:
     Topics(settings.kafka).check()
     console = Console(highlight=False, soft_wrap=True)
     if asked.join:
-        _work(settings, asked.join, _noted(settings, asked.join), console)
+        _join(settings, asked.join, console)
         return
     if asked.rewind and (asked.end != "end" or asked.study_key or asked.plan_only):
         raise FatalError("--rewind moves the live group: it goes on to the end, with all studies")
@@ -55,7 +60,7 @@ def run(settings: Settings, asked: Asked) -> None:
     elif asked.rewind:
         _rewind(settings, plan, console)
     else:
-        group = f"{settings.sink.group_id}-replay-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+        group = f"{settings.sink.group_id}-replay-{datetime.now(UTC):{_STARTED}}"
         _note(settings, group, plan)
         console.print(f"more workers: imednet-connector replay --join {group}")
         _work(settings, group, plan, console)
@@ -103,10 +108,29 @@ def _note(settings: Settings, group: str, plan: Plan) -> None:
         })  # fmt: skip
 
 
-def _noted(settings: Settings, group: str) -> Plan:
+def has_finished(group: str, notes: Mapping[int, str], now: datetime) -> bool:
+    """Whether this is a replay whose group was deleted at its end. Pure.
+
+    A replay that was given up long ago has no notes either: brokers drop the offsets of a group
+    without members, by default after 7 days.
+    """
+    found = _REPLAY_GROUP.fullmatch(group)
+    if found is None or any(notes.values()):
+        return False
+    try:
+        started = datetime.strptime(found[1], _STARTED).replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    return timedelta(0) <= now - started < _OFFSETS_KEPT
+
+
+def _join(settings: Settings, group: str, console: Console) -> None:
     with closing(GroupOffsets(settings.kafka, group)) as offsets:
         notes = {each: at.note.partition(" ")[2] for each, at in offsets.committed().items()}
-    return Plan.from_notes(notes)
+    if has_finished(group, notes, datetime.now(UTC)):
+        console.print("that replay has finished")
+        return
+    _work(settings, group, Plan.from_notes(notes), console)
 
 
 def _work(settings: Settings, group: str, plan: Plan, console: Console) -> None:

@@ -99,7 +99,9 @@ def peak_memory_mb() -> float:
     """The most memory that this process has had resident, in MB."""
     status = Path("/proc/self/status")
     if status.exists():  # Linux's getrusage also counts what the parent had before exec
-        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+        found = re.search(
+            r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii", errors="replace")
+        )
         if found:
             return round(int(found[1]) / 1024, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

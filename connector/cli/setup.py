@@ -1,5 +1,7 @@
 """``imednet-connector setup``: topics, constraints and indexes."""
 
+from collections.abc import Mapping, Sequence
+
 import typer
 from rich.console import Console
 
@@ -7,6 +9,7 @@ from connector import logs
 from connector.config import Settings
 from connector.kafka.topics import Topics
 from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.schema import Obstacle, SchemaError, SchemaItem, described
 
 
 def run(settings: Settings, *, check: bool) -> None:
@@ -42,11 +45,23 @@ def _graph(settings: Settings, console: Console, *, check: bool) -> int:
         if not missing:
             console.print("graph: constraints and indexes as they should be")
             return 0
-        if check:
-            for item in missing:
-                console.print(f"graph: missing: {item.cypher}", markup=False)
-            return len(missing)
-        database.make_schema(missing)
-        for item in missing:
-            console.print(f"graph: made {item.name}")
-        return 0
+        still = (
+            _made(database, missing)
+            if not check
+            else {item: database.obstacles(item) for item in missing}
+        )
+    for item in missing:
+        said = described(item, still[item]) if item in still else f"made {item.name}"
+        console.print(f"graph: {said}", markup=False)
+    return len(still)
+
+
+def _made(
+    database: Neo4jDatabase, items: Sequence[SchemaItem]
+) -> Mapping[SchemaItem, Sequence[Obstacle]]:
+    """Make these; those that could not be made, with the causes."""
+    try:
+        database.make_schema(items)
+    except SchemaError as error:
+        return error.items
+    return {}

@@ -1,8 +1,8 @@
 """``imednet-connector source``: one task a study, each in a thread of its own."""
 
+import hashlib
 import re
 import threading
-import traceback
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from connector import logs
+from connector.cli.defects import described, places
 from connector.cli.running import (
     counts,
     progress_lines,
@@ -31,6 +32,8 @@ from connector.source.window import Pace
 
 log = structlog.stdlib.get_logger("connector.source")
 
+_READABLE_MAX = 60
+
 
 def run(settings: Settings, *, sweep: bool = False) -> None:
     """Publish until stopped; with ``sweep``, and at SIGUSR1, every kind is read fully at once.
@@ -48,7 +51,8 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
     for topic in (kafka.events_topic, kafka.cursors_topic, kafka.dead_letter_topic):
         topics.partitions(topic)
     reader = ImednetReader(settings.imednet, SystemClock())
-    tasks = {study: _task(settings, study, reader) for study in studies}
+    log_id = topics.topic_id(kafka.events_topic) or kafka.bootstrap_servers
+    tasks = {study: _task(settings, study, reader, log_id) for study in studies}
 
     def sweep_all() -> None:
         log.info("sweeping", studies=list(tasks))
@@ -75,9 +79,19 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
         raise failures[0]
 
 
-def _task(settings: Settings, study: str, reader: ImednetReader) -> SourceTask:
+def cache_file(study: str, topic: str, log_id: str) -> str:
+    """The name of the study's cache file: one for each topic of each cluster, short and plain.
+
+    ``log_id`` tells topics of one name from each other.
+    """
+    readable = re.sub(r"[^A-Za-z0-9_-]", "_", study)[:_READABLE_MAX]
+    whole = f"{study}\0{topic}\0{log_id}".encode()
+    return f"{readable}-{hashlib.blake2b(whole, digest_size=10).hexdigest()}.sqlite"
+
+
+def _task(settings: Settings, study: str, reader: ImednetReader, log_id: str) -> SourceTask:
     source = settings.source
-    file = re.sub(r"[^A-Za-z0-9_-]", lambda match: f"%{ord(match[0]):02X}", study) + ".sqlite"
+    file = cache_file(study, settings.kafka.events_topic, log_id)
     ports = SourcePorts(
         reader=reader,
         event_log=KafkaEventLog(settings.kafka, study),
@@ -106,11 +120,8 @@ def _work(task: SourceTask, stop: threading.Event, failures: list[ConnectorError
         failures.append(error)
     except Exception as error:  # noqa: BLE001
         # A defect: the process must not look healthy when the others have ended.
-        # Names and places only: texts and locals of an exception may hold record content.
-        frames = traceback.extract_tb(error.__traceback__)
-        where = [f"{frame.name}:{frame.lineno}" for frame in frames]
-        log.error("study stopped by a defect", error=type(error).__name__, where=where)  # noqa: TRY400
-        failures.append(FatalError(f"internal error: {type(error).__name__}"))
+        log.error("study stopped by a defect", error=type(error).__name__, where=places(error))  # noqa: TRY400
+        failures.append(FatalError(described(error)))
 
 
 def _sum(tasks: Mapping[str, SourceTask]) -> dict[str, Any]:

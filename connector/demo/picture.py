@@ -55,4 +55,5 @@ def draw_subject(database: Neo4jDatabase, study_key: str, page: Path) -> None:
     )
     heading = f"<p style='font:16px sans-serif;margin:8px'>{legend}</p>"
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(f"<!doctype html><html><head>{title}</head><body>{heading}{html}</body></html>")
+    text = f"<!doctype html><html><head>{title}</head><body>{heading}{html}</body></html>"
+    page.write_text(text, encoding="utf-8")

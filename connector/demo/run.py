@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,23 +16,32 @@ from rich.table import Table
 
 from connector.config import Settings
 from connector.demo.compare import Comparison, compare
+from connector.demo.folders import owned, remove_within
 from connector.demo.picture import draw_subject
 from connector.demo.progress import LogTail, Progress
 from connector.demo.servers.local import local_servers, remove_data
 from connector.demo.servers.processes import Child, free_port
 from connector.demo.simulator.api import API_KEY, SECURITY_KEY
+from connector.demo.surroundings import Names, endpoints, without_settings
 from connector.entities import ENTITIES
 from connector.errors import FatalError, RetryableError
 from connector.kafka.group_offsets import GroupOffsets
 from connector.neo4j.database import Neo4jDatabase
 
-STUDY = "DEMO"
+MARKER = ".imednet-connector-demo"
+_PAGE = "subject.html"
 _SINKS = 2
 _EDITS_PER_SECOND = 100.0
 _QUIET_PASSES = 4
 """The count that was read may be one old, a pass may have begun before the last edit, and a
 vanished row is deleted at its second miss."""
 _QUIET_SECONDS_MAX = 600.0
+_OWN_FILES = (
+    _PAGE,
+    "known",
+    *(f"logs/{name}.log" for name in ("simulator", "setup", "source-0", "sink-0", "sink-1")),
+)
+"""What a demo leaves in its folder, beside the servers' own."""
 _PROGRAM = [sys.executable, "-m", "connector"]
 
 
@@ -43,6 +53,8 @@ class Plan:
     records: int
     seconds: float
     output: Path
+    use_environment: bool = False
+    """Use the exported servers, with names of the demo's own."""
 
 
 @dataclass(slots=True)
@@ -67,45 +79,28 @@ class Programs:
 def run(plan: Plan, console: Console) -> bool:
     """Run it all; whether the graph equals the API. Everything started here has ended then.
 
+    Settings that the shell exports are removed from this process's environment first.
+
     Raises:
-        FatalError: a program or server failed.
+        FatalError: a program or server failed, or the output folder holds something else.
     """
     began = time.monotonic()
     output = plan.output.absolute()
-    logs = output / "logs"
-    for old in logs.glob("*.log"):
-        old.unlink()
-    with ExitStack() as stack:
+    given = endpoints(os.environ) if plan.use_environment else {}
+    names = Names.beginning_with(f"demo-{uuid.uuid4().hex[:8]}") if given else Names()
+    kept = without_settings(os.environ) | given
+    os.environ.clear()
+    os.environ.update(kept)
+    with owned(output, MARKER):
+        remove_within(output, _OWN_FILES)
+        comparison = _run(plan, output, names, console)
+    if given:
+        topics = [value for name, value in names.environment.items() if name.endswith("_TOPIC")]
         console.print(
-            f"starting the API simulator with {plan.subjects:,} subjects and about"
-            f" {plan.records:,} records, Kafka and Neo4j (the first time, Maven brings them) ...",
+            f"left there: topics {', '.join(topics)}; group {names.group}; study {names.study} in"
+            " the graph",
             soft_wrap=True,
         )
-        api = f"http://127.0.0.1:{free_port()}"
-        simulator = _start_simulator(stack, plan, api, logs)
-        servers = stack.enter_context(local_servers(output / "servers", os.environ))
-        stack.callback(remove_data, output / "servers")
-        simulator.wait_until(lambda: _answers(api), 300)
-        environment = servers.environment | _environment(api, output)
-        _setup(environment, logs)
-        settings = _settings(environment)
-        source = _start(stack, "source", environment, logs)
-        sinks = [_start(stack, "sink", environment, logs, index) for index in range(_SINKS)]
-        programs = Programs(simulator, source, sinks)
-        with Progress(
-            LogTail(source.log), [LogTail(sink.log) for sink in sinks], console
-        ) as progress:
-            edits = _drive(plan, programs, progress, settings, api)
-        comparison = compare(settings.imednet, settings.neo4j, STUDY)
-        for child in (source, *sinks):
-            child.stop()
-        progress.read(0)
-        page = output / "subject.html"
-        with Neo4jDatabase(settings.neo4j) as database:
-            draw_subject(database, STUDY, page)
-        _report(console, comparison, progress, programs, edits)
-        console.print(f"picture of a subject: {page}", soft_wrap=True)
-        console.print(f"logs: {logs}", soft_wrap=True)
     equal = comparison.different == 0
     took = time.monotonic() - began
     console.print(
@@ -116,12 +111,61 @@ def run(plan: Plan, console: Console) -> bool:
     return equal
 
 
+def _run(plan: Plan, output: Path, names: Names, console: Console) -> Comparison:
+    logs = output / "logs"
+    with ExitStack() as stack:
+        _announce(plan, names, console)
+        api = f"http://127.0.0.1:{free_port()}"
+        simulator = _start_simulator(stack, plan, api, names.study, logs)
+        servers = stack.enter_context(local_servers(output / "servers", os.environ))
+        stack.callback(remove_data, output / "servers")
+        simulator.wait_until(lambda: _answers(api), 300)
+        environment = servers.environment | _environment(api, output) | names.environment
+        _setup(environment, logs)
+        settings = _settings(environment)
+        source = _start(stack, "source", environment, logs)
+        sinks = [_start(stack, "sink", environment, logs, index) for index in range(_SINKS)]
+        programs = Programs(simulator, source, sinks)
+        with Progress(
+            LogTail(source.log), [LogTail(sink.log) for sink in sinks], console
+        ) as progress:
+            edits = _drive(plan, programs, progress, settings, api)
+        comparison = compare(settings.imednet, settings.neo4j, names.study)
+        for child in (source, *sinks):
+            child.stop()
+        progress.read(0)
+        page = output / _PAGE
+        with Neo4jDatabase(settings.neo4j) as database:
+            draw_subject(database, names.study, page)
+        _report(console, comparison, progress, programs, edits)
+        console.print(f"picture of a subject: {page}", soft_wrap=True)
+        console.print(f"logs: {logs}", soft_wrap=True)
+    return comparison
+
+
+def _announce(plan: Plan, names: Names, console: Console) -> None:
+    kafka, neo4j = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("NEO4J_URI")
+    started = [name for name, given in (("Kafka", kafka), ("Neo4j", neo4j)) if not given]
+    console.print(
+        f"starting the API simulator with {plan.subjects:,} subjects and about"
+        f" {plan.records:,} records{''.join(f', {name}' for name in started)}"
+        f"{' (the first time, Maven brings them)' if started else ''} ...",
+        soft_wrap=True,
+    )
+    for name, given in (("Kafka", kafka), ("Neo4j", neo4j)):
+        if given:
+            console.print(
+                f"using the {name} of the environment, {given}; topics, group and study are"
+                f" called {names.study}...",
+                soft_wrap=True,
+            )
+
+
 def _environment(api: str, output: Path) -> dict[str, str]:
     return {
         "IMEDNET_BASE_URL": api,
         "IMEDNET_API_KEY": API_KEY,
         "IMEDNET_SECURITY_KEY": SECURITY_KEY,
-        "SOURCE_STUDIES": STUDY,
         "SOURCE_POLL_INTERVAL_SECONDS": "0.5",
         "SOURCE_LIST_INTERVAL_SECONDS": "6",
         "SOURCE_METADATA_INTERVAL_SECONDS": "6",
@@ -129,7 +173,6 @@ def _environment(api: str, output: Path) -> dict[str, str]:
         "SOURCE_SWEEP_INTERVAL_SECONDS": "6",
         "SOURCE_OVERLAP_SECONDS": "5",
         "SOURCE_STATE_DIR": str(output / "known"),
-        "SINK_GROUP_ID": "imednet-demo",
         "LOG_FORMAT": "json",
         "LOG_PROGRESS_INTERVAL_SECONDS": "0.5",
         "NO_PROXY": "127.0.0.1",
@@ -141,10 +184,10 @@ def _settings(environment: Mapping[str, str]) -> Settings:
     return Settings.load()
 
 
-def _start_simulator(stack: ExitStack, plan: Plan, api: str, logs: Path) -> Child:
+def _start_simulator(stack: ExitStack, plan: Plan, api: str, study: str, logs: Path) -> Child:
     port = api.rpartition(":")[2]
     command = [*_PROGRAM, "simulate", f"--port={port}", f"--subjects={plan.subjects}",
-               f"--records={plan.records}", f"--study={STUDY}"]  # fmt: skip
+               f"--records={plan.records}", f"--study={study}"]  # fmt: skip
     child = Child("the API simulator", command, logs / "simulator.log")
     stack.callback(child.stop)
     return child
@@ -162,7 +205,9 @@ def _setup(environment: dict[str, str], logs: Path) -> None:
     while child.poll() is None:
         time.sleep(0.05)
     if child.poll():
-        raise FatalError(f"setup failed: {child.log.read_text()[-600:]}")
+        raise FatalError(
+            f"setup failed: {child.log.read_text(encoding='utf-8', errors='replace')[-600:]}"
+        )
 
 
 def _start(

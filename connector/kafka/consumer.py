@@ -20,6 +20,7 @@ from connector.interfaces import (
     TopicPartition,
 )
 from connector.kafka.failures import error_of, translate
+from connector.kafka.reasons import refused_settings
 from connector.kafka.settings import group_consumer
 from connector.kafka.starting import Starting
 from connector.kafka.topics import Topics
@@ -63,9 +64,12 @@ class KafkaEventConsumer:
         self._held: list[RetryableError] = []
         self._is_closing = False
         self._starting = Starting(kafka, sink.group_id, accept_gap=sink.accept_gap)
-        self._consumer = Consumer(
-            group_consumer(kafka, sink), logger=logging.getLogger("confluent_kafka")
-        )
+        try:
+            self._consumer = Consumer(
+                group_consumer(kafka, sink), logger=logging.getLogger("confluent_kafka")
+            )
+        except KafkaException as exception:
+            raise refused_settings(exception) from None
 
     def subscribe(self, listener: AssignmentListener) -> None:
         """See `connector.interfaces.EventConsumer`; the listener is told within poll and close."""

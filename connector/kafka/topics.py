@@ -6,8 +6,9 @@ from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from connector.config import KafkaSettings
-from connector.errors import FatalError, RetryableError
+from connector.errors import RetryableError
 from connector.kafka.failures import answer_of, error_of
+from connector.kafka.reasons import refused_settings, require_broker
 from connector.kafka.settings import admin
 
 _NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -64,19 +65,24 @@ class Topics:
     """Topic administration."""
 
     def __init__(self, settings: KafkaSettings) -> None:
+        """Make the client; nothing is sent.
+
+        Raises:
+            FatalError: the client refuses its settings; names the one that is wrong.
+        """
         self._settings = settings
-        self._admin = AdminClient(admin(settings))
+        try:
+            self._admin = AdminClient(admin(settings))
+        except KafkaException as exception:
+            raise refused_settings(exception) from None
 
     def check(self) -> None:
         """Prove at the start of a program that a broker answers.
 
         Raises:
-            FatalError: none does: a wrong address is more likely than an outage.
+            FatalError: none does, with its reason: a wrong setting is more likely than an outage.
         """
-        try:
-            self._existing()
-        except RetryableError as error:
-            raise FatalError(str(error)) from error
+        require_broker(self._settings)
 
     def partitions(self, topic: str) -> int:
         """How many partitions the topic has.

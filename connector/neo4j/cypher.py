@@ -1,4 +1,4 @@
-"""Graph changes to Cypher statements with parameters, and the constraints. Pure text and values.
+"""Graph changes to Cypher statements with parameters. Pure text and values.
 
 Names in statements come from `connector.entities`, and where many nodes of one form are created
 from that form, if they are plain identifiers. Every value is a parameter.
@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 from connector.entities import ENTITIES, Entity, Reference, snake_case
 from connector.events import EntityId, Identity
 from connector.graph import REDIRECTED, NodeChange, key_values
-from connector.neo4j import checkpoints
 
 DELETED_LABEL = "Deleted"
 _REMOVE_OTHERS = (
@@ -48,46 +47,6 @@ class Statement:
     def count(self) -> int:
         """How many changes it makes."""
         return len(self.created or self.rows)
-
-
-# ------------------------------------------------------------------------------------ constraints
-
-
-@dataclass(frozen=True, slots=True)
-class SchemaItem:
-    """A uniqueness constraint or an index. A sink cannot be right without the constraints."""
-
-    name: str
-    label: str
-    properties: tuple[str, ...]
-    is_constraint: bool
-
-    @property
-    def cypher(self) -> str:
-        """The statement that makes it where it is missing."""
-        names = ", ".join(f"n.{name}" for name in self.properties)
-        if self.is_constraint:
-            return (
-                f"CREATE CONSTRAINT {self.name} IF NOT EXISTS FOR (n:{self.label})"
-                f" REQUIRE ({names}) IS UNIQUE"
-            )
-        return f"CREATE INDEX {self.name} IF NOT EXISTS FOR (n:{self.label}) ON ({names})"
-
-
-def schema() -> list[SchemaItem]:
-    """All constraints and indexes, by the table of entities."""
-    items = []
-    for entity in ENTITIES.values():
-        key = f"imednet_{entity.name}_key"
-        items.append(SchemaItem(key, entity.label, entity.key_properties, is_constraint=True))
-        for name in entity.indexed:
-            index = f"imednet_{entity.name}_{name}"
-            items.append(SchemaItem(index, entity.label, ("study_key", name), is_constraint=False))
-    properties = (checkpoints.KEY_PROPERTY,)
-    items.append(
-        SchemaItem("imednet_checkpoint_key", checkpoints.LABEL, properties, is_constraint=True)
-    )
-    return items
 
 
 # ------------------------------------------------------------------------------------------ probe

@@ -1,5 +1,6 @@
 """The connection to the database: one driver, every call bounded, errors translated."""
 
+import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,15 +12,35 @@ from neo4j.auth_management import AuthManager
 from neo4j.exceptions import DriverError, Neo4jError
 
 from connector.config import Neo4jSettings
-from connector.errors import ConnectorError, FatalError, GraphBehindError, RetryableError
+from connector.errors import (
+    BatchTooLargeError,
+    ConnectorError,
+    FatalError,
+    GraphBehindError,
+    RetryableError,
+)
 from connector.interfaces import Span
 from connector.neo4j import checkpoints
-from connector.neo4j.cypher import KEEP_PLAN, SchemaItem, Statement, schema
+from connector.neo4j.cypher import KEEP_PLAN, Statement
 from connector.neo4j.failures import translate
+from connector.neo4j.schema import (
+    DUPLICATES_SHOWN_MAX,
+    SHOW_CONSTRAINTS,
+    SHOW_INDEXES,
+    Duplicates,
+    Existing,
+    Obstacle,
+    SchemaError,
+    SchemaItem,
+    missing,
+    obstacles,
+    schema,
+)
 
 _FROM_SETTINGS = object()
 _AUTH_LENGTHS = (2, 3)
 """Of a tuple: user, password, and perhaps the realm."""
+_ONLINE_SECONDS_MAX = 300
 
 
 class _Rows(list[Any]):
@@ -158,29 +179,54 @@ class Neo4jDatabase:
 
     def missing_schema(self) -> list[SchemaItem]:
         """The constraints and indexes of the connector that the database lacks (or not online)."""
-        # By what they say, not by name: the user's own equal constraint is as good.
-        constraints = self.read(
-            "SHOW CONSTRAINTS YIELD type, labelsOrTypes, properties"
-            " WHERE type IN ['UNIQUENESS', 'NODE_PROPERTY_UNIQUENESS', 'NODE_KEY']"
-            " RETURN labelsOrTypes, properties"
-        )
-        indexes = self.read(
-            "SHOW INDEXES YIELD type, state, labelsOrTypes, properties"
-            " WHERE type = 'RANGE' AND state = 'ONLINE' RETURN labelsOrTypes, properties"
-        )
-        return [
-            item
-            for item in schema()
-            if [[item.label], list(item.properties)]
-            not in (constraints if item.is_constraint else indexes)
-        ]
+        return missing(schema(), self._existing_schema())
 
     def make_schema(self, items: Sequence[SchemaItem]) -> None:
-        """Make these and wait until they are online."""
+        """Make these, wait until they are online, and prove it by reading the schema again.
+
+        Raises:
+            SchemaError: some are still missing, with the causes; all others are made.
+        """
+        # The server ignores CREATE ... IF NOT EXISTS where something else has the name.
+        refusals: dict[SchemaItem, str | None] = {}
+        for item in items:
+            refusals[item] = self._refusal(item.cypher) or self._refusal(
+                "CALL db.awaitIndex($name, $seconds)", name=item.name, seconds=_ONLINE_SECONDS_MAX
+            )
+        if still := missing(items, self._existing_schema()):
+            raise SchemaError({item: self.obstacles(item, refusals[item]) for item in still})
+
+    def obstacles(self, item: SchemaItem, refusal: str | None = None) -> list[Obstacle]:
+        """What keeps a missing item from being made."""
+        duplicates = self._duplicates(item) if item.is_constraint else Duplicates()
+        return obstacles(item, self._existing_schema(), duplicates, refusal)
+
+    def _existing_schema(self) -> list[Existing]:
+        return [
+            Existing(*row) for show in (SHOW_CONSTRAINTS, SHOW_INDEXES) for row in self.read(show)
+        ]
+
+    def _refusal(self, cypher: str, **parameters: Any) -> str | None:
+        """Run a statement that changes the schema; the server's code if the schema forbids it."""
         with translated("making constraints"), self._session(neo4j.WRITE_ACCESS) as session:
-            for item in items:
-                session.run(item.cypher).consume()
-            session.run("CALL db.awaitIndexes(300)").consume()
+            try:
+                session.run(cypher, parameters).consume()
+            except Neo4jError as error:
+                if ".Schema." in (error.code or ""):
+                    return error.code
+                raise
+        return None
+
+    def _duplicates(self, item: SchemaItem) -> Duplicates:
+        """None where the database does not answer in time: they are a hint, not a decision."""
+        with contextlib.suppress(RetryableError, BatchTooLargeError):
+            rows = self.read(f"{item.duplicates_cypher} LIMIT $most", most=DUPLICATES_SHOWN_MAX)
+            ((count, studies),) = self.read(
+                f"CALL () {{ {item.duplicates_cypher} }}"
+                f" RETURN count(*), collect(DISTINCT {item.properties[0]})"
+            )
+            return Duplicates(rows, studies, count)
+        return Duplicates()
 
     def require_constraints(self) -> None:
         """Refuse to go on without the constraints: MERGE alone makes duplicates.

@@ -4,15 +4,18 @@ from typing import NamedTuple
 
 from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.schema import EXPORT_PLACE_LABEL
 
-PLACE_LABEL = "_ImednetExport"
 _KEEP = (
-    f"UNWIND $rows AS row MERGE (n:{PLACE_LABEL} {{study_key: row.study_key}})"
+    f"UNWIND $rows AS row MERGE (n:{EXPORT_PLACE_LABEL} {{study_key: row.study_key}})"
     " SET n.cursor = row.cursor, n.progress = row.progress, n.written_ms = row.written_ms"
 )
-_FORGET = f"UNWIND $rows AS row MATCH (n:{PLACE_LABEL} {{study_key: row.study_key}}) DELETE n"
+_FORGET = (
+    f"UNWIND $rows AS row MATCH (n:{EXPORT_PLACE_LABEL} {{study_key: row.study_key}}) DELETE n"
+)
 _READ = (
-    f"MATCH (n:{PLACE_LABEL} {{study_key: $study_key}}) RETURN n.cursor, n.progress, n.written_ms"
+    f"MATCH (n:{EXPORT_PLACE_LABEL} {{study_key: $study_key}})"
+    " RETURN n.cursor, n.progress, n.written_ms"
 )
 
 

@@ -10,7 +10,7 @@ from connector.events import Identity
 from connector.graph import REDIRECTED, key_values
 from connector.neo4j.cypher import DELETED_LABEL
 from connector.neo4j.database import Neo4jDatabase
-from connector.neo4j.export_places import PLACE_LABEL
+from connector.neo4j.schema import EXPORT_PLACE_LABEL
 
 _SUBJECTS = (
     "UNWIND $rows AS row MATCH (n:Subject {study_key: row[0], subject_key: row[1]})"
@@ -87,7 +87,7 @@ class ExportQueries:
 
 def emptying(study_key: str) -> str:
     """A statement that empties a study, whatever its size: it commits after every 1000 nodes."""
-    labels = "|".join([*(entity.label for entity in ENTITIES.values()), PLACE_LABEL])
+    labels = "|".join([*(entity.label for entity in ENTITIES.values()), EXPORT_PLACE_LABEL])
     literal = study_key.replace("\\", "\\\\").replace("'", "\\'")
     return (
         f"MATCH (n:{labels} {{study_key: '{literal}'}})"

@@ -44,29 +44,32 @@ class SqliteKnownStore:
         Raises:
             FatalError: the folder cannot be written.
         """
-        if isinstance(path, Path):
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise FatalError(
-                    f"cannot make {path.parent}: {error.strerror}: set"
-                    " SOURCE_STATE_DIR to a folder that can be written"
-                ) from None
         try:
-            self._db = self._opened(path)
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-                raise FatalError(
-                    f"{path} is in use by another source: stop it, or set SOURCE_STATE_DIR to"
-                    " another folder"
-                ) from None
-            # A cache that cannot be read is no cache: the topic has it all.
             if isinstance(path, Path):
-                path.unlink(missing_ok=True)
-            self._db = self._opened(path)
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                self._db = self._opened(path)
+            except sqlite3.DatabaseError as error:
+                if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                    raise FatalError(
+                        f"{path} is in use by another source: stop it, or set SOURCE_STATE_DIR to"
+                        " another folder"
+                    ) from None
+                # A cache that cannot be read is no cache: the topic has it all.
+                if isinstance(path, Path):
+                    path.unlink(missing_ok=True)
+                self._db = self._opened(path)
+        except (OSError, sqlite3.Error) as error:
+            said = getattr(error, "strerror", None) or str(error)
+            raise FatalError(
+                f"cannot write {path}: {said}: set SOURCE_STATE_DIR to a folder that can be written"
+            ) from None
         self._path = path
 
     def _opened(self, path: Path | str) -> sqlite3.Connection:
+        if isinstance(path, Path):  # SQLite gives its -wal and -shm files the same mode
+            path.touch(mode=0o600)
+            path.chmod(0o600)
         # Losing the last transactions at a power cut is harmless: `matches` then says so.
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         # Another process would change what this one knows, unseen: it is kept out to the end.

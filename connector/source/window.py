@@ -230,7 +230,8 @@ def check_page(track: Track, request: PageRequest, place: Place, page: Page) -> 
         "fewer rows than the total announces": len(page.rows) < min(_size(request, page), left),
         "no row has an id": bool(page.rows) and not ids and left > len(page.rows),
     }
-    _check_study(track, request, place, ids)
+    if track.entity.name == "study":
+        _check_study(request, place, page, ids)
     return [what for what, is_so in found.items() if is_so]
 
 
@@ -239,12 +240,12 @@ def _size(request: PageRequest, page: Page) -> int:
     return request.size if page.size is None else min(page.size, request.size)
 
 
-def _check_study(track: Track, request: PageRequest, place: Place, ids: Sequence[EntityId]) -> None:
-    if track.entity.name == "study" and any(each != request.study_key for each in ids):
-        raise RetryableError(f"{track.name}: page has other studies than were asked for")
-    if track.entity.name == "study" and not ids:
-        if place.passes:
-            raise RetryableError(f"{track.name}: the API does not list the study any more")
+def _check_study(request: PageRequest, place: Place, page: Page, ids: Sequence[EntityId]) -> None:
+    if any(each != request.study_key for each in ids):
+        raise RetryableError("the list of studies has others than were asked for")
+    if not ids:
+        if place.passes or page.total_elements:
+            raise RetryableError("the API does not list the study any more")
         raise FatalError(
             f"study {request.study_key} is not known to the API: check SOURCE_STUDIES and the"
             " permissions of the API key"

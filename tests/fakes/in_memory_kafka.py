@@ -35,6 +35,7 @@ class InMemoryTopic:
         self.first = [0] * partitions
         """The offset of the first message that is still there, by partition."""
         self.id = "id"
+        self.truncations: list[tuple[int, int]] = []
         self.ever: list[Message] = []
         """All messages, those that were lost since among them: a sink may have read them."""
         self.event_bytes_max = 10**9
@@ -51,7 +52,8 @@ class InMemoryTopic:
         self.first[partition] = max(self.first[partition], before)
 
     def truncate(self, partition: int, end: int) -> None:
-        """As an unclean leader election does."""
+        """As an unclean leader election does. Consumers notice it by the leader's epoch."""
+        self.truncations.append((partition, end))
         del self.partitions[partition][max(end, self.first[partition]) :]
 
     def mark(self) -> TopicMark:

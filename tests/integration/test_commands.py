@@ -15,9 +15,9 @@ from connector.demo.simulator.server import serving
 from connector.demo.simulator.study import build_study
 from connector.kafka.group_offsets import Committed, GroupOffsets
 from connector.kafka.topic_log import read_to_end
-from connector.neo4j.cypher import schema
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
+from connector.neo4j.schema import schema
 from connector.serde import encode
 from tests.builders import record_row, upsert
 from tests.programs import (
@@ -72,6 +72,28 @@ def test_a_wrong_api_key(variables: dict[str, str]) -> None:
 
 def test_a_missing_api_key(variables: dict[str, str]) -> None:
     fails("source", variables | {"IMEDNET_API_KEY_": "", "IMEDNET_BASE_URL": "nowhere"}, "http://")
+
+
+@pytest.mark.parametrize("key", ["canary\nkey", "canary-k\u00e9y", "canary key"])
+def test_a_key_that_no_header_can_carry(key: str, variables: dict[str, str]) -> None:
+    assert "canary" not in fails("source", variables | {"IMEDNET_API_KEY": key}, "IMEDNET_API_KEY")
+    said = fails("export KNOWN", variables | {"IMEDNET_SECURITY_KEY": key}, "IMEDNET_SECURITY_KEY")
+    assert "canary" not in said
+
+
+def test_a_state_folder_that_cannot_be_written(variables: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    for folder in ("/proc", str(tmp_path / "file" / "below")):
+        fails("source", variables | {"SOURCE_STATE_DIR": folder}, "SOURCE_STATE_DIR")
+
+
+def test_a_study_key_longer_than_a_file_name(variables: dict[str, str]) -> None:
+    fails("source", variables | {"SOURCE_STUDIES": "K" * 260}, "is not known to the API")
+
+
+def test_settings_that_the_kafka_client_refuses(variables: dict[str, str]) -> None:
+    poll = variables | {"SINK_MAX_POLL_INTERVAL_SECONDS": "10"}
+    fails("sink", poll, "SINK_MAX_POLL_INTERVAL_SECONDS must not be less")
 
 
 def test_an_unknown_study(variables: dict[str, str]) -> None:

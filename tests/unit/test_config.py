@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -36,6 +38,11 @@ def test_studies_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
         ("SINK_BATCH_EVENTS_MAX", "canary-secret"),
         ("SINK_BATCH_EVENTS_MAX", "0"),
         ("NEO4J_URI", "bolt://canary:secret@host"),
+        ("NEO4J_URI", "http://canary:7687"),
+        ("NEO4J_URI", "bolt://canary:port"),
+        ("NEO4J_URI", "bolt://[::canary"),
+        ("NEO4J_URI", "canary:7687"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "canary:secret@host:9092"),
         ("IMEDNET_BASE_URL", "canary-secret"),
         ("LOG_LEVEL", "canary-secret"),
         ("SOURCE_POLL_INTERVAL_SECONDS", "-1"),
@@ -104,3 +111,17 @@ def test_every_scheme_of_neo4j_is_a_valid_address(
 ) -> None:
     monkeypatch.setenv("NEO4J_URI", f"{scheme}://host:7687")
     assert Settings.load().neo4j.uri == f"{scheme}://host:7687"
+
+
+def test_a_file_is_read_as_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('[source]\nstudies = ["É"]\n', encoding="utf-8")
+    code = (
+        "import sys; from pathlib import Path; from connector.config import Settings;"
+        " print(ascii(Settings.load(Path(sys.argv[1])).source.studies))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=False,
+        env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    )  # fmt: skip
+    assert done.stdout.strip() == r"('\xc9',)", done.stderr

@@ -1,3 +1,4 @@
+import stat
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,27 @@ def test_an_invalid_row_is_new_once(store: SqliteKnownStore) -> None:
     with store.update() as update:
         assert update.is_new_invalid(row)
         assert not update.is_new_invalid(row)
+
+
+def test_the_cache_is_for_its_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "state" / "S1.sqlite"
+    for _ in range(2):
+        store = SqliteKnownStore(file)
+        store.rebuild([], Cursor(study_key="S1"))
+        assert {stat.S_IMODE(each.stat().st_mode) for each in file.parent.iterdir()} == {0o600}
+        store.close()
+        file.chmod(0o644)  # as earlier versions left it
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("folder", ["/proc", "/proc/none", "{}/file", "{}/file/below"])
+def test_a_folder_that_cannot_be_written_is_said_to_be_the_settings_fault(
+    folder: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    path = Path(folder.format(tmp_path)) / "S1.sqlite"
+    with pytest.raises(FatalError, match="SOURCE_STATE_DIR"):
+        SqliteKnownStore(path)
 
 
 def test_a_file_that_is_not_a_cache_is_made_anew(tmp_path: Path) -> None:

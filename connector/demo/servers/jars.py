@@ -24,7 +24,7 @@ def class_path(server: str) -> str:
         if shutil.which(program) is None:
             raise FatalError(
                 f"`{program}` is not on the PATH: install {package} (Debian: apt-get install"
-                " default-jdk-headless maven), or give the servers' addresses by"
+                " default-jdk-headless maven), or, for tests and `demo --use-environment`, export"
                 " KAFKA_BOOTSTRAP_SERVERS, NEO4J_URI and NEO4J_PASSWORD"
             )
     folder = _cache() / f"{server}-{hashlib.sha256(POM.read_bytes()).hexdigest()[:12]}"

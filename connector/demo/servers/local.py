@@ -1,7 +1,6 @@
 """A real Kafka and a real Neo4j as plain Java processes on free ports of loopback."""
 
 import secrets
-import shutil
 import subprocess
 import threading
 import uuid
@@ -14,12 +13,14 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from connector.config import KafkaSettings, Neo4jSettings
+from connector.demo.folders import owned, remove_within
 from connector.demo.servers.jars import class_path
 from connector.demo.servers.processes import Child, free_port
 from connector.errors import FatalError
 from connector.kafka.topics import Topics
 from connector.neo4j.database import Neo4jDatabase, set_first_password
 
+MARKER = ".imednet-connector-servers"
 _READY_SECONDS_MAX = 120.0
 _KAFKA_PROPERTIES = """
 process.roles=broker,controller
@@ -91,7 +92,8 @@ class LocalKafka:
         properties.parent.mkdir(parents=True, exist_ok=True)
         properties.write_text(
             _KAFKA_PROPERTIES.format(port=self.port, controller=free_port(), data=data)
-            + extra_settings
+            + extra_settings,
+            encoding="utf-8",
         )
         # A cluster id that begins with "-" would be taken for an option; a first byte 0 avoids it.
         cluster_id = urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
@@ -122,7 +124,7 @@ class LocalNeo4j:
         """Start, or start again on the same data; does not wait."""
         conf = self.folder / "conf" / "neo4j.conf"
         conf.parent.mkdir(parents=True, exist_ok=True)
-        conf.write_text(_NEO4J_CONF.format(port=self.port) + extra_settings)
+        conf.write_text(_NEO4J_CONF.format(port=self.port) + extra_settings, encoding="utf-8")
         command = ["java", "-Xms512m", "-Xmx1g", "-cp", class_path("neo4j"),
                    *(f"--add-opens={module}=ALL-UNNAMED" for module in _OPENED),
                    "org.neo4j.server.CommunityEntryPoint",
@@ -169,19 +171,21 @@ class LocalServers:
 def local_servers(folder: Path, given: Mapping[str, str]) -> Iterator[LocalServers]:
     """Start what ``given`` (the environment) does not name, end it with the block.
 
-    Data of an earlier run in the folder is removed; logs of this run stay there.
+    The folder is new, empty, or one of an earlier run, whose data and logs are removed.
 
     Raises:
-        FatalError: Java or Maven is missing, or a server does not come up; says what to do.
+        FatalError: the folder holds something else (nothing is touched), Java or Maven is missing,
+            or a server does not come up; says what to do.
     """
     folder = folder.absolute()
-    shutil.rmtree(folder, ignore_errors=True)
     kafka = neo4j = None
     if "KAFKA_BOOTSTRAP_SERVERS" not in given:
         kafka = LocalKafka(folder / "kafka", free_port())
     if "NEO4J_URI" not in given:
         neo4j = LocalNeo4j(folder / "neo4j", free_port(), secrets.token_urlsafe(12))
     with ExitStack() as stack:
+        stack.enter_context(owned(folder, MARKER))
+        remove_within(folder, ("kafka", "neo4j"))
         for server in (kafka, neo4j):
             if server is not None:
                 stack.callback(_stop, server)
@@ -201,9 +205,8 @@ def _stop(server: LocalKafka | LocalNeo4j) -> None:
 
 
 def remove_data(folder: Path) -> None:
-    """Remove what the servers stored; their logs stay."""
-    for data in (folder / "kafka" / "data", folder / "neo4j" / "data"):
-        shutil.rmtree(data, ignore_errors=True)
+    """Remove what the servers stored in their folder; their logs stay."""
+    remove_within(folder, ("kafka/data", "neo4j/data"))
 
 
 def run_until(stop: threading.Event, servers: LocalServers) -> None:

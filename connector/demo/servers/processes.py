@@ -94,7 +94,7 @@ class Child:
         while not ready():
             if self.poll() is not None or time.monotonic() > deadline:
                 how = "ended" if self.poll() is not None else "is not ready in time"
-                tail = self.log.read_text(errors="replace")[-_LOG_TAIL:]
+                tail = self.log.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL:]
                 raise FatalError(f"{self.name} {how}; its log {self.log} ends with:\n{tail}")
             time.sleep(0.1)
 

@@ -1,0 +1,114 @@
+"""Why a client cannot use the cluster: librdkafka's own reason, and what to do about it.
+
+A call that fails says ``_TRANSPORT`` for a wrong password as for a broker that is down. The reason
+is in the client's log only (librdkafka 2.16.0 calls ``error_cb`` for some of them).
+"""
+
+import logging
+import re
+from collections.abc import Sequence
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from connector.config import KafkaSettings
+from connector.errors import FatalError
+from connector.kafka.failures import error_of
+from connector.kafka.settings import connection
+
+_CREDENTIALS = "check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+_PROTOCOL = "check KAFKA_SECURITY_PROTOCOL and the port in KAFKA_BOOTSTRAP_SERVERS"
+_ADDRESS = "check KAFKA_BOOTSTRAP_SERVERS"
+_CERTIFICATE = (
+    "check that KAFKA_SSL_CA_LOCATION holds the CA of the broker's certificate, and that the"
+    " certificate names the host as KAFKA_BOOTSTRAP_SERVERS does"
+)
+_CLIENT_CERTIFICATE = (
+    "the listener asks for a client certificate, which this program does not send: use a listener"
+    " that does not (KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL)"
+)
+_REFUSED, _NO_ANSWER = "Kafka refuses the connection to", "no Kafka broker answers at"
+
+_REASONS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), happened, advice)
+    for pattern, happened, advice in (
+        (r"unsupported sasl mechanism", _REFUSED, "check KAFKA_SASL_MECHANISM"),
+        (r"sasl \S+ mechanism handshake failed", _REFUSED, _PROTOCOL),
+        (r"sasl .*(error|fail)", _REFUSED, _CREDENTIALS),
+        (r"alert (bad certificate|certificate required)", _REFUSED, _CLIENT_CERTIFICATE),
+        (r"certificate verify failed", _REFUSED, _CERTIFICATE),
+        (r"ssl.*(fail|closed)|disconnected", _REFUSED, _PROTOCOL),
+        (r"parse error", _NO_ANSWER, f"{_ADDRESS}: it is host:port, comma-separated"),
+        (r"failed to resolve", _NO_ANSWER, f"{_ADDRESS} (the host name)"),
+        (r"failed|timed out", _NO_ANSWER, f"{_ADDRESS} and that the broker runs"),
+    )
+)
+"""From what says most to what says least: with several brokers, each has its own reason."""
+
+_REFUSED_SETTINGS = (
+    ("sasl mechanism", "KAFKA_SASL_MECHANISM must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
+    ("sasl.username", "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD must both be set"),
+    ("ssl.ca.location", "KAFKA_SSL_CA_LOCATION is not a readable file of PEM certificates"),
+    ("socket.timeout.ms", "KAFKA_REQUEST_TIMEOUT_SECONDS must be from 0.01 to 300"),
+    (
+        "max.poll.interval.ms",
+        "SINK_MAX_POLL_INTERVAL_SECONDS must not be less than SINK_SESSION_TIMEOUT_SECONDS",
+    ),
+)
+_BROKER = re.compile(r"^(?:\[thrd:[^]]*\]: )?(?:\w+://)?(\S+?)/(?:bootstrap|\d+): ")
+_NOISE = re.compile(r" \(after \d+ms in state [^)]*\)+| \(install ca-certificates package\)")
+
+
+class Reasons(logging.Handler):
+    """Keeps what one client logs, each line once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[str, None] = {}
+        self.logger = logging.Logger("connector.kafka.reasons")  # noqa: LOG001 - no one else's
+        self.logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the line."""
+        text = record.getMessage().partition("]: ")[2] or record.getMessage()
+        self.lines[_BROKER.sub(r"\1: ", _NOISE.sub("", text)).strip()] = None
+
+
+def explained(servers: str, lines: Sequence[str], code: str) -> str:
+    """What happened, the reason that says most, and what to do. Pure."""
+    for pattern, happened, advice in _REASONS:
+        for line in lines:
+            if pattern.search(line):
+                return f"{happened} {servers} ({line}): {advice}"
+    return f"{_NO_ANSWER} {servers} ({code}): {_ADDRESS}"
+
+
+def require_broker(settings: KafkaSettings) -> None:
+    """Prove that a broker answers.
+
+    Raises:
+        FatalError: none does, or it refuses us: with the reason, and what to do.
+    """
+    reasons = Reasons()
+    # A client of its own: what is logged waits in its memory until poll, so it must not live long.
+    try:
+        client = AdminClient(connection(settings, "check"), logger=reasons.logger)
+    except KafkaException as exception:
+        raise refused_settings(exception) from None
+    try:
+        client.list_topics(timeout=settings.connect_timeout_seconds)
+    except KafkaException as exception:
+        client.poll(0)
+        code = error_of(exception).name()
+        servers = settings.bootstrap_servers
+        raise FatalError(explained(servers, list(reasons.lines), code)) from None
+
+
+def refused_settings(exception: KafkaException) -> FatalError:
+    """Why no client could be made. Its own text may repeat values."""
+    error = error_of(exception)
+    text = error.str().lower()
+    for part, advice in _REFUSED_SETTINGS:
+        if part in text:
+            return FatalError(f"the Kafka client refuses its settings: {advice}")
+    return FatalError(f"the Kafka client refuses its settings: {error.name()}: check KAFKA_*")

@@ -1,0 +1,260 @@
+"""The graph's constraints and indexes: what is needed, what is missing, what is in the way. Pure.
+
+Items are matched by what they say, not by name: a constraint of the user's own with the same label
+and properties serves as well.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from connector.entities import ENTITIES
+from connector.errors import FatalError
+from connector.neo4j import checkpoints
+
+EXPORT_PLACE_LABEL = "_ImednetExport"
+DUPLICATES_SHOWN_MAX = 5
+_STUDIES_NAMED_MAX = 20
+_TEXT_SHOWN_MAX = 80
+_UNIQUE = {"UNIQUENESS", "NODE_PROPERTY_UNIQUENESS", "NODE_KEY"}
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+SHOW_CONSTRAINTS = (
+    "SHOW CONSTRAINTS YIELD name, type, entityType, labelsOrTypes, properties"
+    " RETURN name, type, entityType, labelsOrTypes, properties"
+)
+SHOW_INDEXES = (
+    "SHOW INDEXES YIELD name, type, entityType, labelsOrTypes, properties, state,"
+    " owningConstraint"
+    " RETURN name, type, entityType, labelsOrTypes, properties, state, owningConstraint"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaItem:
+    """A uniqueness constraint or an index. A sink cannot be right without the constraints."""
+
+    name: str
+    label: str
+    properties: tuple[str, ...]
+    is_constraint: bool
+
+    @property
+    def cypher(self) -> str:
+        """The statement that makes it where it is missing."""
+        names = ", ".join(f"n.{name}" for name in self.properties)
+        if self.is_constraint:
+            return (
+                f"CREATE CONSTRAINT {self.name} IF NOT EXISTS FOR (n:{self.label})"
+                f" REQUIRE ({names}) IS UNIQUE"
+            )
+        return f"CREATE INDEX {self.name} IF NOT EXISTS FOR (n:{self.label}) ON ({names})"
+
+    @property
+    def duplicates_cypher(self) -> str:
+        """The query that lists the keys of more than one node, most nodes first."""
+        keys = ", ".join(f"n.{name} AS {name}" for name in self.properties)
+        names = ", ".join(self.properties)
+        present = " AND ".join(f"n.{name} IS NOT NULL" for name in self.properties)
+        return (
+            f"MATCH (n:{self.label}) WHERE {present} WITH {keys}, count(*) AS nodes"
+            f" WHERE nodes > 1 RETURN {names}, nodes ORDER BY nodes DESC, {names}"
+        )
+
+
+def schema() -> list[SchemaItem]:
+    """All constraints and indexes, by the table of entities."""
+    items = []
+    for entity in ENTITIES.values():
+        key = f"imednet_{entity.name}_key"
+        items.append(SchemaItem(key, entity.label, entity.key_properties, is_constraint=True))
+        for name in entity.indexed:
+            index = f"imednet_{entity.name}_{name}"
+            items.append(SchemaItem(index, entity.label, ("study_key", name), is_constraint=False))
+    properties = (checkpoints.KEY_PROPERTY,)
+    items.append(
+        SchemaItem("imednet_checkpoint_key", checkpoints.LABEL, properties, is_constraint=True)
+    )
+    return items
+
+
+class Existing(NamedTuple):
+    """A constraint or an index of the database, as a row of the two SHOW statements."""
+
+    name: str
+    type: str
+    entity_type: str
+    labels: list[str] | None
+    properties: list[str] | None
+    state: str = ""
+    owning_constraint: str | None = None
+    """Of an index: the constraint that it belongs to."""
+
+    @property
+    def is_constraint(self) -> bool:
+        """Only indexes have a state."""
+        return not self.state
+
+    @property
+    def drop(self) -> str:
+        """The statement that drops it; an index that belongs to a constraint goes with that."""
+        if self.is_constraint:
+            return f"DROP CONSTRAINT {_quoted(self.name)};"
+        if self.owning_constraint is not None:
+            return f"DROP CONSTRAINT {_quoted(self.owning_constraint)};"
+        return f"DROP INDEX {_quoted(self.name)};"
+
+    def __str__(self) -> str:
+        """What it is, in words."""
+        what = "constraint" if self.is_constraint else "index"
+        on = ":".join(self.labels or ["everything"])
+        return f"{what} {self.name} on {on} ({', '.join(self.properties or ())})"
+
+    def is_on(self, item: SchemaItem) -> bool:
+        """Whether it covers the same label and the same properties in the same order."""
+        return (
+            self.entity_type == "NODE"
+            and self.labels == [item.label]
+            and self.properties == list(item.properties)
+        )
+
+    def serves(self, item: SchemaItem) -> bool:
+        """Whether it does what ``item`` is for."""
+        if not self.is_on(item):
+            return False
+        if item.is_constraint:
+            return self.is_constraint and self.type in _UNIQUE
+        return not self.is_constraint and self.type == "RANGE" and self.state == "ONLINE"
+
+
+def missing(items: Sequence[SchemaItem], existing: Sequence[Existing]) -> list[SchemaItem]:
+    """Those of ``items`` that nothing in the database serves as."""
+    return [item for item in items if not any(each.serves(item) for each in existing)]
+
+
+class Duplicates(NamedTuple):
+    """Keys that more than one node has: the first few rows, all their studies, how many keys."""
+
+    rows: Sequence[Sequence[Any]] = ()
+    studies: Sequence[Any] = ()
+    keys: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why an item cannot be made, and the steps (Cypher statements, then commands) against it."""
+
+    cause: str
+    remedy: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """The cause, then each step on a line of its own."""
+        return "\n    ".join((f"  {self.cause}", *self.remedy))
+
+
+def obstacles(
+    item: SchemaItem, existing: Sequence[Existing], duplicates: Duplicates, refusal: str | None
+) -> list[Obstacle]:
+    """Everything that keeps a missing item from being made.
+
+    ``refusal`` is the server's error code, for a cause that is none of the known ones.
+    """
+    found = [
+        *_taken_name(item, existing),
+        *_index_in_the_way(item, existing),
+        *([_duplicate_keys(item, duplicates)] if duplicates.keys else []),
+    ]
+    if not found and refusal:
+        return [Obstacle(f"Neo4j refuses it: {refusal}; to see why, run:", (f"{item.cypher};",))]
+    return found
+
+
+def _taken_name(item: SchemaItem, existing: Sequence[Existing]) -> list[Obstacle]:
+    taken = next((each for each in existing if each.name == item.name), None)
+    if taken is None or taken.is_on(item):  # an index on the same is said by _index_in_the_way
+        return []
+    cause = (
+        f"its name is taken by the {taken}. Drop that (to keep it, create it again under another"
+        " name), then run setup again:"
+    )
+    return [Obstacle(cause, (taken.drop, "imednet-connector setup"))]
+
+
+def _index_in_the_way(item: SchemaItem, existing: Sequence[Existing]) -> list[Obstacle]:
+    return [
+        _against(index, item)
+        for index in existing
+        if not index.is_constraint
+        and index.owning_constraint is None
+        and index.type == "RANGE"
+        and index.is_on(item)
+    ]
+
+
+def _against(index: Existing, item: SchemaItem) -> Obstacle:
+    if index.state == "POPULATING" and not item.is_constraint:
+        cause = f"the {index} is still being populated. Run setup again later:"
+        return Obstacle(cause, ("imednet-connector setup",))
+    is_online = index.state == "ONLINE"
+    # Not the failure message itself: it may quote property values.
+    state = "" if is_online else f" and {index.state} (see failureMessage of SHOW INDEXES)"
+    cause = f"the {index} is in the way{state}. Drop it, then run setup again:"
+    return Obstacle(cause, (index.drop, "imednet-connector setup"))
+
+
+def _duplicate_keys(item: SchemaItem, duplicates: Duplicates) -> Obstacle:
+    shown = "; ".join(
+        ", ".join(
+            f"{name} {_shown(value)}" for name, value in zip(item.properties, row, strict=False)
+        )
+        + f": {row[-1]} nodes"
+        for row in duplicates.rows
+    )
+    studies = ", ".join(_literal(key) for key in duplicates.studies[:_STUDIES_NAMED_MAX])
+    more = len(duplicates.studies) - _STUDIES_NAMED_MAX
+    cause = (
+        f"{duplicates.keys:,} keys have more than one node ({shown}). List all of them with the"
+        " query below. Then stop the sinks, delete the nodes of these studies, run setup again, and"
+        " replay them from the topic (or export them again, if exports wrote them)"
+        + (f"; the same for {more:,} more studies afterwards" if more > 0 else "")
+        + ":"
+    )
+    labels = "|".join([*(entity.label for entity in ENTITIES.values()), EXPORT_PLACE_LABEL])
+    # Not the duplicates alone: some of their relationships belong to the node at the other end,
+    # which a replay leaves unchanged while its version is current.
+    delete = (
+        f"MATCH (n:{labels}) WHERE n.study_key IN [{studies}]"
+        " CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 10000 ROWS;"
+    )
+    again = ("imednet-connector setup", "imednet-connector replay --from beginning")
+    return Obstacle(cause, (f"{item.duplicates_cypher};", delete, *again))
+
+
+def described(item: SchemaItem, found: Sequence[Obstacle]) -> str:
+    """A missing item and what is in its way, as lines of text."""
+    return "\n".join((f"missing: {item.cypher}", *map(str, found)))
+
+
+class SchemaError(FatalError):
+    """Some items could not be made; all others were."""
+
+    def __init__(self, items: dict[SchemaItem, list[Obstacle]]) -> None:
+        super().__init__("\n".join(described(item, found) for item, found in items.items()))
+        self.items = items
+
+
+def _quoted(name: str) -> str:
+    return name if _PLAIN_NAME.fullmatch(name) else "`" + name.replace("`", "``") + "`"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _TEXT_SHOWN_MAX else f"{text[:_TEXT_SHOWN_MAX]}..."
+
+
+def _literal(value: Any) -> str:
+    """A Cypher literal of a key value."""
+    if not isinstance(value, str):
+        return repr(value)
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,188 @@
+"""A broker that refuses us: the program says its reason and the setting to check, in one line."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from connector.config import KafkaSettings
+from connector.demo.servers.processes import free_port
+from connector.errors import FatalError
+from connector.kafka.topics import Topics
+from connector.neo4j.database import Neo4jDatabase
+from tests.programs import run_program, running, wait_until
+from tests.secured_kafka import PASSWORD, SecuredKafka, secured_kafka
+
+pytestmark = pytest.mark.servers
+SECONDS = 3
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    with secured_kafka(tmp_path_factory.mktemp("secured")) as running:
+        yield running
+
+
+def check(environment: dict[str, str]) -> None:
+    given = {name.removeprefix("KAFKA_").lower(): value for name, value in environment.items()}
+    Topics(KafkaSettings.model_validate(given | {"connect_timeout_seconds": SECONDS})).check()
+
+
+@pytest.mark.parametrize("listener", ["PLAINTEXT", "SASL_PLAINTEXT", "SASL_SSL", "SSL"])
+def test_each_listener_lets_a_client_in_with_the_right_settings(
+    kafka: SecuredKafka, listener: str
+) -> None:
+    check(kafka.client(listener))
+
+
+WRONG = {
+    "password": (
+        "SASL_PLAINTEXT", {"sasl_password": "canary-wrong"},
+        ["Invalid username or password", "check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"],
+    ),
+    "password over TLS": (
+        "SASL_SSL", {"sasl_password": "canary-wrong"},
+        ["Invalid username or password", "check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"],
+    ),
+    "mechanism": (
+        "SASL_SSL", {"sasl_mechanism": "SCRAM-SHA-512"},
+        ["supported mechanisms: PLAIN", "check KAFKA_SASL_MECHANISM"],
+    ),
+    "certificate authority": (
+        "SASL_SSL", {"ssl_ca_location": "{other_ca}"},
+        ["certificate verify failed", "KAFKA_SSL_CA_LOCATION"],
+    ),
+    "host name": (
+        "SSL", {"bootstrap_servers": "127.0.0.1:{SSL}"},
+        ["certificate verify failed", "names the host", "KAFKA_BOOTSTRAP_SERVERS"],
+    ),
+    "TLS to a plaintext listener": (
+        "SSL", {"bootstrap_servers": "localhost:{PLAINTEXT}"},
+        ["connecting to a PLAINTEXT broker listener", "check KAFKA_SECURITY_PROTOCOL"],
+    ),
+    "plaintext to a TLS listener": (
+        "PLAINTEXT", {"bootstrap_servers": "localhost:{SSL}"},
+        ["Disconnected", "check KAFKA_SECURITY_PROTOCOL"],
+    ),
+    "no login to a SASL listener": (
+        "PLAINTEXT", {"bootstrap_servers": "localhost:{SASL_PLAINTEXT}"},
+        ["Disconnected", "check KAFKA_SECURITY_PROTOCOL"],
+    ),
+    "a login to a listener without": (
+        "SASL_PLAINTEXT", {"bootstrap_servers": "localhost:{PLAINTEXT}"},
+        ["handshake failed", "check KAFKA_SECURITY_PROTOCOL"],
+    ),
+    "no client certificate": (
+        "MUTUAL", {},
+        ["asks for a client certificate"],
+    ),
+    "host": (
+        "PLAINTEXT", {"bootstrap_servers": "no-such-host.invalid:9092"},
+        ["Failed to resolve", "check KAFKA_BOOTSTRAP_SERVERS (the host name)"],
+    ),
+    "port": (
+        "PLAINTEXT", {"bootstrap_servers": "127.0.0.1:{free}"},
+        ["no Kafka broker answers", "Connection refused", "check KAFKA_BOOTSTRAP_SERVERS"],
+    ),
+    "address": (
+        "PLAINTEXT", {"bootstrap_servers": "http://localhost:9092"},
+        ["parse error", "host:port"],
+    ),
+    "password, and another broker is down": (
+        "SASL_SSL",
+        {"sasl_password": "canary-wrong", "bootstrap_servers": "127.0.0.1:{free},localhost:{SASL_SSL}"},
+        ["Invalid username or password", "check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"],
+    ),
+    "no such mechanism": (
+        "SASL_SSL", {"sasl_mechanism": "canary-mechanism"},
+        ["KAFKA_SASL_MECHANISM must be"],
+    ),
+    "no mechanism": (
+        "SASL_SSL", {"sasl_mechanism": ""},
+        ["KAFKA_SASL_MECHANISM must be"],
+    ),
+    "no user": (
+        "SASL_SSL", {"sasl_username": ""},
+        ["KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD must both be set"],
+    ),
+    "no file of certificates": (
+        "SSL", {"ssl_ca_location": "/none/ca.pem"},
+        ["KAFKA_SSL_CA_LOCATION"],
+    ),
+    "timeout": (
+        "PLAINTEXT", {"request_timeout_seconds": "301"},
+        ["KAFKA_REQUEST_TIMEOUT_SECONDS must be"],
+    ),
+    "a file without certificates": (
+        "SSL", {"ssl_ca_location": "/etc/passwd"},
+        ["KAFKA_SSL_CA_LOCATION"],
+    ),
+}  # fmt: skip
+
+
+def wrong(kafka: SecuredKafka, listener: str, changed: dict[str, str]) -> dict[str, str]:
+    places = {name: str(port) for name, port in kafka.ports.items()}
+    places |= {"free": str(free_port()), "other_ca": str(kafka.other_ca)}
+    return kafka.client(
+        listener, **{name: value.format_map(places) for name, value in changed.items()}
+    )
+
+
+@pytest.mark.parametrize(("listener", "changed", "says"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_said_with_the_brokers_reason_and_the_setting_to_check(
+    kafka: SecuredKafka, listener: str, changed: dict[str, str], says: list[str]
+) -> None:
+    with pytest.raises(FatalError) as caught:
+        check(wrong(kafka, listener, changed))
+    said = str(caught.value)
+    for text in says:
+        assert text in said
+    assert "canary" not in said
+    assert PASSWORD not in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("name", ["password", "no such mechanism", "no file of certificates"])
+@pytest.mark.parametrize("command", ["sink", "setup", "replay --from beginning"])
+def test_a_command_that_is_refused_ends_with_that_one_line(
+    kafka: SecuredKafka, command: str, name: str
+) -> None:
+    listener, changed, says = WRONG[name]
+    given = wrong(kafka, listener, changed) | {
+        "KAFKA_CONNECT_TIMEOUT_SECONDS": "3", "NEO4J_PASSWORD": "none",
+    }  # fmt: skip
+    done = run_program(command, given)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    for text in says:
+        assert text in line
+
+
+def test_a_login_in_the_address_is_refused_without_being_shown(kafka: SecuredKafka) -> None:
+    address = f"somebody:canary@localhost:{kafka.ports['PLAINTEXT']}"
+    done = run_program("setup", {"KAFKA_BOOTSTRAP_SERVERS": address})
+    assert done.returncode == 1
+    assert "canary" not in done.stdout + done.stderr
+    assert "KAFKA_BOOTSTRAP_SERVERS" in done.stderr
+
+
+def test_a_sink_whose_login_is_revoked_waits_and_says_so_once(
+    kafka: SecuredKafka, environment: dict[str, str], database: Neo4jDatabase, tmp_path: Path
+) -> None:
+    assert database
+    given = environment | kafka.client("SASL_SSL")
+    assert run_program("setup", given).returncode == 0
+    with running("sink", given, tmp_path / "sink.log") as sink:
+        wait_until(lambda: "partitions assigned" in sink.log.read_text(), 60, "an assignment")
+        kafka.change_password()
+        wait_until(lambda: "Invalid username" in sink.log.read_text(), 60, "the refusal")
+        time.sleep(5)
+        assert sink.poll() is None
+        said = sink.log.read_text()
+    assert said.count("Invalid username") == 1
+    lines = [json.loads(line)["event"].partition(" (after ")[0] for line in said.splitlines()]
+    failures = [line for line in lines if line.startswith("FAIL ")]
+    assert len(failures) == len(set(failures))
+    assert PASSWORD not in said

@@ -1,0 +1,150 @@
+"""`setup` proves what it has made; its remedies are followed here to the letter."""
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from connector.config import KafkaSettings
+from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.reader import read_graph
+from connector.neo4j.schema import SchemaError, SchemaItem, schema
+from tests.fault.load import messages, publish_load
+from tests.oracle import assert_equal, fold
+from tests.programs import consumed_all, run_program, running, wait_until
+
+pytestmark = pytest.mark.servers
+KEY = next(item for item in schema() if item.name == "imednet_visit_key")
+INDEX = next(item for item in schema() if not item.is_constraint)
+OURS = {"my-own", *(item.name for item in schema())}
+"""What these tests make; a database that the environment gives may hold more."""
+STEP = "    "
+
+
+@pytest.fixture
+def variables(
+    environment: dict[str, str], topics: dict[str, str], without: SchemaItem
+) -> dict[str, str]:
+    assert without
+    return environment | topics
+
+
+@pytest.fixture(params=[KEY], ids=lambda item: item.name)
+def without(request: pytest.FixtureRequest, database: Neo4jDatabase) -> Iterator[SchemaItem]:
+    """The database lacks this item; afterwards it has all of them again."""
+    item: SchemaItem = request.param
+    run(database, f"DROP {'CONSTRAINT' if item.is_constraint else 'INDEX'} {item.name}")
+    yield item
+    for each in database._existing_schema():
+        if each.name in OURS and not any(each.serves(wanted) for wanted in schema()):
+            run(database, each.drop)
+    database.make_schema(database.missing_schema())
+
+
+def run(database: Neo4jDatabase, cypher: str) -> None:
+    with database._session("WRITE") as session:
+        session.run(cypher).consume()
+
+
+def setup(variables: dict[str, str], code: int, options: str = "") -> str:
+    done = run_program(f"setup {options}", variables)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+def follow(said: str, variables: dict[str, str], database: Neo4jDatabase) -> None:
+    """Run each step that a message recommends, as it is printed; the last one succeeds."""
+    steps = [line.strip() for line in said.splitlines() if line.startswith(STEP)]
+    assert steps, said
+    for step in steps:
+        if step.endswith(";"):
+            run(database, step)
+        else:
+            _, *arguments = shlex.split(step)
+            done = run_program(shlex.join(arguments), variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert database.missing_schema() == []
+
+
+@pytest.mark.parametrize(
+    ("without", "taken_by", "drop"),
+    [
+        (KEY, "CREATE CONSTRAINT {} FOR (n:Other) REQUIRE n.x IS UNIQUE", "DROP CONSTRAINT {};"),
+        (KEY, "CREATE INDEX {} FOR ()-[r:Visit]-() ON (r.study_key, r.visit_id)", "DROP INDEX {};"),
+        (INDEX, "CREATE INDEX {} FOR (n:Other) ON (n.x)", "DROP INDEX {};"),
+        (INDEX, "CREATE CONSTRAINT {} FOR (n:Other) REQUIRE n.x IS UNIQUE", "DROP CONSTRAINT {};"),
+    ],
+    indirect=["without"],
+)
+def test_a_name_that_something_else_has_is_reported_with_a_remedy_that_works(
+    without: SchemaItem,
+    taken_by: str,
+    drop: str,
+    variables: dict[str, str],
+    database: Neo4jDatabase,
+) -> None:
+    run(database, taken_by.format(without.name))
+    said = setup(variables, code=1)
+    assert without.cypher in said
+    assert "its name is taken by the" in said
+    assert drop.format(without.name) in said
+    assert drop.format(without.name) in setup(variables, 1, "--check")
+    follow(said, variables, database)
+
+
+def test_an_index_in_the_way_is_named_and_all_other_items_are_made(
+    variables: dict[str, str], database: Neo4jDatabase
+) -> None:
+    run(database, "CREATE INDEX `my-own` FOR (n:Visit) ON (n.study_key, n.visit_id)")
+    run(database, f"DROP INDEX {INDEX.name}")
+    said = setup(variables, code=1)
+    assert f"graph: made {INDEX.name}" in said
+    assert database.missing_schema() == [KEY]
+    assert "the index my-own on Visit (study_key, visit_id) is in the way" in said
+    assert "DROP INDEX `my-own`;" in said
+    follow(said, variables, database)
+
+
+@pytest.mark.parametrize("without", [INDEX], indirect=True, ids=lambda item: item.name)
+def test_an_index_that_could_not_be_populated_is_reported_without_the_data(
+    without: SchemaItem, variables: dict[str, str], database: Neo4jDatabase, study: str
+) -> None:
+    name = without.properties[1]
+    run(
+        database,
+        f"CREATE (n:{without.label} {{study_key: '{study}'}}) WITH n"
+        f" SET n.{name} = reduce(text = '', _ IN range(1, 4000) | text + 'canary-{{}}')",
+    )
+    said = setup(variables, code=1)
+    assert "FAILED" in said
+    assert "canary" not in said
+    run(database, f"MATCH (n:{without.label} {{study_key: '{study}'}}) DELETE n")
+    follow(said, variables, database)
+
+
+def test_duplicate_keys_are_listed_and_the_remedy_restores_the_graph(
+    variables: dict[str, str],
+    kafka_settings: KafkaSettings,
+    database: Neo4jDatabase,
+    study: str,
+    tmp_path: Path,
+) -> None:
+    setup(variables, code=0)
+    publish_load(kafka_settings, study, 300)
+    given = variables | {"SINK_GROUP_ID": study}
+    with running("sink", given, tmp_path / "sink.log"):
+        wait_until(consumed_all(kafka_settings, study), 60, "the load")
+    run(database, f"DROP CONSTRAINT {KEY.name}")
+    run(
+        database,
+        f"MATCH (n:Visit {{study_key: '{study}'}})-[r:HAS_RECORD]->(record) WITH n, r, record"
+        " LIMIT 1 CREATE (m:Visit)-[:HAS_RECORD]->(record) SET m = properties(n) DELETE r",
+    )
+    said = setup(variables, code=1)
+    assert f"1 keys have more than one node (study_key '{study}', visit_id" in said
+    assert ": 2 nodes)" in said
+    with pytest.raises(SchemaError, match="more than one node"):
+        database.make_schema([KEY])
+    follow(said, given, database)
+    assert_equal(fold(messages(kafka_settings)), read_graph(database, study))

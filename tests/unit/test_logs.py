@@ -1,0 +1,70 @@
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from connector import logs
+from connector.config import LogSettings
+from connector.logs import RepeatedLines
+
+LINE = "FAIL: host:9093/1: SASL authentication error (after %dms in state AUTH_REQ, %d identical error(s) suppressed)"
+
+
+@pytest.fixture(autouse=True)
+def root() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def passed(filter_: RepeatedLines, text: str, *args: object, name: str = "confluent_kafka") -> str:
+    """The line as it is let through; nothing: held back."""
+    record = logging.LogRecord(name, logging.ERROR, "", 0, text, args, None)
+    return record.getMessage() if filter_.filter(record) else ""
+
+
+def test_a_librarys_line_comes_once_a_minute_and_says_how_many_were_held_back() -> None:
+    now = 0.0
+    lines = RepeatedLines(lambda: now)
+    said = []
+    for tick in range(3 * 121):  # three a second
+        now = tick / 3
+        said.append(passed(lines, LINE, tick, tick))
+    said = [each for each in said if each]
+    assert len(said) == 3
+    assert "held back" not in said[0]
+    assert said[1].endswith("(179 more such lines were held back)")
+
+
+def test_lines_that_say_something_else_are_not_held_back() -> None:
+    lines = RepeatedLines(lambda: 0.0)
+    for text in ("host:9092/1 is down", "host:9093/2 is down"):
+        assert passed(lines, text) == text
+    assert not passed(lines, "host:9092/1 is down")
+
+
+def test_this_programs_own_lines_are_never_held_back() -> None:
+    lines = RepeatedLines(lambda: 0.0)
+    for _ in range(3):
+        assert passed(lines, "waiting", name="connector.sink") == "waiting"
+
+
+def test_what_is_remembered_of_lines_is_bounded() -> None:
+    lines = RepeatedLines(lambda: 0.0)
+    for number in range(5000):
+        assert passed(lines, f"line {number}")
+    assert len(lines._seen) <= 1000
+
+
+def test_the_filter_is_on_whatever_a_program_logs() -> None:
+    stream = io.StringIO()
+    logs.configure(LogSettings(format="json"), stream)
+    for number in range(10):
+        logging.getLogger("confluent_kafka").error(LINE, number, number)
+    assert [json.loads(line)["level"] for line in stream.getvalue().splitlines()] == ["error"]

@@ -1,0 +1,30 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from connector.cli.replay import has_finished
+
+NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
+RECENT = "imednet-sink-replay-20260310T113000000000"
+
+
+@pytest.mark.parametrize(
+    ("group", "notes", "finished"),
+    [
+        (RECENT, {}, True),
+        (RECENT, {0: "", 1: ""}, True),
+        (RECENT, {0: "", 1: '{"from":0}'}, False),
+        ("imednet-sink-replay-20260201T113000000000", {}, False),  # its offsets may have expired
+        ("imednet-sink-replay-20260311T113000000000", {}, False),  # not yet
+        ("imednet-sink-replay-20269999T113000000000", {}, False),
+        ("imednet-sink-replay-20260310T1130", {}, False),
+        ("imednet-sink", {}, False),
+        ("nobody", {0: ""}, False),
+    ],
+)
+def test_a_replay_has_finished_when_its_group_is_gone_and_its_name_is_one_of_a_recent_replay(
+    group: str,
+    notes: dict[int, str],
+    finished: bool,  # noqa: FBT001
+) -> None:
+    assert has_finished(group, notes, NOW) is finished
