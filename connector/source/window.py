@@ -243,7 +243,7 @@ def _size(request: PageRequest, page: Page) -> int:
 def _check_study(request: PageRequest, place: Place, page: Page, ids: Sequence[EntityId]) -> None:
     if any(each != request.study_key for each in ids):
         raise RetryableError("the list of studies has others than were asked for")
-    if not ids:
+    if not ids and not place.in_pass:
         if place.passes or page.total_elements:
             raise RetryableError("the API does not list the study any more")
         raise FatalError(

@@ -5,20 +5,26 @@
 
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
 from unittest.mock import patch
 
 import orjson
 import pytest
 import structlog
 
+from connector.cursor import Cursor
 from connector.demo.simulator.faults import Faults
+from connector.demo.simulator.study import api_date
 from connector.entities import ENTITIES
+from connector.graph_state import differences
 from connector.interfaces import Page, PageRequest
 from connector.retry import Backoff
 from connector.source import source_task
 from connector.source.source_task import SourceLimits, SourcePorts, SourceTask
-from tests.property.source_world import KEY, World
+from tests.oracle import fold
+from tests.property.source_world import KEY, World, api_state, live
 
 _SEEDS = int(os.environ.get("SIMULATION_SEEDS", "2000"))
 _CHUNK = 25
@@ -113,6 +119,73 @@ def test_rows_that_become_unreadable_are_dead_lettered_and_not_deleted() -> None
     assert world.false_deletes == []
     world.api.faults = Faults({})
     assert world.faults_found() == []
+
+
+@pytest.mark.parametrize(
+    "oddity", ["row_repeated", "total_plus_one", "total_minus_one", "deep_row", "too_deep_row"]
+)
+def test_an_api_that_is_always_odd_in_one_way_is_read_to_the_end_of_every_kind(oddity: str) -> None:
+    world = World(1)
+    world.is_calm = True
+    world.faults.shares = {oddity: 1.0}
+    for _ in range(3000):
+        if world.task.progress.passes >= 2:
+            break
+        world.step()
+    else:
+        pytest.fail("the source does not get on")
+    assert not list(differences(api_state(world.study), live(fold(world.topic.messages()))))
+
+
+def test_an_api_that_announces_a_row_too_many_deletes_nothing_until_it_is_right_again() -> None:
+    """It may hide a row as well as announce one that is not there."""
+    world = World(1)
+    world.run()
+    table = world.study.table("records")
+    lost = table.ids[3]
+    world.api.faults = Faults({"total_plus_one": 1.0})
+    table.remove(lost)
+    for _ in range(200):
+        world.step()
+    assert world.task._cursor is not None
+    assert world.task._cursor.place("record.full").is_short
+    assert not deleted(world, lost)
+    world.api.faults = Faults({})
+    for _ in range(300):
+        world.step()
+    assert deleted(world, lost)
+
+
+def test_a_row_that_is_edited_after_a_sweep_and_removed_is_deleted_by_the_next_two() -> None:
+    """A window's sighting between two sweeps is none by the next: that would take a third."""
+    world = World(1)
+    world.run()
+    table = world.study.table("records")
+    known = world.known.lookup("record", table.ids)
+    edited = next(each for each in table.ids if known[each].content_hash)
+
+    def sweeps() -> int:
+        return world.task._passes["record.full"]
+
+    def until(holds: Callable[[], bool]) -> None:
+        for _ in range(3000):
+            if holds():
+                return
+            world.step()
+        pytest.fail("the source does not get on")
+
+    count = sweeps()
+    until(lambda: sweeps() > count)
+    until(lambda: not (world.task._cursor or Cursor(study_key=KEY)).place("record.full").in_pass)
+    row = orjson.loads(table.bodies[edited])
+    at = api_date(datetime.fromtimestamp(world.server.now_ms() / 1000, UTC))
+    table.put(row | {"recordStatus": "edited", "dateModified": at})
+    version = known[edited].version
+    until(lambda: world.known.lookup("record", [edited])[edited].version > version)
+    table.remove(edited)
+    count = sweeps()
+    until(lambda: sweeps() >= count + 2)
+    assert deleted(world, edited)
 
 
 def test_rows_without_a_date_are_published_and_counted() -> None:
