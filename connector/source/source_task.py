@@ -15,29 +15,22 @@ from connector.errors import (
     BatchTooLargeError,
     ConnectorError,
     FatalError,
-    OddPageError,
     RetryableError,
 )
 from connector.interfaces import ApiReader, Clock, EventLog, KnownStore, KnownUpdate, Vanished
 from connector.retry import Backoff
 from connector.source import changes, window
 from connector.source.changes import Changes, Sighting
+from connector.source.passes import Passes
 from connector.source.reading import (
     OpenStream,
-    PageStream,
-    PassOptions,
     ReadAhead,
     ReadPage,
-    read_pass,
 )
-from connector.source.window import Mode, Now, Pace, Track
+from connector.source.window import Mode, Pace, Track
 
 log = structlog.stdlib.get_logger("connector.source")
 
-_WAIT_SECONDS = 0.5
-"""For pages that are still to come, all streams together."""
-_TRANSACTION_ROWS = 4000
-"""Rows of the API whose events go into one transaction, about: a commit costs some 20 ms."""
 _IDLE_COMMIT_SECONDS = 60.0
 """Windows that bring nothing are committed this often at most."""
 
@@ -78,30 +71,6 @@ class SourcePorts:
     open_stream: OpenStream = ReadAhead
 
 
-@dataclass(slots=True)
-class _Hold:
-    """A track that failed: not before then (monotonic seconds), longer each time."""
-
-    until: float
-    backoff: Backoff
-
-
-@dataclass(slots=True)
-class _Open:
-    """The pass of one kind that is being read."""
-
-    track: Track
-    stream: PageStream
-    rows: int = 0
-    """Taken so far."""
-    has_said_odd: bool = False
-
-    @property
-    def may_be_closed(self) -> bool:
-        """Whether the kind's other track may take over: it has had its turn, not only its wait."""
-        return self.rows >= _TRANSACTION_ROWS
-
-
 @dataclass(frozen=True, slots=True)
 class SourceLimits:
     """What is beyond a pace."""
@@ -122,19 +91,14 @@ class SourceTask:
         self._limits = limits
         self._backoff = limits.new_backoff()
         self._cursor: Cursor | None = None
-        self._open: dict[str, _Open] = {}
-        """By kind."""
-        self._previous = ""
-        self._holds: dict[str, _Hold] = {}
-        self._sizes: dict[str, int] = {}
-        """Tracks that the API was too slow for, with the page size that it may manage."""
-        self._odd: set[str] = set()
-        """Tracks whose pages contradict themselves: they are taken as they come."""
-        self._rows_max = _TRANSACTION_ROWS
+        self._passes = Passes(
+            ports.reader, ports.clock, pace, limits.new_backoff, ports.open_stream
+        )
         self._committed_at = 0.0
         self._sweep_since_ms: int | None = None
         self._rereads_topic = False
-        self._passes = dict.fromkeys((track.name for track in window.TRACKS), 0)
+        self._completed = dict.fromkeys((track.name for track in window.TRACKS), 0)
+        """Passes since the start, by track."""
         self.progress = SourceProgress()
         self.snapshot = SnapshotProgress()
         self._log = log.bind(study=study_key)
@@ -161,7 +125,7 @@ class SourceTask:
                     wait_seconds = self._wait_after(error, self._backoff)
                 stop.wait(wait_seconds)
         finally:
-            self._close_streams()
+            self._passes.close_all()
 
     def step(self) -> float:
         """Read and publish some pages; for how many seconds there is nothing to do then.
@@ -171,81 +135,25 @@ class SourceTask:
             FatalError: repeating cannot help.
         """
         if self._rereads_topic:
-            self._close_streams()
+            self._passes.close_all()
             self._cursor = None
         if self._cursor is None:
             self._cursor = self._recover()
-        clock = self._ports.clock
-        now = Now(clock.now_ms(), self._sweep_since_ms, self._held())
-        track, due_ms = window.next_track(self._cursor, self._pace, now, self._previous)
+        track, idle_seconds = self._passes.next(self._cursor, self._sweep_since_ms)
         if track is None:
-            return self._idle_seconds((due_ms - now.ms) / 1000)
+            return idle_seconds
         try:
-            pages = self._take(track, self._cursor)
-        except (RetryableError, BatchTooLargeError) as error:
-            self._hold(track, error)
-            return 0.0
-        except FatalError as error:
-            if self._cursor.place(window.STUDY.name).passes == 0:
-                raise
-            self._hold(track, error)  # the study was read: one kind's trouble is its own
+            pages = self._passes.take(track, self._cursor)
+        except (RetryableError, BatchTooLargeError, FatalError) as error:
+            is_first = self._cursor.place(window.STUDY.name).passes == 0
+            if isinstance(error, FatalError) and is_first:
+                raise  # once the study was read, one kind's trouble is its own
+            backoff = self._passes.delay(track, error)
+            self._passes.delay_until(track, self._wait_after(error, backoff))
             return 0.0
         if pages:
             self._publish(track, pages, self._cursor)
         return 0.0
-
-    # -------------------------------------------------------------------------------- reading
-
-    def _take(self, track: Track, cursor: Cursor) -> list[ReadPage]:
-        """Some pages of this track's pass, none where they are still to come."""
-        self._previous = track.name  # whatever comes of it: the others take their turn
-        kind = track.entity.name
-        if kind not in self._open or self._open[kind].track != track:
-            self._close_stream(kind)
-            size = self._sizes.get(track.name, self._pace.page_size)
-            size = window.at_most(size, self._rows_max)
-            options = PassOptions(self._pace, size, tolerant=track.name in self._odd)
-            ports = self._ports
-            pages = read_pass(ports.reader, track, cursor, options, ports.clock)
-            self._open[kind] = _Open(track, ports.open_stream(pages))
-        reading = self._open[kind]
-        taken = reading.stream.take(self._rows_max, _WAIT_SECONDS / len(self._open))
-        reading.rows += sum(len(read.page.rows) for read in taken)
-        return taken
-
-    def _close_stream(self, kind: str) -> None:
-        if kind in self._open:
-            self._open.pop(kind).stream.close()
-
-    def _close_streams(self) -> None:
-        for kind in list(self._open):
-            self._close_stream(kind)
-
-    def _hold(self, track: Track, error: ConnectorError) -> None:
-        """This track waits; the others do not."""
-        self._close_stream(track.entity.name)
-        if isinstance(error, BatchTooLargeError):
-            size = self._sizes.get(track.name, self._pace.page_size)
-            self._sizes[track.name] = window.smaller(size)
-        if isinstance(error, OddPageError):
-            self._odd.add(track.name)
-        held = self._holds.setdefault(track.name, _Hold(0.0, self._limits.new_backoff()))
-        wait_seconds = self._wait_after(error, held.backoff)
-        held.until = self._ports.clock.monotonic() + wait_seconds
-
-    def _held(self) -> set[str]:
-        """Tracks that have failed, and those whose kind is being read by its other track."""
-        now = self._ports.clock.monotonic()
-        held = {name for name, hold in self._holds.items() if hold.until > now}
-        for reading in self._open.values():
-            if not reading.may_be_closed:
-                held |= {each.name for each in reading.track.others}
-        return held
-
-    def _idle_seconds(self, due_seconds: float) -> float:
-        now = self._ports.clock.monotonic()
-        until = (hold.until - now for hold in self._holds.values() if hold.until > now)
-        return max(0.0, min((due_seconds, *until)))
 
     def _wait_after(self, error: ConnectorError, backoff: Backoff) -> float:
         self.progress.retries += 1
@@ -271,11 +179,11 @@ class SourceTask:
                 if not self._may_wait(track, found):
                     moved = self._commit(found, moved, update)
         except BatchTooLargeError as error:
-            self._rows_max = max(1, self._rows_max // 2)
-            self._close_streams()
+            self._passes.halve()
+            self._passes.close_all()
             raise RetryableError(str(error)) from error
         except BaseException:
-            self._close_streams()
+            self._passes.close_all()
             raise
         self._cursor = moved
         self._count(track, pages, found)
@@ -298,7 +206,7 @@ class SourceTask:
         self.progress.events += len(found.events) - len(diverted)
         self.progress.diverted += len(diverted)
         self._committed_at = self._ports.clock.monotonic()
-        self._rows_max = min(_TRANSACTION_ROWS, self._rows_max + max(1, self._rows_max // 20))
+        self._passes.grow()
         return moved
 
     def _changes(self, read: ReadPage, cursor: Cursor, update: KnownUpdate) -> Changes:
@@ -380,26 +288,15 @@ class SourceTask:
     def _count(self, track: Track, pages: list[ReadPage], found: Changes) -> None:
         last, rows = pages[-1], sum(len(read.page.rows) for read in pages)
         self.progress.rows += rows
-        self._say_oddities(track, pages)
+        if odd := self._passes.published(track, pages):
+            self._log.warning("odd pages are taken as they are", kind=track.name, odd=odd)
         self.progress.invalid += len(found.invalid)
         self.progress.undated += found.undated
         self._backoff.reset()
-        self._holds.pop(track.name, None)
         self._count_snapshot(last, rows)
-        if last.is_last:
-            self._close_stream(track.entity.name)
-            self._sizes.pop(track.name, None)
-            self._odd.discard(track.name)
         if window.ends_pass(last.before, last.after):
-            self._passes[track.name] += 1
-            self.progress.passes = min(self._passes.values())
-
-    def _say_oddities(self, track: Track, pages: list[ReadPage]) -> None:
-        """Once a pass, about."""
-        odd = sorted({each for read in pages for each in read.oddities})
-        if odd and not self._open[track.entity.name].has_said_odd:
-            self._open[track.entity.name].has_said_odd = True
-            self._log.warning("odd pages are taken as they are", kind=track.name, odd=odd)
+            self._completed[track.name] += 1
+            self.progress.passes = min(self._completed.values())
 
     def _count_snapshot(self, last: ReadPage, rows: int) -> None:
         track, snapshot = last.track, self.snapshot
@@ -415,7 +312,7 @@ class SourceTask:
 
     def _recover(self) -> Cursor:
         """The committed cursor, with a cache of what the topic holds now."""
-        rereads, self._rereads_topic = self._rereads_topic, False
+        rereads = self._rereads_topic
         opened = self._ports.event_log.open()
         cursor = opened.cursor or Cursor(study_key=self._study_key)
         if opened.lost:
@@ -428,4 +325,5 @@ class SourceTask:
             self._ports.known.rebuild(self._ports.event_log.replay(), cursor)
             cursor = window.full_passes_restarted(cursor, due=opened.lost is not None)
             self._log.info("known states read from the topic", sequence=cursor.sequence)
+        self._rereads_topic = False
         return cursor

@@ -214,7 +214,7 @@ class World:
     def _passes(self) -> dict[str, int]:
         return {
             name: count
-            for name, count in self.task._passes.items()
+            for name, count in self.task._completed.items()
             if not (self.windows_only and name in _SWEPT)
         }
 

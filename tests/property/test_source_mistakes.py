@@ -10,10 +10,10 @@ import pytest
 from connector.cursor import Cursor, Place, TopicMark
 from connector.dates import parse_api_date
 from connector.events import Identity, Known, RecordEvent
-from connector.interfaces import InvalidRow, Page, PageRequest, Vanished
+from connector.interfaces import InvalidRow, Page, PageRequest
 from connector.source import changes, known_store, window
-from connector.source.reading import PassOptions, ReadPage, read_pass
-from connector.source.source_task import SourceTask, _Open
+from connector.source.passes import OpenPass, Passes
+from connector.source.reading import ReadPage
 from connector.source.window import Mode, Pace, Track
 from tests.fakes.in_memory_kafka import InMemoryEventLog
 from tests.property.test_source_simulation import failure, quiet
@@ -122,34 +122,31 @@ def version_is_the_clock() -> Iterator[None]:
 def pages_wait_while_others_are_read() -> Iterator[None]:
     """A page that was read ahead brings back what a window has replaced meanwhile."""
 
-    def kept_by(task: SourceTask) -> dict[str, _Open]:
-        kept: dict[str, _Open] = task.__dict__.setdefault("_kept", {})
+    def kept_by(passes: Passes) -> dict[str, OpenPass]:
+        kept: dict[str, OpenPass] = passes.__dict__.setdefault("_kept", {})
         return kept
 
-    def take(task: SourceTask, track: Track, cursor: Cursor) -> list[ReadPage]:
-        task._previous = track.name
-        kept = kept_by(task)
+    def take(passes: Passes, track: Track, cursor: Cursor) -> list[ReadPage]:
+        passes._previous = track.name
+        kept = kept_by(passes)
         if track.name not in kept:
-            ports = task._ports
-            options = PassOptions(task._pace, 12, tolerant=track.name in task._odd)
-            pages = read_pass(ports.reader, track, cursor, options, ports.clock)
-            kept[track.name] = _Open(track, ports.open_stream(pages))
-        task._open[track.entity.name] = kept[track.name]
+            kept[track.name] = passes._opened(track, cursor)
+        passes._open[track.entity.name] = kept[track.name]
         return kept[track.name].stream.take(2000, 0.5)
 
-    def close(task: SourceTask, kind: str) -> None:
-        if kind in task._open:
-            kept_by(task).pop(task._open.pop(kind).track.name, None)
+    def close(passes: Passes, kind: str) -> None:
+        if kind in passes._open:
+            kept_by(passes).pop(passes._open.pop(kind).track.name, None)
 
-    def close_all(task: SourceTask) -> None:
-        kept_by(task).clear()
-        task._open.clear()
+    def close_all(passes: Passes) -> None:
+        kept_by(passes).clear()
+        passes._open.clear()
 
     with (
-        patch.object(SourceTask, "_take", take),
-        patch.object(SourceTask, "_close_stream", close),
-        patch.object(SourceTask, "_close_streams", close_all),
-        patch.object(_Open, "may_be_closed", property(lambda _: True)),
+        patch.object(Passes, "take", take),
+        patch.object(Passes, "close", close),
+        patch.object(Passes, "close_all", close_all),
+        patch.object(OpenPass, "may_be_closed", property(lambda _: True)),
     ):
         yield
 
@@ -183,18 +180,6 @@ def what_is_diverted_is_known() -> Iterator[None]:
 
 
 @contextmanager
-def lost_deletes_are_forgotten() -> Iterator[None]:
-    """A delete that the topic loses before a sink has read it."""
-    vanished = known_store._Update.vanished
-
-    def without(update: known_store._Update, entity: str, full_pass: int) -> Vanished:
-        return replace(vanished(update, entity, full_pass), undelivered={})
-
-    with patch.object(known_store._Update, "vanished", without):
-        yield
-
-
-@contextmanager
 def a_rebuilt_cache_goes_on_with_the_pass() -> Iterator[None]:
     """What was listed before the rebuild counts as missed."""
     with (
@@ -210,7 +195,6 @@ def a_rebuilt_cache_goes_on_with_the_pass() -> Iterator[None]:
         the_watermark_is_the_clock_at_the_answer,
         the_cache_is_the_truth,
         what_is_diverted_is_known,
-        lost_deletes_are_forgotten,
         a_rebuilt_cache_goes_on_with_the_pass,
         strictly_later,
         watermark_is_the_latest_seen,

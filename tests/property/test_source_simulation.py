@@ -21,7 +21,7 @@ from connector.entities import ENTITIES
 from connector.graph_state import differences
 from connector.interfaces import Page, PageRequest
 from connector.retry import Backoff
-from connector.source import source_task
+from connector.source import passes
 from connector.source.source_task import SourceLimits, SourcePorts, SourceTask
 from tests.oracle import fold
 from tests.property.source_world import KEY, World, api_state, live
@@ -85,7 +85,7 @@ def test_a_pass_that_lists_nothing_is_no_sighting_of_what_is_missing() -> None:
     lost = table.ids[3]
 
     def passes() -> int:
-        return world.task._passes["record.full"]
+        return world.task._completed["record.full"]
 
     def until(count: int, fault: str | None) -> None:
         world.api.faults = Faults({fault: 1.0} if fault else {})
@@ -108,9 +108,9 @@ def test_rows_that_become_unreadable_are_dead_lettered_and_not_deleted() -> None
     world = World(1)
     world.run()
     world.api.faults = Faults({"bad_utf8": 1.0})
-    passes = world.task._passes["record.full"]
+    passes = world.task._completed["record.full"]
     for _ in range(3000):
-        if world.task._passes["record.full"] >= passes + 4:
+        if world.task._completed["record.full"] >= passes + 4:
             break
         world.step()
     else:
@@ -156,6 +156,31 @@ def test_an_api_that_announces_a_row_too_many_deletes_nothing_until_it_is_right_
     assert deleted(world, lost)
 
 
+def test_a_delete_that_the_topic_loses_is_published_again() -> None:
+    """No row asks for it, and a sink may not have read it."""
+    world = World(1)
+    world.run()
+    table = world.study.table("records")
+    lost = table.ids[3]
+    table.remove(lost)
+    for _ in range(2):
+        for _ in range(400):
+            world.step()
+        assert deleted(world, lost)
+        at = next(
+            message
+            for message in world.topic.messages()
+            if orjson.loads(message.value or b"")["op"] == "delete"
+            and message.key == f"{KEY}/record/{lost}".encode()
+        )
+        world.topic.truncate(at.partition.partition, at.offset)
+        assert not deleted(world, lost)
+        world.task.sweep()
+    for _ in range(400):
+        world.step()
+    assert deleted(world, lost)
+
+
 def test_a_row_that_is_edited_after_a_sweep_and_removed_is_deleted_by_the_next_two() -> None:
     """A window's sighting between two sweeps is none by the next: that would take a third."""
     world = World(1)
@@ -165,7 +190,7 @@ def test_a_row_that_is_edited_after_a_sweep_and_removed_is_deleted_by_the_next_t
     edited = next(each for each in table.ids if known[each].content_hash)
 
     def sweeps() -> int:
-        return world.task._passes["record.full"]
+        return world.task._completed["record.full"]
 
     def until(holds: Callable[[], bool]) -> None:
         for _ in range(3000):
@@ -223,12 +248,12 @@ def test_an_api_that_is_slower_than_a_step_waits_gets_on_with_every_kind() -> No
 
     slow = Slow()
     ports = SourcePorts(slow, world.log, world.known, world.local)
-    with patch.object(source_task, "_WAIT_SECONDS", 0.02):
+    with patch.object(passes, "_WAIT_SECONDS", 0.02):
         task = SourceTask(KEY, ports, world.pace, SourceLimits(0.5, lambda: Backoff(1.0)))
         end = time.monotonic() + 60
         while task.progress.passes < 2 and time.monotonic() < end:
             world.tick(task.step() or 0.05)
-        task._close_streams()
+        task._passes.close_all()
     assert task.progress.passes >= 2
     pages = sum(
         -(-len(world.study.table(e.resource).ids) // 12) for e in ENTITIES.values() if e.resource
