@@ -26,7 +26,7 @@ REDIRECTED = "_redirected"
 
 PropertyValue = str | int | float | bool | list[str] | list[int] | list[float] | list[bool] | None
 _SCALARS = {str, bool, int, float}
-_AS_THEY_ARE = {str, bool, type(None)}
+_AS_THEY_ARE = {bool, type(None)}
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _NAME_BYTES_MAX = 65_535
 """Neo4j's documented limit (Cypher manual, naming rules). 5.26.30 stores longer names in its
@@ -83,7 +83,7 @@ def node_change(event: RecordEvent) -> NodeChange:
     own = [data[field] for field in layout.fields]
     own += key_values(identity)
     own += (event.version, event.content_hash)
-    values += _storables(own)
+    values += _mixed_storables(own)
     links = [
         Link(reference, _target(identity.study_key, reference, data))
         for reference in entity.references
@@ -94,7 +94,7 @@ def node_change(event: RecordEvent) -> NodeChange:
 def _delete(entity: Entity, event: RecordEvent) -> NodeChange:
     """What stays of a deleted entity, so that an older event cannot bring it back."""
     names = (*entity.key_properties, "_version", "deleted")
-    values = _storables([*key_values(event.identity), event.version, True])
+    values = _mixed_storables([*key_values(event.identity), event.version, True])
     links = [Link(reference, None) for reference in entity.references]
     return NodeChange(event.identity, event.version, names, values, links, is_delete=True)
 
@@ -135,20 +135,25 @@ def _is_blank(value: Any) -> bool:
 
 
 def _storables(values: list[Any]) -> list[PropertyValue]:
+    """These values as Neo4j can store them; fastest where all are text, as in nearly all forms."""
     try:
-        text = "".join(values)  # nearly all forms hold only text: one pass in C checks them
+        text = "".join(values)
     except TypeError:
-        values = [
-            value
-            if type(value) in _AS_THEY_ARE
-            or (type(value) is int and _INT64_MIN <= value <= _INT64_MAX)
-            else _storable(value)
-            for value in values
-        ]
-        text = "".join([value for value in values if type(value) is str])
+        return _mixed_storables(values)
     if not text.isascii():
         _check_utf8(text)
     return values
+
+
+def _mixed_storables(values: list[Any]) -> list[PropertyValue]:
+    return [
+        value
+        if ((kind := type(value)) is str and value.isascii())
+        or (kind is int and _INT64_MIN <= value <= _INT64_MAX)
+        or kind in _AS_THEY_ARE
+        else _storable(value)
+        for value in values
+    ]
 
 
 def _check_utf8(text: str) -> None:
@@ -222,10 +227,7 @@ def _checked_name(name: str) -> str:
 
 
 def _storable(value: Any) -> PropertyValue:
-    """``value`` where Neo4j can store it, else its JSON text (maps, mixed or nested lists).
-
-    Text that it returns alone is not checked yet.
-    """
+    """``value`` where Neo4j can store it, else its JSON text (maps, mixed or nested lists)."""
     if isinstance(value, list):
         kinds = set(map(type, value))
         if len(kinds) <= 1 and kinds <= _SCALARS:
@@ -235,8 +237,9 @@ def _storable(value: Any) -> PropertyValue:
         return _json_text(value)
     if isinstance(value, dict):
         return _json_text(value)
-    if isinstance(value, str):  # of a subclass, such as an enumeration
-        return str.__str__(value)
+    if isinstance(value, str):
+        _check_utf8(value)
+        return str.__str__(value)  # of a subclass, such as an enumeration: the text itself
     if isinstance(value, int) and type(value) is not bool:
         value = int(value)
     scalar: PropertyValue = _checked_scalar(value)

@@ -202,4 +202,11 @@ def _raw_json(row: Any) -> bytes:
         return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
     with contextlib.suppress(Exception):
         return json.dumps(row, sort_keys=True, default=str).encode()
+    with contextlib.suppress(Exception):  # such as nesting beyond Python's recursion limit
+        return json.dumps({name: _shown(value) for name, value in row.items()}).encode()
     return f"a row that cannot be written as JSON ({type(row).__name__})".encode()
+
+
+def _shown(value: Any) -> Any:
+    is_scalar = value is None or isinstance(value, str | int | float)
+    return value if is_scalar else f"({type(value).__name__} that cannot be written)"

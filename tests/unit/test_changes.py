@@ -181,6 +181,14 @@ def test_no_row_whatsoever_keeps_its_page_from_being_published(row: Any) -> None
     assert [isinstance(each.raw, bytes) and bool(each.raw) for each in found.invalid] == [True]
 
 
+def test_rows_that_cannot_be_written_in_full_are_told_apart_by_what_can_be() -> None:
+    """The source dead-letters equal bytes once."""
+    rows = [record_row(number, extra=deep(5000)) for number in (1, 2)]
+    one, other = detect(RECORD, rows, {}, AT).invalid
+    assert one.raw != other.raw
+    assert b'"recordId": 1' in one.raw
+
+
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.decimals() | st.binary()
     | st.text(st.characters(exclude_categories=())) | st.sampled_from([0, "", " ", 5, 2**63, 2**70])

@@ -23,6 +23,7 @@ from connector.export import (
 )
 from connector.export.neo4j_sink import redacted
 from connector.export.rows import api_object, api_objects, changes_of, derived_changes
+from connector.interfaces import UnreadableRow
 from tests.builders import record_row
 
 RECORD = ENTITIES["record"]
@@ -130,10 +131,12 @@ def test_what_cannot_be_stored_is_named_by_its_id_and_the_rest_is_kept() -> None
     ]  # fmt: skip
     rows, refused = api_objects(RECORD, records)
     assert [(each.id, each.reason) for each in refused] == [(None, "row")]
-    found = changes_of(RECORD, [*rows, "no row"], "S1", lambda _: 1)
+    unreadable = UnreadableRow(b"\xff", 7)
+    found = changes_of(RECORD, [*rows, "no row", unreadable], "S1", lambda _: 1)
     assert [identity.id for identity in found.newest] == [1]
     assert [(each.id, each.reason) for each in found.refused] == [
         (2, "content"), (None, "id"), (3, "study"), (4, "content"), (None, "row"),
+        (7, "unparsable"),
     ]  # fmt: skip
 
 
