@@ -115,7 +115,7 @@ class SinkTask:
     # ------------------------------------------------------------------------- the loop's steps
 
     def _poll(self, stop: threading.Event) -> Polled:
-        busy = any(lane.is_busy for lane in self._lanes.values())
+        busy = any(lane.is_busy or not lane.is_open for lane in self._lanes.values())
         idle_seconds = min(_POLL_SECONDS_IDLE, self._limits.linger_seconds or _POLL_SECONDS_IDLE)
         try:
             return self._ports.consumer.poll(
