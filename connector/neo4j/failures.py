@@ -47,6 +47,7 @@ _TRANSIENT = (
 _DATA = (
     "Neo.ClientError.Schema.ConstraintValidationFailed",
     "Neo.ClientError.Schema.TokenNameError",
+    "Neo.ClientError.Schema.TokenLengthError",
     "Neo.ClientError.Statement.TypeError",
     "Neo.ClientError.Statement.ArgumentError",
     "Neo.ClientError.Statement.ParameterMissing",
