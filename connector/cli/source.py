@@ -51,8 +51,8 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
     for topic in (kafka.events_topic, kafka.cursors_topic, kafka.dead_letter_topic):
         topics.partitions(topic)
     reader = ImednetReader(settings.imednet, SystemClock())
-    log_id = topics.topic_id(kafka.events_topic) or kafka.bootstrap_servers
-    tasks = {study: _task(settings, study, reader, log_id) for study in studies}
+    cluster_id = topics.cluster_id() or kafka.bootstrap_servers
+    tasks = {study: _task(settings, study, reader, cluster_id) for study in studies}
 
     def sweep_all() -> None:
         log.info("sweeping", studies=list(tasks))
@@ -79,19 +79,19 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
         raise failures[0]
 
 
-def cache_file(study: str, topic: str, log_id: str) -> str:
+def cache_file(study: str, topic: str, cluster_id: str) -> str:
     """The name of the study's cache file: one for each topic of each cluster, short and plain.
 
-    ``log_id`` tells topics of one name from each other.
+    A topic that is made again has the same file: what it knows of the old topic is published again.
     """
     readable = re.sub(r"[^A-Za-z0-9_-]", "_", study)[:_READABLE_MAX]
-    whole = f"{study}\0{topic}\0{log_id}".encode()
+    whole = f"{study}\0{topic}\0{cluster_id}".encode()
     return f"{readable}-{hashlib.blake2b(whole, digest_size=10).hexdigest()}.sqlite"
 
 
-def _task(settings: Settings, study: str, reader: ImednetReader, log_id: str) -> SourceTask:
+def _task(settings: Settings, study: str, reader: ImednetReader, cluster_id: str) -> SourceTask:
     source = settings.source
-    file = cache_file(study, settings.kafka.events_topic, log_id)
+    file = cache_file(study, settings.kafka.events_topic, cluster_id)
     ports = SourcePorts(
         reader=reader,
         event_log=KafkaEventLog(settings.kafka, study),

@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, ConfigEntry, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import (
+    AdminClient,
+    ClusterMetadata,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from connector.config import KafkaSettings
 from connector.errors import RetryableError
@@ -104,6 +111,14 @@ class Topics:
         """
         return int(self._config(topic)["max.message.bytes"].value or 0)
 
+    def cluster_id(self) -> str:
+        """The cluster's own id; empty where the brokers do not say it.
+
+        Raises:
+            RetryableError: no broker answers.
+        """
+        return self._metadata().cluster_id or ""
+
     def topic_id(self, topic: str) -> str:
         """Tells a topic from one of the same name made anew; empty where brokers have no ids.
 
@@ -136,14 +151,17 @@ class Topics:
         return states
 
     def _existing(self) -> dict[str, int]:
+        topics = self._metadata().topics or {}
+        return {name: len(topic.partitions) for name, topic in topics.items()}
+
+    def _metadata(self) -> ClusterMetadata:
         try:
-            metadata = self._admin.list_topics(timeout=self._settings.connect_timeout_seconds)
+            return self._admin.list_topics(timeout=self._settings.connect_timeout_seconds)
         except KafkaException as exception:
             raise RetryableError(
                 f"no Kafka broker answers at {self._settings.bootstrap_servers}"
                 f" ({error_of(exception).name()}): check KAFKA_BOOTSTRAP_SERVERS"
             ) from exception
-        return {name: len(topic.partitions) for name, topic in (metadata.topics or {}).items()}
 
     def _create(self, wanted: list[TopicSpec]) -> None:
         new = [
