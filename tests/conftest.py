@@ -3,7 +3,7 @@
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,11 @@ from pydantic import SecretStr
 
 from connector.config import KafkaSettings, Neo4jSettings
 from connector.demo.servers.local import LocalServers, local_servers
+from connector.errors import RetryableError
+from connector.kafka.topic_log import bounds
 from connector.kafka.topics import Topics
 from connector.neo4j.database import Neo4jDatabase
+from tests.programs import wait_until
 
 LOGS = Path("test-logs")
 
@@ -66,7 +69,18 @@ def topics(environment: dict[str, str], study: str) -> dict[str, str]:
     }
     settings = _kafka(environment, names)
     Topics(settings).ensure(make=True)
+    wait_until(lambda: _have_leaders(settings, names.values()), 60, "leaders of the topics")
     return names
+
+
+def _have_leaders(settings: KafkaSettings, topics: Iterable[str]) -> bool:
+    """A new topic's partitions have none for a moment: programs ask again, tests need not."""
+    try:
+        for topic in topics:
+            bounds(settings, topic)
+    except RetryableError:
+        return False
+    return True
 
 
 @pytest.fixture
