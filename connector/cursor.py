@@ -30,7 +30,9 @@ class Place(_Value):
     rows: int = 0
     """How many rows this pass has listed."""
     is_short: bool = False
-    """The last pass ended on an empty page that announced more rows."""
+    """This pass, or the last one, lacks rows that were announced, or has rows without an id."""
+    steps_back: int = 0
+    """Lists: how often this pass stepped back since the total had shrunk."""
     started_ms: int | None = None
     """Server clock at the first page of this pass; None between passes."""
     watermark_ms: int | None = None

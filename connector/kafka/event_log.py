@@ -66,7 +66,7 @@ class KafkaEventLog:
         cursor = self._read_cursor()
         self._mark = mark_of(settings, settings.events_topic)
         self._checked_at = time.monotonic()
-        lost, self._lost = self._lost, None
+        lost = self._lost  # until a cursor is committed that knows of it
         if lost is None and cursor is not None:
             lost = (
                 "the cursor does not say" if cursor.topic is None else cursor.topic.lost(self._mark)
@@ -117,7 +117,7 @@ class KafkaEventLog:
         except ConnectorError:
             self._producer = None
             raise
-        self._mark = mark
+        self._mark, self._lost = mark, None
         return diverted
 
     def _check_topic(self) -> None:

@@ -21,9 +21,10 @@ _CONTROL_RECORD = 1
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The offset at which a partition is to be read."""
+    """The offset at which a partition is to be read, and the graph's checkpoint."""
 
     offset: int
+    checkpoint: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Checkpoints:
         self._writer.check_schema()
         key = start.checkpoint
         if key is None:
-            return Opened(start.offset)
+            return Opened(start.offset, start.offset)
         found = self._writer.checkpoints([key]).get(key)
         offset = start_offset(start, found, accept_gap=self._accept_gap)
         if found is None or found < offset:
@@ -85,7 +86,9 @@ class Checkpoints:
                 committed=start.offset,
                 offset=offset,
             )
-        return Opened(offset)
+        # The checkpoint may be ahead of where the group reads again; it never goes back but with
+        # the whole graph, so it is what batches must find.
+        return Opened(offset, max(offset, found or 0))
 
     def check(self, expected: Mapping[str, int]) -> Checked:
         """On return no constraint is missing; whose checkpoint is not where it has been before.

@@ -60,9 +60,9 @@ class Lane:
         self.is_paused = False
         self.dropped = threading.Event()
 
-    def open(self, offset: int) -> None:
-        """Messages from this offset on are expected now."""
-        self.checkpoint = offset
+    def open(self, checkpoint: int) -> None:
+        """Messages are expected now; this is what the graph says."""
+        self.checkpoint = checkpoint
         self.is_open = True
 
     def add(self, messages: Iterable[Message], now: float) -> None:
@@ -164,7 +164,7 @@ class Lane:
         """The graph or the dead letter queue has acknowledged the whole batch."""
         self.applied, self._writing = self._writing, None
         if self.applied is not None:
-            self.checkpoint = self.applied.offset
+            self.checkpoint = max(self.checkpoint, self.applied.offset)
         self._pass_end()
 
     def reopened(self) -> "Lane":

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import structlog
 
-from connector.errors import FatalError, RetryableError, UnforeseenError
+from connector.errors import BatchTooLargeError, FatalError, RetryableError, UnforeseenError
 from connector.interfaces import Clock
 from connector.retry import Backoff
 
@@ -43,22 +43,24 @@ class Patience:
             ConnectorError: what ``step`` raises beside RetryableError.
         """
         backoff = Backoff(self._wait_seconds_max)
-        tries = 0
+        unforeseen = 0
         while not given_up.is_set():
             try:
                 result = step()
-            except RetryableError as error:
-                tries += 1
-                if isinstance(error, UnforeseenError) and tries >= _UNFORESEEN_TRIES_MAX:
-                    raise FatalError(f"{error} (tried {tries} times)") from error
+            except (RetryableError, BatchTooLargeError) as error:
+                # What can be halved has been: too large now is a database short of memory.
+                unforeseen = unforeseen + 1 if isinstance(error, UnforeseenError) else 0
+                if unforeseen >= _UNFORESEEN_TRIES_MAX:
+                    raise FatalError(f"{error} (tried {unforeseen} times)") from error
                 self.failed(error)
-                self._clock.wait(given_up, backoff.next_wait(error.retry_after_seconds))
+                at_least = getattr(error, "retry_after_seconds", None)
+                self._clock.wait(given_up, backoff.next_wait(at_least))
             else:
                 self.succeeded()
                 return result
         return None
 
-    def failed(self, error: RetryableError) -> None:
+    def failed(self, error: RetryableError | BatchTooLargeError) -> None:
         """Count a failure; say it when it is the second in a row, and then once a minute."""
         with self._lock:
             self.retries += 1

@@ -159,22 +159,22 @@ class SinkTask:
             lane.dropped.set()
             raise done.error
         elif isinstance(done.result, Opened):
-            self._open(lane, done.result.offset)
+            self._open(lane, done.result)
         elif isinstance(done.result, Batch):
             lane.prepared(done.result)
         elif done.result is not None:
             lane.written()
             self._count(done.result)
 
-    def _open(self, lane: Lane, offset: int) -> None:
+    def _open(self, lane: Lane, opened: Opened) -> None:
         """Read the partition from here; where the client cannot yet, ask for the offset again."""
         try:
-            self._ports.consumer.seek(lane.partition, offset)
+            self._ports.consumer.seek(lane.partition, opened.offset)
         except RetryableError as error:
             log.info("opening again", partition=lane.partition.partition, reason=str(error))
             self._submit_opening(lane)
         else:
-            lane.open(offset)
+            lane.open(opened.checkpoint)
 
     def _reopen(self, lane: Lane) -> None:
         """The graph lacks what was applied: read again from where it is complete."""

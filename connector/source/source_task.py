@@ -268,7 +268,9 @@ class SourceTask:
         if not vanished.missed and not vanished.gone:
             return None
         if end.is_short:
-            return "the API announced more rows than it listed; check the API"
+            return (
+                "the API listed fewer rows than it announced, or rows without an id; check the API"
+            )
         if changes.may_delete(vanished, self._limits.max_delete_ratio):
             return None
         return (
@@ -312,7 +314,14 @@ class SourceTask:
 
     def _recover(self) -> Cursor:
         """The committed cursor, with a cache of what the topic holds now."""
-        rereads = self._rereads_topic
+        rereads, self._rereads_topic = self._rereads_topic, False
+        try:
+            return self._read_back(rereads=rereads)
+        except BaseException:
+            self._rereads_topic |= rereads
+            raise
+
+    def _read_back(self, *, rereads: bool) -> Cursor:
         opened = self._ports.event_log.open()
         cursor = opened.cursor or Cursor(study_key=self._study_key)
         if opened.lost:
@@ -325,5 +334,4 @@ class SourceTask:
             self._ports.known.rebuild(self._ports.event_log.replay(), cursor)
             cursor = window.full_passes_restarted(cursor, due=opened.lost is not None)
             self._log.info("known states read from the topic", sequence=cursor.sequence)
-        self._rereads_topic = False
         return cursor

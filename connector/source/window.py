@@ -93,6 +93,8 @@ TRACKS: tuple[Track, ...] = tuple(
 )
 STUDY = Track(ENTITIES["study"], Mode.FULL)
 """What is read first: it tells whether the study is there."""
+_STEPS_BACK_MAX = 10
+"""Of a pass: an API whose totals go up and down would be read for ever."""
 _CLOCK_NOISE_MS = 2_000
 """The API says whole seconds, and an answer takes its time."""
 APPENDED_OVERLAP_IDS = 100
@@ -229,6 +231,9 @@ def check_page(track: Track, request: PageRequest, place: Place, page: Page) -> 
         "more rows than the total announces": len(page.rows) > max(0, left),
         "fewer rows than the total announces": len(page.rows) < min(_size(request, page), left),
         "no row has an id": bool(page.rows) and not ids and left > len(page.rows),
+        "nothing where more was announced": (
+            _was_announced(track, place) and not page.total_elements
+        ),
     }
     if track.entity.name == "study":
         _check_study(request, place, page, ids)
@@ -277,16 +282,20 @@ def advance(
 ) -> Place:
     """The place after this page; between passes when the page was the last of its pass.
 
-    ``tolerant``: an empty page ends the pass, whatever was announced. Otherwise the pass begins
-    again where the page before announced more than itself.
+    ``tolerant``: an empty page ends the pass, whatever was announced.
     """
-    was_announced = place.in_pass and track.is_keyset and place.total != 0
-    if was_announced and page.total_elements == 0 and not tolerant:
-        return restarted(place)
-    if place.in_pass and not track.is_keyset and page.total_elements < (place.total or 0):
+    has_shrunk = place.in_pass and not track.is_keyset and page.total_elements < (place.total or 0)
+    if has_shrunk and place.steps_back < _STEPS_BACK_MAX:
         # Rows were deleted between two numbered pages: as many moved left past the reader.
         back = max(0, page.offset - ((place.total or 0) - page.total_elements))
-        return place.model_copy(update={"offset": back, "total": page.total_elements})
+        return place.model_copy(
+            update={
+                "offset": back,
+                "total": page.total_elements,
+                "steps_back": place.steps_back + 1,
+            }
+        )
+    is_short = has_shrunk or _is_short(track, place, page)
     # The clock at the request, not at the answer: what commits in between may be on neither.
     started = page.server_ms - page.took_ms if place.started_ms is None else place.started_ms
     skew = place.skew_ms if place.in_pass else page.server_ms - now_ms
@@ -304,7 +313,7 @@ def advance(
             skew_ms=skew,
             is_hurried=is_hurried,
             newest=newest,
-            is_short=not page.rows and (rows_left(page) > 0 or was_announced),
+            is_short=is_short,
         )
     return place.model_copy(
         update={
@@ -314,9 +323,28 @@ def advance(
             "is_hurried": is_hurried,
             "newest": newest,
             "rows": place.rows + len(page.rows),
+            "is_short": is_short,
             **_onward(track, page, last_id),
         }
     )
+
+
+def _is_short(track: Track, place: Place, page: Page) -> bool:
+    """Whether the pass so far lacks rows that were announced, or has rows without an id.
+
+    Such a row may be any of those that the pass misses.
+    """
+    announced = rows_left(page) + len(page.rows)
+    if not page.rows:
+        announced = max(announced, (place.total or 0) if _was_announced(track, place) else 0)
+    lacks_rows = len(page.rows) < min(page.size or len(page.rows) or 1, announced)
+    lacks_ids = len(valid_ids(track.entity, page)) < len(page.rows)
+    return (place.in_pass and place.is_short) or lacks_rows or lacks_ids
+
+
+def _was_announced(track: Track, place: Place) -> bool:
+    """Whether the page before announced rows after its own."""
+    return place.in_pass and track.is_keyset and bool(place.total)
 
 
 def _onward(track: Track, page: Page, last_id: EntityId | None) -> dict[str, Any]:
@@ -332,7 +360,15 @@ def _onward(track: Track, page: Page, last_id: EntityId | None) -> dict[str, Any
 def restarted(place: Place) -> Place:
     """The pass that is under way begins again."""
     return place.model_copy(
-        update={"after": None, "offset": 0, "total": None, "rows": 0, "started_ms": None}
+        update={
+            "after": None,
+            "offset": 0,
+            "total": None,
+            "rows": 0,
+            "started_ms": None,
+            "is_short": False,
+            "steps_back": 0,
+        }
     )
 
 

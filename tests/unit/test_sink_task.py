@@ -115,6 +115,58 @@ def test_an_error_that_nobody_classified_is_repeated_before_it_stops_the_sink() 
     assert (sink.committed, sink.letters.letters) == ({}, [])
 
 
+def test_an_outage_before_it_does_not_count_for_an_error_that_nobody_classified() -> None:
+    sink = Sink(topic_of(3))
+    sink.graph.failures = [*[RetryableError("down")] * 20, UnforeseenError("odd")]
+    sink.run()
+    assert sink.committed == {P0: Position(3, 0)}
+
+
+@pytest.mark.parametrize("call", ["check_schema", "checkpoints", "set_checkpoint", "advance"])
+def test_a_database_short_of_memory_does_not_end_the_sink_at_a_small_statement(call: str) -> None:
+    topic = topic_of(3)
+    topic.append(0, b"S1/record/9", b"not json")  # its batch moves the checkpoint alone
+    sink = Sink(topic)
+    works, failures = getattr(sink.graph, call), [BatchTooLargeError("memory")] * 3
+
+    def failing(*arguments: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return works(*arguments)
+
+    setattr(sink.graph, call, failing)
+    if call == "advance":
+        sink.graph.failures = [InvalidEventError("refused", reason="TypeError")] * 4
+    sink.run()
+    assert sink.committed == {P0: Position(4, 0)}
+    assert failures == []
+
+
+def test_a_batch_that_was_probed_before_a_restore_does_not_move_the_older_checkpoint() -> None:
+    """The group reads again what the graph has; in the middle of it the graph is restored."""
+    topic = topic_of(60)
+    sink = Sink(topic, transaction_events_max=60)
+    sink.run()
+    backup = Sink(topic_of(30))
+    backup.run()
+    sink.committed.clear()
+    again = Sink(topic, sink=sink, transaction_events_max=60)
+    probe = again.graph.probe
+    restored: list[bool] = []
+
+    def restore(versions: Mapping[Identity, int]) -> Probed:
+        found = probe(versions)
+        if not restored:
+            restored.append(True)
+            again.graph.restore(backup.graph.backup())
+        return found
+
+    again.graph.probe = restore  # type: ignore[method-assign]
+    again.run()
+    assert_equal(fold(topic.messages()), again.graph.state("S1"))
+    assert again.graph.offsets == {"id/group/0": 60}
+
+
 def test_an_outage_never_dead_letters_anything() -> None:
     sink = Sink(topic_of(3))
     sink.graph.failures = [RetryableError("down")] * 50

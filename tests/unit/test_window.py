@@ -235,11 +235,47 @@ def test_a_finish_in_the_future_is_due_at_once() -> None:
     assert track is not None
 
 
-def test_an_empty_page_where_more_was_announced_begins_the_pass_again() -> None:
-    """It may be a lie: to end the pass would take the rest for deleted."""
+def test_an_empty_page_where_more_was_announced_is_asked_for_again_and_ends_a_short_pass() -> None:
+    """It may be a lie: a pass that is short deletes nothing. Asked for ever, it would be a loop."""
     place = advance(FULL, Place(passes=1), page(1, 2, 3, total=7), PACE, 0)
-    again = advance(FULL, place, page(), PACE, 0)
-    assert (again.in_pass, again.after, again.passes) == (False, None, 1)
+    with pytest.raises(RetryableError):
+        read(place, page(), tolerant=False)
+    after = read(place, page(), tolerant=True).after
+    assert (after.in_pass, after.passes, after.is_short) == (False, 2, True)
+
+
+def test_a_pass_that_lacked_rows_in_its_middle_is_short_to_its_end() -> None:
+    """Those rows are missed by the pass, and may be there."""
+    lacking = replace(page(1, 2, total=5), size=3)
+    for track in (FULL, LIST):
+        place = advance(track, Place(), lacking, PACE, 0, tolerant=True)
+        last = replace(page(4, 5, total=2 if track is FULL else 5, offset=0), size=3)
+        last = replace(last, offset=0 if track is FULL else 3)
+        after = advance(track, place, last, PACE, 0, tolerant=True)
+        assert (after.in_pass, after.is_short) == (False, True)
+    assert not advance(FULL, after, replace(page(1), size=3), PACE, 0).is_short
+
+
+def test_a_pass_with_a_row_without_an_id_is_short() -> None:
+    """It may be any of the rows that the pass misses."""
+    nameless = Page(SERVER, 2, [record_row(1), record_row(2) | {"recordId": None}], size=3)
+    assert advance(FULL, Place(), nameless, PACE, 0).is_short
+
+
+def test_totals_that_go_up_and_down_do_not_hold_up_a_list_for_ever() -> None:
+    place, steps = Place(), 0
+    while steps == 0 or place.in_pass:
+        steps += 1
+        assert steps < 100
+        at = next_request(LIST, cursor(subject_full=place), SIZE).page
+        total = 10 if at == 0 else 9
+        rows = [
+            {"studyKey": "S1", "subjectId": each + 1} for each in range(at * 3, min(9, at * 3 + 3))
+        ]
+        place = advance(
+            LIST, place, Page(SERVER, total, rows, at * 3, size=3), PACE, 0, tolerant=True
+        )
+    assert place.is_short
 
 
 def test_the_page_size_shrinks_to_divisors_so_that_numbered_pages_stay_in_step() -> None:
