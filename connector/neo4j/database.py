@@ -228,14 +228,21 @@ class Neo4jDatabase:
             return Duplicates(rows, studies, count)
         return Duplicates()
 
+    def missing_constraints(self) -> list[str]:
+        """The statements that make the constraints which the database lacks. Blocks.
+
+        Raises:
+            ConnectorError: as `read`.
+        """
+        return [item.cypher for item in self.missing_schema() if item.is_constraint]
+
     def require_constraints(self) -> None:
         """Refuse to go on without the constraints: MERGE alone makes duplicates.
 
         Raises:
             FatalError: names the statements that are missing.
         """
-        missing = [item.cypher for item in self.missing_schema() if item.is_constraint]
-        if missing:
+        if missing := self.missing_constraints():
             raise FatalError(
                 "the graph lacks constraints; run `imednet-connector setup`, or:\n  "
                 + ";\n  ".join(missing)

@@ -111,8 +111,7 @@ class Neo4jGraphWriter:
 
     def check_schema(self) -> None:
         """See `connector.interfaces.GraphWriter`."""
-        missing = [each.cypher for each in self._database.missing_schema() if each.is_constraint]
-        if missing:
+        if missing := self._database.missing_constraints():
             raise RetryableError(
                 "the graph lacks constraints, so nothing is written: run"
                 f" `imednet-connector setup`, or: {'; '.join(missing)}"
