@@ -4,6 +4,8 @@ Adapters translate their client's errors once, at the edge, with ``raise ... fro
 hold record content, keys or passwords: they may be logged and printed as they are.
 """
 
+from collections.abc import Iterable
+
 
 class ConnectorError(Exception):
     """Base of all errors that this program raises on purpose."""
@@ -23,6 +25,10 @@ class UnforeseenError(RetryableError):
 
 class OddPageError(RetryableError):
     """A page contradicts itself: ask for it again, and take it if it comes the same way again."""
+
+    def __init__(self, message: str, oddities: Iterable[str]) -> None:
+        super().__init__(message)
+        self.oddities = frozenset(oddities)
 
 
 class BatchTooLargeError(ConnectorError):

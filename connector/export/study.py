@@ -118,8 +118,8 @@ class StudyExport:
         self._cursor, self._progress = Cursor(study_key=sink.study_key), Progress()
         self._failed: dict[str, str] = {}
         self._sizes: dict[str, int] = {}
-        self._odd: set[str] = set()
-        """Kinds whose pages contradict themselves: they are taken as they come."""
+        self._odd: dict[str, frozenset[str]] = {}
+        """By kind, how its pages contradict themselves: what comes again is taken."""
         self._written: deque[_Part] = deque()
 
     @property
@@ -229,7 +229,7 @@ class StudyExport:
         return next(read_pass(self._reader, track, cursor, options, self._clock))
 
     def _options(self, entity: Entity, size: int) -> PassOptions:
-        return PassOptions(_PACE, size, tolerant=entity.name in self._odd)
+        return PassOptions(_PACE, size, self._odd.get(entity.name, ()))
 
     def _wait(
         self, entity: Entity, error: RetryableError | BatchTooLargeError, failed: int
@@ -237,7 +237,7 @@ class StudyExport:
         """Before it is read again; or give up."""
         config = self._sink.config
         if isinstance(error, OddPageError):
-            self._odd.add(entity.name)
+            self._odd[entity.name] = self._odd.get(entity.name, frozenset()) | error.oddities
         if failed > config.max_retries:
             self._settle(under_way=0)  # the resumed export need not read it again
             raise ExportError(f"reading {entity.plural} failed {failed} times: {error}") from None

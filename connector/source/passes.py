@@ -56,8 +56,8 @@ class Passes:
         self._delays: dict[str, RetryDelay] = {}
         self._sizes: dict[str, int] = {}
         """Page sizes of tracks that the API was too slow for."""
-        self._odd: set[str] = set()
-        """Tracks whose pages contradict themselves: they are taken as they come."""
+        self._odd: dict[str, frozenset[str]] = {}
+        """By track, how its pages contradict themselves: what comes again is taken."""
         self.rows_max = TRANSACTION_ROWS
         """How many rows one transaction takes: fewer while the brokers are slow."""
 
@@ -90,7 +90,7 @@ class Passes:
 
     def _opened(self, track: Track, cursor: Cursor) -> OpenPass:
         size = window.at_most(self._size(track), self.rows_max)
-        options = PassOptions(self._pace, size, tolerant=track.name in self._odd)
+        options = PassOptions(self._pace, size, self._odd.get(track.name, ()))
         pages = read_pass(self._reader, track, cursor, options, self._clock)
         return OpenPass(track, self._open_stream(pages))
 
@@ -106,7 +106,7 @@ class Passes:
         if isinstance(error, BatchTooLargeError):
             self._sizes[track.name] = window.smaller(self._size(track))
         if isinstance(error, OddPageError):
-            self._odd.add(track.name)
+            self._odd[track.name] = self._odd.get(track.name, frozenset()) | error.oddities
         delay = self._delays.setdefault(track.name, RetryDelay(0.0, self._new_backoff()))
         return delay.backoff
 
@@ -124,7 +124,7 @@ class Passes:
         if pages[-1].is_last:
             self.close(track.entity.name)
             self._sizes.pop(track.name, None)
-            self._odd.discard(track.name)
+            self._odd.pop(track.name, None)
         return odd if is_news else []
 
     def halve(self) -> None:

@@ -7,7 +7,7 @@ another pass published newer states of its rows would bring the old ones back.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,8 +44,8 @@ class PassOptions:
     pace: Pace
     size: int
     """Rows a page."""
-    tolerant: bool = False
-    """Whether pages that contradict themselves are taken: they have come that way before."""
+    tolerated: Collection[str] = ()
+    """Contradictions that are taken: pages have come that way before."""
 
 
 def read_pass(
@@ -59,7 +59,7 @@ def read_pass(
         BatchTooLargeError: the answer did not come in time.
         FatalError: repeating cannot help.
     """
-    size, tolerant = options.size, options.tolerant
+    size = options.size
     while True:
         before = cursor.place(track.name)
         request = window.next_request(track, cursor, size)
@@ -67,9 +67,9 @@ def read_pass(
         now_ms = clock.now_ms()
         _check_clock(page.server_ms, now_ms)
         oddities = window.check_page(track, request, before, page)
-        if oddities and not tolerant:
-            raise OddPageError(f"{track.name}: {', '.join(oddities)}")
-        after = window.advance(track, before, page, options.pace, now_ms, tolerant=tolerant)
+        if not set(oddities) <= set(options.tolerated):
+            raise OddPageError(f"{track.name}: {', '.join(oddities)}", oddities)
+        after = window.advance(track, before, page, options.pace, now_ms, tolerant=bool(oddities))
         yield (read := ReadPage(track, before, page, after, oddities))
         size = min(size, page.size or size)
         if read.is_last:

@@ -311,7 +311,8 @@ def advance(
             finished_ms=now_ms,
             began_ms=began,
             skew_ms=skew,
-            is_hurried=is_hurried,
+            # A snapshot that lacks rows does not wait for the next sweep: nothing else finds them.
+            is_hurried=is_hurried or (is_short and place.passes == 0),
             newest=newest,
             is_short=is_short,
         )

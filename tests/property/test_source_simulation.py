@@ -145,10 +145,13 @@ def test_an_api_that_announces_a_row_too_many_deletes_nothing_until_it_is_right_
     lost = table.ids[3]
     world.api.faults = Faults({"total_plus_one": 1.0})
     table.remove(lost)
-    for _ in range(200):
+    passes = world.task._completed["record.full"]
+    for _ in range(3000):
+        if world.task._completed["record.full"] >= passes + 4:
+            break
         world.step()
-    assert world.task._cursor is not None
-    assert world.task._cursor.place("record.full").is_short
+    else:
+        pytest.fail("the source does not get on")
     assert not deleted(world, lost)
     world.api.faults = Faults({})
     for _ in range(300):
