@@ -29,6 +29,7 @@ from connector.export.reading import parts_of, progress_bar
 from connector.export.resume import Progress, starting
 from connector.export.sink import iter_batches
 from connector.export.sweep import Sweep
+from connector.export.vanished import ALL_IDS
 from connector.imednet.reader import SdkReader, has_client, list_records
 from connector.interfaces import ApiReader, Clock
 from connector.neo4j.export_places import KeptPlace
@@ -194,7 +195,7 @@ class StudyExport:
             self._delete_gone(track, sweep)
 
     def _sweep_of(self, track: Track) -> Sweep | None:
-        """A sweep, if the whole pass is still to be read.
+        """A sweep, if the whole pass is still to be read, and the graph has something to lose.
 
         The study itself is not swept: when the API lists it no more, the export ends before.
         """
@@ -203,6 +204,8 @@ class StudyExport:
             return None
         if place.in_pass:
             log.info("vanished rows are found by the next export", kind=track.entity.plural)
+            return None
+        if not self._sink.unlisted(track.entity, ALL_IDS, limit=1):
             return None
         return Sweep(track, self._sink)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from connector.cursor import Place
 from connector.errors import RetryableError
-from connector.events import VERSION_MAX, EntityId
+from connector.events import VERSION_MAX
 from connector.interfaces import Page
 from connector.source import window
 from connector.source.reading import ReadPage
@@ -30,6 +30,9 @@ class IdRange(NamedTuple):
     listed: list[int]
     offset: int
     """How many rows of the kind the page says come before it."""
+
+
+ALL_IDS = IdRange(0, VERSION_MAX, [], 0)
 
 
 class Missing:
@@ -150,5 +153,4 @@ def asked_ms(page: Page) -> int:
 
 def page_ids(read: ReadPage) -> list[int]:
     """The ids of a page, in their order."""
-    ids: list[EntityId] = window.valid_ids(read.track.entity, read.page)
-    return [each for each in ids if isinstance(each, int)]
+    return [each for each in read.ids if isinstance(each, int)]

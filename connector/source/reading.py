@@ -13,6 +13,7 @@ from typing import Protocol
 
 from connector.cursor import Cursor, Place
 from connector.errors import OddPageError, RetryableError
+from connector.events import EntityId
 from connector.interfaces import ApiReader, Clock, Page
 from connector.source import window
 from connector.source.window import Pace, Track
@@ -27,6 +28,8 @@ class ReadPage:
     track: Track
     before: Place
     page: Page
+    ids: Sequence[EntityId]
+    """Of the rows that have one, in their order."""
     after: Place
     oddities: Sequence[str] = ()
     """Contradictions in the page that the API insists on."""
@@ -66,11 +69,14 @@ def read_pass(
         page = reader.read(request)
         now_ms = clock.now_ms()
         _check_clock(page.server_ms, now_ms)
-        oddities = window.check_page(track, request, before, page)
+        ids = window.valid_ids(track.entity, page)
+        oddities = window.check_page(track, request, before, page, ids)
         if not set(oddities) <= set(options.tolerated):
             raise OddPageError(f"{track.name}: {', '.join(oddities)}", oddities)
         after = window.advance(track, before, page, options.pace, now_ms, tolerant=bool(oddities))
-        yield (read := ReadPage(track, before, page, after, oddities))
+        if len(ids) < len(page.rows):  # such a row may be any of those that the pass misses
+            after = after.model_copy(update={"is_short": True})
+        yield (read := ReadPage(track, before, page, ids, after, oddities))
         size = min(size, page.size or size)
         if read.is_last:
             return

@@ -211,7 +211,7 @@ class SourceTask:
 
     def _changes(self, read: ReadPage, cursor: Cursor, update: KnownUpdate) -> Changes:
         entity, rows = read.track.entity, read.page.rows
-        ids = window.valid_ids(entity, read.page)
+        ids = read.ids
         found = changes.detect(
             entity, rows, self._ports.known.lookup(entity.name, ids), self._sighting(read, cursor)
         )

@@ -207,17 +207,18 @@ def _window_start_ms(track: Track, cursor: Cursor) -> int:
     return watermark
 
 
-def check_page(track: Track, request: PageRequest, place: Place, page: Page) -> list[str]:
+def check_page(
+    track: Track, request: PageRequest, place: Place, page: Page, ids: Sequence[EntityId]
+) -> list[str]:
     """Accept only a page that is what was asked for; any other moves nothing.
 
-    Returns what is odd about it: contradictions that cost no row, so that the pass can go on if
-    the API insists on them.
+    ``ids`` are the page's `valid_ids`. Returns what is odd about it: contradictions that cost no
+    row, so that the pass can go on if the API insists on them.
 
     Raises:
         RetryableError: rows of another place or order.
         FatalError: the study is not there.
     """
-    ids = valid_ids(track.entity, page)
     if any(low > high for low, high in pairwise(ids)):  # type: ignore[operator]
         raise RetryableError(f"{track.name}: page is not in id order")
     after = place.after if track.is_keyset else None
@@ -331,16 +332,12 @@ def advance(
 
 
 def _is_short(track: Track, place: Place, page: Page) -> bool:
-    """Whether the pass so far lacks rows that were announced, or has rows without an id.
-
-    Such a row may be any of those that the pass misses.
-    """
+    """Whether the pass so far lacks rows that were announced."""
     announced = rows_left(page) + len(page.rows)
     if not page.rows:
         announced = max(announced, (place.total or 0) if _was_announced(track, place) else 0)
     lacks_rows = len(page.rows) < min(page.size or len(page.rows) or 1, announced)
-    lacks_ids = len(valid_ids(track.entity, page)) < len(page.rows)
-    return (place.in_pass and place.is_short) or lacks_rows or lacks_ids
+    return (place.in_pass and place.is_short) or lacks_rows
 
 
 def _was_announced(track: Track, place: Place) -> bool:

@@ -16,7 +16,7 @@ MB = 1_000_000
 
 def read(number: int, size_bytes: int = 0) -> ReadPage:
     page = Page(0, 0, [number], size_bytes=size_bytes)
-    return ReadPage(TRACK, Place(), page, Place())
+    return ReadPage(TRACK, Place(), page, [], Place())
 
 
 class Pages:

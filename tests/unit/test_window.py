@@ -227,7 +227,7 @@ def test_an_unknown_study_stops_with_what_to_do() -> None:
     request = next_request(track, cursor(), SIZE)
     assert request.filter == "studyKey==S1"
     with pytest.raises(FatalError, match="SOURCE_STUDIES"):
-        check_page(track, request, Place(), page())
+        check_page(track, request, Place(), page(), [])
 
 
 def test_due_tracks_take_turns_so_that_a_sweep_does_not_hold_up_windows() -> None:
@@ -284,7 +284,7 @@ def test_a_pass_that_lacked_rows_in_its_middle_is_short_to_its_end() -> None:
 def test_a_pass_with_a_row_without_an_id_is_short() -> None:
     """It may be any of the rows that the pass misses."""
     nameless = Page(SERVER, 2, [record_row(1), record_row(2) | {"recordId": None}], size=3)
-    assert advance(FULL, Place(), nameless, PACE, 0).is_short
+    assert read(Place(), nameless).after.is_short
 
 
 def test_totals_that_go_up_and_down_do_not_hold_up_a_list_for_ever() -> None:
