@@ -23,6 +23,13 @@ class UnforeseenError(RetryableError):
     """Nobody has classified this error: repeat the call, loudly, and stop after some attempts."""
 
 
+class AccessRefusedError(RetryableError):
+    """The server refuses this user or this database, until somebody changes one of them.
+
+    Fatal where it is the first thing that a program asks; one that has worked waits.
+    """
+
+
 class OddPageError(RetryableError):
     """A page contradicts itself: ask for it again, and take it if it comes the same way again."""
 

@@ -352,10 +352,9 @@ class GraphWriter(Protocol):
     """The graph. Thread-safe. Each call blocks up to the transaction timeout.
 
     Raises:
-        RetryableError: outage, lock, deadlock, an unknown commit outcome.
+        RetryableError: outage, lock, deadlock, an unknown commit outcome; user or database refused.
         BatchTooLargeError: memory or timeout of one transaction.
         InvalidEventError: the database refuses the data of at least one change.
-        FatalError: wrong password, no such database, missing constraints.
     """
 
     def probe(self, versions: Mapping[Identity, int]) -> Probed:

@@ -173,12 +173,7 @@ class KafkaEventConsumer:
 
     def check_topic(self) -> None:
         """See `connector.interfaces.EventConsumer`."""
-        before, now = self._starting.topic_id, Topics(self._kafka).topic_id(self._topic)
-        if before and now and before != now:
-            raise FatalError(
-                f"events may be missing: topic {self._topic} was deleted and made again. Nothing"
-                " was skipped; start again to see what is missing"
-            )
+        self._starting.check(self._topic, Topics(self._kafka).topic_id(self._topic))
 
     def commit(self, positions: Mapping[TopicPartition, Position]) -> Collection[TopicPartition]:
         """Commit synchronously, with leader epoch and topic id, what is still owned."""

@@ -63,6 +63,19 @@ class Starting:
         """What to commit beside an offset: the topic's id, and what stood behind it before."""
         return f"{self.topic_id} {self._notes.get(partition, '')}".rstrip()
 
+    def check(self, topic: str, topic_id: str) -> None:
+        """Offsets of another topic of the same name say nothing of what this member has read.
+
+        Raises:
+            FatalError: the topic was made anew since the first partition was given to it.
+        """
+        if self.topic_id and topic_id and self.topic_id != topic_id:
+            raise FatalError(
+                f"events may be missing: topic {topic} was deleted and made again. Nothing"
+                " was skipped; start again to see what is missing"
+            )
+        self.topic_id = topic_id or self.topic_id
+
     def positions(
         self, consumer: Consumer, partitions: list[RawTopicPartition]
     ) -> tuple[list[RawTopicPartition], dict[TopicPartition, Start]]:
@@ -75,7 +88,7 @@ class Starting:
                 where the group is. To guess would be to lose or to jump.
         """
         settings, topic = self._settings, partitions[0].topic
-        self.topic_id = _persistently(lambda: Topics(settings).topic_id(topic))
+        self.check(topic, _persistently(lambda: Topics(settings).topic_id(topic)))
         committed = _persistently(lambda: self._committed(consumer, partitions))
         # Not by this consumer: it reads committed, so it would take what open transactions hold
         # back for cut off.

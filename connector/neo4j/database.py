@@ -13,6 +13,7 @@ from neo4j.exceptions import DriverError, Neo4jError
 
 from connector.config import Neo4jSettings
 from connector.errors import (
+    AccessRefusedError,
     BatchTooLargeError,
     ConnectorError,
     FatalError,
@@ -103,6 +104,9 @@ class Neo4jDatabase:
             raise FatalError("the Neo4j driver refuses its settings: check NEO4J_URI") from error
         try:
             self.read("RETURN 1")  # proves address, password and database at once
+        except AccessRefusedError as error:
+            self.close()
+            raise FatalError(str(error)) from error
         except RetryableError as error:
             self.close()
             raise FatalError(

@@ -12,9 +12,9 @@ terminated transaction): its writes are idempotent.
 from neo4j.exceptions import ClientError, Neo4jError, TransientError
 
 from connector.errors import (
+    AccessRefusedError,
     BatchTooLargeError,
     ConnectorError,
-    FatalError,
     InvalidEventError,
     RetryableError,
     UnforeseenError,
@@ -58,12 +58,13 @@ _FAILED = "Neo.DatabaseError.Statement.ExecutionFailed"
 _INDEX_SIZE = "too large to index"
 """Text of more than 8 kB in an indexed property: the data's fault, but only the message says so
 (5.26.30)."""
-_WHAT_TO_DO = {
+_ACCESS = {
     "Neo.ClientError.Security.Unauthorized": "check NEO4J_USERNAME and NEO4J_PASSWORD",
     "Neo.ClientError.Security.Forbidden": "grant this user reading and writing of the database",
     "Neo.ClientError.Security.CredentialsExpired": "the password must be changed first",
     "Neo.ClientError.Database.DatabaseNotFound": "check NEO4J_DATABASE",
 }
+"""What the server grants and takes away, and what to do about it."""
 
 
 def translate(error: Exception, doing: str) -> ConnectorError:
@@ -75,8 +76,8 @@ def translate(error: Exception, doing: str) -> ConnectorError:
 
 def _server_error(error: Neo4jError, text: str) -> ConnectorError:
     code = error.code or ""
-    if advice := _WHAT_TO_DO.get(code):
-        return FatalError(f"{text}: {advice}")
+    if advice := _ACCESS.get(code):
+        return AccessRefusedError(f"{text}: {advice}")
     if reason := _fault_of_the_data(code, error.message or ""):
         return InvalidEventError(text, reason=reason)
     if code.startswith(_TOO_LARGE):

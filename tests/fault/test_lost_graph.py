@@ -121,3 +121,40 @@ def test_while_a_constraint_is_missing_nothing_is_written_and_its_statement_is_s
         wait_until(consumed_all(kafka_settings, study), 60, "the rest")
         assert (one.poll(), other.poll()) == (None, None)
     assert_equal(fold(messages(kafka_settings)), read_graph(graph, study))
+
+
+def test_a_sink_whose_login_is_taken_away_says_so_once_and_goes_on_when_it_is_back(
+    graph: Neo4jDatabase,
+    variables: dict[str, str],
+    kafka_settings: KafkaSettings,
+    study: str,
+    tmp_path: Path,
+) -> None:
+    create = "CREATE USER sink SET PASSWORD 'its-password' CHANGE NOT REQUIRED"
+    run(graph, create)
+    log = tmp_path / "sink.log"
+    own = variables | {"NEO4J_USERNAME": "sink", "NEO4J_PASSWORD": "its-password"}
+    with running("sink", own, log) as sink:
+        publish_load(kafka_settings, study, 200)
+        wait_until(consumed_all(kafka_settings, study), 60, "a first load")
+        run(graph, "DROP USER sink")
+        cut_connections_of(graph, "sink")
+        with live_edits(kafka_settings, study):
+            wait_until(lambda: "check NEO4J_USERNAME" in log.read_text(), 30, "what to do")
+            time.sleep(3)
+        run(graph, create)
+        wait_until(consumed_all(kafka_settings, study), 60, "the edits")
+        assert sink.poll() is None
+    assert_equal(fold(messages(kafka_settings)), read_graph(graph, study))
+    assert list(read_to_end(kafka_settings, kafka_settings.dead_letter_topic)) == []
+    assert log.read_text().count('"event": "waiting"') == 1
+
+
+def cut_connections_of(graph: Neo4jDatabase, user: str) -> None:
+    """A connection keeps its login until it ends."""
+    ids = graph.read(
+        "CALL dbms.listConnections() YIELD connectionId, username WHERE username = $user"
+        " RETURN collect(connectionId)",
+        user=user,
+    )[0][0]
+    graph.read("CALL dbms.killConnections($ids) YIELD connectionId RETURN connectionId", ids=ids)

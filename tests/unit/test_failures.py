@@ -13,6 +13,7 @@ from neo4j.exceptions import (
 )
 
 from connector.errors import (
+    AccessRefusedError,
     BatchTooLargeError,
     FatalError,
     InvalidEventError,
@@ -45,9 +46,9 @@ def server(code: str) -> Neo4jError:
         ("Neo.ClientError.Schema.ConstraintValidationFailed", InvalidEventError),
         ("Neo.ClientError.Schema.TokenNameError", InvalidEventError),
         ("Neo.ClientError.Statement.TypeError", InvalidEventError),
-        ("Neo.ClientError.Security.Unauthorized", FatalError),
-        ("Neo.ClientError.Security.Forbidden", FatalError),
-        ("Neo.ClientError.Database.DatabaseNotFound", FatalError),
+        ("Neo.ClientError.Security.Unauthorized", AccessRefusedError),
+        ("Neo.ClientError.Security.Forbidden", AccessRefusedError),
+        ("Neo.ClientError.Database.DatabaseNotFound", AccessRefusedError),
         ("Neo.ClientError.Statement.EntityNotFound", RetryableError),
         ("Neo.ClientError.Security.AuthenticationRateLimit", RetryableError),
         ("Neo.ClientError.Statement.SyntaxError", UnforeseenError),

@@ -2,6 +2,7 @@ import pytest
 from confluent_kafka import TopicPartition as RawTopicPartition
 
 from connector.config import KafkaSettings
+from connector.errors import FatalError
 from connector.interfaces import Range
 from connector.kafka.starting import Log, Starting, begin
 
@@ -40,3 +41,13 @@ def test_what_stood_behind_an_offset_is_committed_with_the_next(note: str) -> No
     starting.topic_id = note.partition(" ")[0]
     starting._begin(RawTopicPartition("t", 0, 5, metadata=note), Range(0, 10))
     assert starting.note(0) == note
+
+
+def test_a_topic_that_is_made_anew_under_kept_partitions_ends_the_member() -> None:
+    """In a cooperative rebalance it keeps offsets of the old one, which say nothing of the new."""
+    starting = Starting(KafkaSettings(bootstrap_servers="127.0.0.1:1"), "g", accept_gap=True)
+    starting.check("t", "T1")
+    starting.check("t", "")  # a broker that does not say
+    starting.check("t", "T1")
+    with pytest.raises(FatalError, match="deleted and made again"):
+        starting.check("t", "T2")
