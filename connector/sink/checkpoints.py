@@ -4,13 +4,13 @@ The graph can be older than the group's offsets: restored from a backup, emptied
 another database. Its checkpoints say how far it is complete.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from connector.errors import FatalError
-from connector.interfaces import GraphWriter, Start
+from connector.errors import FatalError, GraphBehindError
+from connector.interfaces import GraphWriter, Span, Start
 
 log = structlog.stdlib.get_logger("connector.sink")
 
@@ -29,9 +29,10 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The checkpoints that are behind where the graph has been before, by key."""
+    """Keys of checkpoints: behind where the graph has been before; moved, and where to."""
 
     behind: frozenset[str]
+    advanced: Mapping[str, int]
 
 
 def start_offset(start: Start, found: int | None, *, accept_gap: bool) -> int:
@@ -90,14 +91,26 @@ class Checkpoints:
         # the whole graph, so it is what batches must find.
         return Opened(offset, max(offset, found or 0))
 
-    def check(self, expected: Mapping[str, int]) -> Checked:
-        """On return no constraint is missing; whose checkpoint is not where it has been before.
+    def check(self, spans: Sequence[Span]) -> Checked:
+        """On return no constraint is missing, and the checkpoints are at the ends of these spans.
+
+        All but those that are behind the starts: the graph lacks what it had before. A span that
+        is longer than nothing holds no event: only ends of transactions.
 
         Raises:
             RetryableError: the graph does not answer, or lacks constraints.
         """
         self._writer.check_schema()
-        found = self._writer.checkpoints(expected) if expected else {}
-        return Checked(
-            frozenset(key for key, offset in expected.items() if found.get(key, -1) < offset)
-        )
+        found = self._writer.checkpoints([span.checkpoint for span in spans]) if spans else {}
+        behind = {span.checkpoint for span in spans if found.get(span.checkpoint, -1) < span.start}
+        advanced = {}
+        for span in spans:
+            if span.start == span.end or span.checkpoint in behind:
+                continue
+            try:
+                self._writer.advance(span)
+            except GraphBehindError:  # emptied since we looked
+                behind.add(span.checkpoint)
+            else:
+                advanced[span.checkpoint] = span.end
+        return Checked(frozenset(behind), advanced)

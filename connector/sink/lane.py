@@ -156,6 +156,11 @@ class Lane:
         self._ready = None
         return batch, self._span(self._writing.offset)
 
+    def reached(self) -> Span | None:
+        """From the graph's checkpoint to where all is applied; None: it keeps no checkpoint."""
+        applied = self.checkpoint if self.applied is None else self.applied.offset
+        return self._span(max(self.checkpoint, applied))
+
     def _span(self, end: int) -> Span | None:
         key = self.start.checkpoint
         return None if key is None else Span(key, self.checkpoint, end)

@@ -115,7 +115,8 @@ class SinkTask:
     # ------------------------------------------------------------------------- the loop's steps
 
     def _poll(self, stop: threading.Event) -> Polled:
-        busy = any(lane.is_busy or not lane.is_open for lane in self._lanes.values())
+        lanes = self._lanes.values()
+        busy = self._is_checking or any(lane.is_busy or not lane.is_open for lane in lanes)
         idle_seconds = min(_POLL_SECONDS_IDLE, self._limits.linger_seconds or _POLL_SECONDS_IDLE)
         try:
             return self._ports.consumer.poll(
@@ -193,13 +194,9 @@ class SinkTask:
         if self._is_checking or now < self._check_at:
             return
         self._check_at, self._is_checking = now + self._settings.check_interval_seconds, True
-        expected = {
-            key: lane.checkpoint
-            for lane in self._lanes.values()
-            if lane.is_open and (key := lane.start.checkpoint) is not None
-        }
-        self._submit(None, partial(self._checkpoints.check, expected))
-        self._submit(None, self._check_topic)
+        spans = [span for lane in self._lanes.values() if lane.is_open and (span := lane.reached())]
+        self._submit(None, partial(self._checkpoints.check, spans))
+        self._ports.writers.submit(None, self._check_topic)
 
     def _check_topic(self) -> None:
         try:
@@ -210,8 +207,13 @@ class SinkTask:
     def _checked(self, checked: Checked) -> None:
         self._is_checking = False
         for lane in list(self._lanes.values()):
-            if lane.is_open and lane.start.checkpoint in checked.behind:
+            key = lane.start.checkpoint
+            if not lane.is_open or key is None:
+                continue
+            if key in checked.behind:
                 self._reopen(lane)
+            else:
+                lane.checkpoint = max(lane.checkpoint, checked.advanced.get(key, 0))
 
     # ------------------------------------------------------------------------------------ batches
 

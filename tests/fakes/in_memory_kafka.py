@@ -189,6 +189,8 @@ class InMemoryConsumer:
         self.at_end: set[TopicPartition] = set()
         self.topic_id = topic.id
         self.commit_failures: list[Exception] = []
+        self.control_records = 0
+        """Behind the last message of each partition: a transaction's end has an offset."""
         self.commits_to_refuse = 0
         """As a broker refuses while the group rebalances."""
         self.polls = 0
@@ -217,7 +219,7 @@ class InMemoryConsumer:
                 self.at_end.discard(partition)
             elif partition not in self.at_end:
                 self.at_end.add(partition)
-                ends[partition] = Position(len(log), None)
+                ends[partition] = Position(len(log) + self.control_records, None)
         return Polled(messages, ends)
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:

@@ -15,9 +15,9 @@ from connector.errors import (
 )
 from connector.events import Identity
 from connector.graph import NodeChange
-from connector.interfaces import Polled, Position, Probed, Start, TopicPartition
+from connector.interfaces import Polled, Position, Probed, Span, Start, TopicPartition
 from connector.serde import encode
-from connector.sink.checkpoints import start_offset
+from connector.sink.checkpoints import Checkpoints, start_offset
 from connector.sink.sink_task import SinkPorts, SinkTask
 from connector.sink.writer_threads import WriterThreads
 from tests.builders import is_through, record_row, upsert
@@ -526,6 +526,31 @@ def mend(sink: Sink) -> None:
 def feed(topic: InMemoryTopic) -> None:
     for number in range(81, 121):
         topic.append_event(upsert(record_row(number, subjectId=number)), number)
+
+
+def test_a_quiet_partitions_checkpoint_passes_the_ends_of_transactions_at_the_next_check() -> None:
+    """Else, when the topic is emptied up to its end, the graph looks as if it lacked an event."""
+    sink = Sink(topic_of(25))
+    sink.consumer.control_records = 1
+
+    def has_passed_the_end() -> bool:
+        sink.clock.advance(30)
+        return sink.is_through() and sink.graph.offsets == {"id/group/0": 26}
+
+    sink.until = has_passed_the_end
+    later(lambda: sink.clock.monotonic() > 10_000, sink.stop.set)
+    sink.run()
+    assert sink.graph.offsets == {"id/group/0": 26}
+
+
+def test_a_check_finds_what_the_graph_lost_and_moves_only_what_is_there() -> None:
+    graph = InMemoryGraph()
+    graph.offsets = {"here": 5, "restored": 5}
+    spans = [Span("here", 5, 6), Span("restored", 7, 8), Span("gone", 0, 1)]
+    checked = Checkpoints(graph, accept_gap=False).check(spans)
+    assert checked.behind == {"restored", "gone"}
+    assert checked.advanced == {"here": 6}
+    assert graph.offsets == {"here": 6, "restored": 5}
 
 
 def test_a_gap_before_the_graphs_checkpoint_is_said_and_skipped_only_if_asked_for() -> None:
