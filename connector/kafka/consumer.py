@@ -20,7 +20,7 @@ from connector.interfaces import (
     TopicPartition,
 )
 from connector.kafka.failures import error_of, translate
-from connector.kafka.reasons import refused_settings
+from connector.kafka.reasons import made
 from connector.kafka.settings import group_consumer
 from connector.kafka.starting import Starting
 from connector.kafka.topics import Topics
@@ -64,12 +64,9 @@ class KafkaEventConsumer:
         self._held: list[RetryableError] = []
         self._is_closing = False
         self._starting = Starting(kafka, sink.group_id, accept_gap=sink.accept_gap)
-        try:
-            self._consumer = Consumer(
-                group_consumer(kafka, sink), logger=logging.getLogger("confluent_kafka")
-            )
-        except KafkaException as exception:
-            raise refused_settings(exception) from None
+        self._consumer = made(
+            Consumer, group_consumer(kafka, sink), logger=logging.getLogger("confluent_kafka")
+        )
 
     def subscribe(self, listener: AssignmentListener) -> None:
         """See `connector.interfaces.EventConsumer`; the listener is told within poll and close."""

@@ -12,6 +12,7 @@ from connector.config import KafkaSettings
 from connector.errors import RetryableError
 from connector.interfaces import DeadLetter, InvalidRow
 from connector.kafka.failures import error_of, translate
+from connector.kafka.reasons import made
 from connector.kafka.settings import dead_letter_producer
 from connector.serde import Headers
 
@@ -63,8 +64,8 @@ class KafkaDeadLetterQueue:
         self._topic = settings.dead_letter_topic
         self._timeout = settings.request_timeout_seconds
         self._connector_name = connector_name
-        self._producer = Producer(
-            dead_letter_producer(settings), logger=logging.getLogger("confluent_kafka")
+        self._producer = made(
+            Producer, dead_letter_producer(settings), logger=logging.getLogger("confluent_kafka")
         )
 
     def publish(self, letters: Sequence[DeadLetter]) -> None:

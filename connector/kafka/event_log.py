@@ -24,6 +24,7 @@ from connector.kafka.consumer import list_headers
 from connector.kafka.dead_letters import invalid_row_headers
 from connector.kafka.failures import FENCED, error_of, translate
 from connector.kafka.partitioner import partition_of
+from connector.kafka.reasons import made
 from connector.kafka.settings import transactional_producer
 from connector.kafka.topic_log import mark_of, read_to_end
 from connector.kafka.topics import Topics
@@ -58,7 +59,7 @@ class KafkaEventLog:
         config = transactional_producer(settings, self._study_key)
         # What the brokers would refuse is refused here, alone, not with its transaction.
         config["message.max.bytes"] = max(1000, self._event_bytes_max, self._letter_bytes_max)
-        self._producer = Producer(config, logger=_logger())
+        self._producer = made(Producer, config, logger=_logger())
         try:
             self._producer.init_transactions(settings.request_timeout_seconds)
         except KafkaException as exception:

@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 from connector.config import KafkaSettings
 from connector.errors import ConnectorError, FatalError, RetryableError
 from connector.kafka.failures import error_of, translate
+from connector.kafka.reasons import made
 from connector.kafka.settings import admin, group_observer
 from connector.kafka.topics import Topics
 
@@ -47,7 +48,7 @@ class GroupOffsets:
         self._consumer = self._connected()
 
     def _connected(self) -> Consumer:
-        return Consumer(group_observer(self._settings, self._group_id))
+        return made(Consumer, group_observer(self._settings, self._group_id))
 
     def lag(self) -> int:
         """Offsets that the group has not committed; 0 when it has all. Blocks.
@@ -120,7 +121,7 @@ class GroupOffsets:
 
     def forget(self) -> None:
         """Delete the group, unless it has members or is gone."""
-        client = AdminClient(admin(self._settings))  # it must outlive its futures
+        client = made(AdminClient, admin(self._settings))  # it must outlive its futures
         deleted = client.delete_consumer_groups([self._group_id], request_timeout=self._timeout)
         try:
             deleted[self._group_id].result(self._timeout + 5.0)

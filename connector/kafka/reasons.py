@@ -6,7 +6,8 @@ is in the client's log only (librdkafka 2.16.0 calls ``error_cb`` for some of th
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -15,6 +16,8 @@ from connector.config import KafkaSettings
 from connector.errors import FatalError
 from connector.kafka.failures import error_of
 from connector.kafka.settings import connection
+
+T = TypeVar("T")
 
 _CREDENTIALS = "check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
 _PROTOCOL = "check KAFKA_SECURITY_PROTOCOL and the port in KAFKA_BOOTSTRAP_SERVERS"
@@ -49,6 +52,7 @@ _REFUSED_SETTINGS = (
     ("sasl mechanism", "KAFKA_SASL_MECHANISM must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
     ("sasl.username", "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD must both be set"),
     ("ssl.ca.location", "KAFKA_SSL_CA_LOCATION is not a readable file of PEM certificates"),
+    ("transaction.timeout.ms", "KAFKA_TRANSACTION_TIMEOUT_SECONDS must be 1 or more"),
     ("socket.timeout.ms", "KAFKA_REQUEST_TIMEOUT_SECONDS must be from 0.01 to 300"),
     (
         "max.poll.interval.ms",
@@ -91,10 +95,7 @@ def require_broker(settings: KafkaSettings) -> None:
     """
     reasons = Reasons()
     # A client of its own: what is logged waits in its memory until poll, so it must not live long.
-    try:
-        client = AdminClient(connection(settings, "check"), logger=reasons.logger)
-    except KafkaException as exception:
-        raise refused_settings(exception) from None
+    client = made(AdminClient, connection(settings, "check"), logger=reasons.logger)
     try:
         client.list_topics(timeout=settings.connect_timeout_seconds)
     except KafkaException as exception:
@@ -104,7 +105,19 @@ def require_broker(settings: KafkaSettings) -> None:
         raise FatalError(explained(servers, list(reasons.lines), code)) from None
 
 
-def refused_settings(exception: KafkaException) -> FatalError:
+def made(client_class: Callable[..., T], config: Mapping[str, Any], **options: Any) -> T:
+    """A client with these settings.
+
+    Raises:
+        FatalError: the client refuses its settings, and which.
+    """
+    try:
+        return client_class(config, **options)
+    except KafkaException as exception:
+        raise _refused_settings(exception) from None
+
+
+def _refused_settings(exception: KafkaException) -> FatalError:
     """Why no client could be made. Its own text may repeat values."""
     error = error_of(exception)
     text = error.str().lower()

@@ -14,6 +14,7 @@ from connector.cursor import TopicMark
 from connector.errors import RetryableError
 from connector.interfaces import Range
 from connector.kafka.failures import answer_of, translate
+from connector.kafka.reasons import made
 from connector.kafka.settings import admin, log_reader
 from connector.kafka.topics import Topics
 
@@ -40,7 +41,7 @@ def read_ranges(
         RetryableError: the brokers do not answer, or a transaction stays open.
     """
     unread = {partition for partition, (start, end) in ranges.items() if end > start}
-    consumer = Consumer(log_reader(settings), logger=logging.getLogger("confluent_kafka"))
+    consumer = made(Consumer, log_reader(settings), logger=logging.getLogger("confluent_kafka"))
     try:
         consumer.assign([RawTopicPartition(topic, each, ranges[each].start) for each in unread])
         deadline = time.monotonic() + _STUCK_SECONDS_MAX
@@ -106,7 +107,7 @@ def offsets_at(settings: KafkaSettings, topic: str, since_ms: int) -> dict[int, 
 def _offsets(settings: KafkaSettings, topic: str, wanted: OffsetSpec) -> dict[int, int]:
     count = Topics(settings).partitions(topic)
     timeout = settings.request_timeout_seconds
-    client = AdminClient(admin(settings))  # it must outlive its futures
+    client = made(AdminClient, admin(settings))  # it must outlive its futures
     futures = client.list_offsets(
         {RawTopicPartition(topic, each): wanted for each in range(count)},
         isolation_level=IsolationLevel.READ_UNCOMMITTED,

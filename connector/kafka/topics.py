@@ -15,7 +15,7 @@ from confluent_kafka.admin import (
 from connector.config import KafkaSettings
 from connector.errors import RetryableError
 from connector.kafka.failures import answer_of, error_of
-from connector.kafka.reasons import refused_settings, require_broker
+from connector.kafka.reasons import made, require_broker
 from connector.kafka.settings import admin
 
 _NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -78,10 +78,7 @@ class Topics:
             FatalError: the client refuses its settings; names the one that is wrong.
         """
         self._settings = settings
-        try:
-            self._admin = AdminClient(admin(settings))
-        except KafkaException as exception:
-            raise refused_settings(exception) from None
+        self._admin = made(AdminClient, admin(settings))
 
     def check(self) -> None:
         """Prove at the start of a program that a broker answers.

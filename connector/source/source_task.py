@@ -334,4 +334,6 @@ class SourceTask:
             self._ports.known.rebuild(self._ports.event_log.replay(), cursor)
             cursor = window.full_passes_restarted(cursor, due=opened.lost is not None)
             self._log.info("known states read from the topic", sequence=cursor.sequence)
+        if opened.lost:  # or it is forgotten, should the next source find the topic grown again
+            self._ports.event_log.publish([], [], cursor)
         return cursor

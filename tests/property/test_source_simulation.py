@@ -45,6 +45,7 @@ def failure(seed: int) -> str | None:
     return f"SEED={seed}: " + "; ".join(found[:5]) if found else None
 
 
+@pytest.mark.timeout(3600)  # of a machine's whole time it takes two minutes on two cores
 def test_the_topics_fold_is_the_apis_state_and_each_state_is_published_once() -> None:
     seeds = [int(os.environ["SEED"])] if "SEED" in os.environ else range(_SEEDS)
     with ProcessPoolExecutor(initializer=quiet) as pool:
@@ -182,6 +183,20 @@ def test_a_delete_that_the_topic_loses_is_published_again() -> None:
     for _ in range(400):
         world.step()
     assert deleted(world, lost)
+
+
+def test_a_loss_that_was_noticed_is_known_to_the_next_source() -> None:
+    """By then the topic may have grown to its old length again, and look as if it were whole."""
+    world = World(1)
+    world.run()
+    partition = max(range(3), key=lambda each: len(world.topic.partitions[each]))
+    world.topic.truncate(partition, len(world.topic.partitions[partition]) - 3)
+    world.restart()
+    world.task._recover()
+    committed = Cursor.from_bytes(world.cursors[KEY])
+    assert committed.topic == world.topic.mark()
+    assert committed.version_floor > committed.newest_version
+    assert committed.place("record.full").finished_ms is None
 
 
 def test_a_row_that_is_edited_after_a_sweep_and_removed_is_deleted_by_the_next_two() -> None:

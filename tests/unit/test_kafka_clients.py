@@ -1,0 +1,38 @@
+"""A client that refuses its settings says which one, whatever client it is."""
+
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient
+
+from connector.config import KafkaSettings
+from connector.errors import FatalError
+from connector.kafka.dead_letters import KafkaDeadLetterQueue
+from connector.kafka.reasons import made
+from connector.kafka.settings import admin, log_reader, transactional_producer
+from connector.kafka.topics import Topics
+
+SERVERS = "127.0.0.1:1"
+
+
+def settings(**values: Any) -> KafkaSettings:
+    return KafkaSettings(bootstrap_servers=SERVERS, **values)
+
+
+def test_a_transaction_timeout_that_no_client_takes_is_named() -> None:
+    config = transactional_producer(settings(transaction_timeout_seconds=0.5), "S1")
+    with pytest.raises(FatalError, match="KAFKA_TRANSACTION_TIMEOUT_SECONDS"):
+        made(Producer, config)
+
+
+def test_every_client_names_the_setting_that_it_refuses() -> None:
+    refused = settings(request_timeout_seconds=0.001)
+    for make in (
+        lambda: made(Consumer, log_reader(refused)),
+        lambda: made(AdminClient, admin(refused)),
+        lambda: Topics(refused),
+        lambda: KafkaDeadLetterQueue(refused, "sink"),
+    ):
+        with pytest.raises(FatalError, match="KAFKA_REQUEST_TIMEOUT_SECONDS"):
+            make()
