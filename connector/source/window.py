@@ -95,6 +95,7 @@ STUDY = Track(ENTITIES["study"], Mode.FULL)
 """What is read first: it tells whether the study is there."""
 _STEPS_BACK_MAX = 10
 """Of a pass: an API whose totals go up and down would be read for ever."""
+_SHORT_WINDOW_MS_MAX = 3_600_000
 _CLOCK_NOISE_MS = 2_000
 """The API says whole seconds, and an answer takes its time."""
 APPENDED_OVERLAP_IDS = 100
@@ -306,8 +307,10 @@ def advance(
     is_appended = track.entity.reading is Reading.APPENDED
     newest = last_id if is_appended and last_id is not None else place.newest
     if is_last(page, tolerant=tolerant):
+        watermark = started - round(pace.overlap * 1000)
+        lacks_changes = is_short and track.mode is Mode.WINDOW
         return Place(
-            watermark_ms=started - round(pace.overlap * 1000),
+            watermark_ms=_held_back(place, watermark) if lacks_changes else watermark,
             passes=place.passes + 1,
             finished_ms=now_ms,
             began_ms=began,
@@ -329,6 +332,17 @@ def advance(
             **_onward(track, page, last_id),
         }
     )
+
+
+def _held_back(place: Place, watermark: int) -> int | None:
+    """The watermark after a window that lacks rows: the next one asks for them again.
+
+    For an hour, lest the windows of an API that always announces a row too many grow for ever.
+    None: the next window begins where this one did, at the snapshot's.
+    """
+    if place.watermark_ms is None:
+        return None
+    return min(watermark, max(place.watermark_ms, watermark - _SHORT_WINDOW_MS_MAX))
 
 
 def _is_short(track: Track, place: Place, page: Page) -> bool:

@@ -373,3 +373,27 @@ def test_what_is_said_during_a_pass_is_about_the_next_one() -> None:
     assert not begun.is_hurried
     again = begun.model_copy(update={"is_hurried": True})
     assert advance(FULL, again, page(4, 5, 6), PACE, 0).is_hurried
+
+
+def test_a_window_that_lacks_rows_is_read_again_from_where_it_began_for_an_hour() -> None:
+    lacking, rest = page(1, 2, total=9), page(total=7)
+    place, begins = Place(watermark_ms=SERVER - 10_000), []
+    for minutes in (0, 30, 90):
+        at = SERVER + minutes * 60_000
+        for answer in (lacking, rest):
+            place = advance(
+                WINDOW, place, replace(answer, server_ms=at, size=3), PACE, 0, tolerant=True
+            )
+        begins.append(place.watermark_ms)
+    hour_before = SERVER + 90 * 60_000 - 60_000 - 3_600_000
+    assert begins == [SERVER - 60_000, SERVER - 60_000, hour_before]
+    whole = advance(WINDOW, place, page(1, 2, server_ms=SERVER + 95 * 60_000), PACE, 0)
+    assert whole.watermark_ms == SERVER + 94 * 60_000
+
+
+def test_a_first_window_that_lacks_rows_begins_again_at_the_snapshot() -> None:
+    answers = (page(1, 2, total=9), page(total=7))
+    place = Place()
+    for answer in answers:
+        place = advance(WINDOW, place, replace(answer, size=3), PACE, 0, tolerant=True)
+    assert (place.passes, place.watermark_ms) == (1, None)
