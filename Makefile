@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from
 
+# Most tests wait for servers, not for a core. A file's tests stay on one worker.
+WORKERS ?= 3
+
 QUIX_STAMP := .venv-quix/.made-from
 
 .PHONY: help setup check test simulation demo bench docs format clean
@@ -28,7 +31,7 @@ check: $(STAMP) ## style, types, import directions, generated files
 	$(BIN)/python docs/generate.py --check
 
 test: $(STAMP) ## all tests, on a real Kafka and a real Neo4j
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
 
 simulation: $(STAMP) ## the source under 100 000 seeded schedules; about 80 minutes
 	SIMULATION_SEEDS=100000 $(BIN)/python -m pytest --timeout=0 tests/property/test_source_simulation.py $(ARGS)

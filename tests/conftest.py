@@ -1,5 +1,6 @@
 """Real servers for the tests that need them: started once, or those that the environment names."""
 
+import contextlib
 import os
 import tempfile
 import uuid
@@ -10,14 +11,23 @@ import pytest
 from pydantic import SecretStr
 
 from connector.config import KafkaSettings, Neo4jSettings
+from connector.demo.servers.jars import class_path
 from connector.demo.servers.local import LocalServers, local_servers
-from connector.errors import RetryableError
+from connector.errors import FatalError, RetryableError
 from connector.kafka.topic_log import bounds
 from connector.kafka.topics import Topics
 from connector.neo4j.database import Neo4jDatabase
 from tests.programs import wait_until
 
 LOGS = Path("test-logs")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Bring the servers before workers start, which would all download them at once."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        for server in ("kafka", "neo4j"):
+            with contextlib.suppress(FatalError):  # said by the tests that need it
+                class_path(server)
 
 
 @pytest.fixture(scope="session")
