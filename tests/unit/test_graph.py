@@ -126,7 +126,7 @@ def test_blank_record_data_means_no_variables(blank: Any) -> None:
 
 
 NOT_FOR_THE_DRIVER = [
-    Decimal(1), b"x", bytearray(b"x"), (1,), {1}, frozenset({1}), object(), int, 1j, range(3),
+    Decimal(1), b"x", bytearray(b"x"), (1,), {1}, frozenset({1}), Ellipsis, int, 1j, range(3),
     date(2024, 11, 4), datetime(2024, 11, 4, tzinfo=UTC), 2**63, -(2**63) - 1, float("nan"),
     float("inf"), "\ud800", "a\udfffb", "\ud83d\ude00",
 ]  # fmt: skip
