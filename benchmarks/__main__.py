@@ -21,7 +21,7 @@ from benchmarks.report import Figures, show
 from benchmarks.sections import SECTIONS as SINK_SECTIONS
 from benchmarks.sections import Bench
 from benchmarks.snapshot import big_study, snapshot
-from connector.demo.servers.local import local_servers, remove_data
+from connector.lab.servers.local import local_servers, remove_data
 
 OUTPUT = Path("bench-output")
 SECTIONS = {**SINK_SECTIONS, "snapshot": snapshot, "big study": big_study, "export": export}

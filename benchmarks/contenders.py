@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from connector.demo.servers.processes import Child
+from connector.lab.servers.processes import Child
 
 ROOT = Path(__file__).parent.parent
 QUIX_PYTHON = ROOT / ".venv-quix" / "bin" / "python"

@@ -15,11 +15,11 @@ from imednet import ImednetSDK
 
 from connector.cli.export import tune
 from connector.cli.running import peak_memory_mb
-from connector.demo.simulator.api import API_KEY, SECURITY_KEY
-from connector.entities import ENTITIES
 from connector.export import Neo4jExportSink, Neo4jSinkConfig, iter_batches
 from connector.export.study import StudyExport
 from connector.imednet.reader import SdkReader
+from connector.lab.simulator.api import API_KEY, SECURITY_KEY
+from connector.model.entities import ENTITIES
 
 _SEED = """
 UNWIND $rows AS row

@@ -9,7 +9,7 @@ from typing import Any, Self
 import neo4j
 
 from benchmarks.work import Work
-from connector.graph import node_change
+from connector.model.graph import node_change
 from connector.neo4j.schema import schema
 
 CEILING_SESSIONS = 4

@@ -28,10 +28,10 @@ from benchmarks.contenders import (
 from benchmarks.feed import Feed, Loaded
 from benchmarks.graph import Graph
 from benchmarks.report import Figures
-from connector.demo.servers.local import LocalNeo4j
-from connector.demo.servers.processes import Child, free_port
 from connector.kafka.partitioner import partition_of
-from connector.serde import encode
+from connector.lab.servers.local import LocalNeo4j
+from connector.lab.servers.processes import Child, free_port
+from connector.model.serde import encode
 
 STUDY = "BENCH"
 TRANSACTION = 500

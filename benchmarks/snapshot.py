@@ -15,12 +15,12 @@ from imednet.core import Client
 from benchmarks.contenders import cpu_seconds, peak_memory_mb
 from benchmarks.report import ALONE, AT_ONCE, SOURCE, SPEEDS, Figures
 from benchmarks.sections import Bench
-from connector.cursor import Cursor
-from connector.demo.progress import LogTail
-from connector.demo.servers.processes import Child, free_port
-from connector.demo.simulator.api import API_KEY, PREFIX, SECURITY_KEY
-from connector.entities import ENTITIES
 from connector.interfaces import Page
+from connector.lab.progress import LogTail
+from connector.lab.servers.processes import Child, free_port
+from connector.lab.simulator.api import API_KEY, PREFIX, SECURITY_KEY
+from connector.model.cursor import Cursor
+from connector.model.entities import ENTITIES
 from connector.source import window
 from connector.source.window import Mode, Pace, Track
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from connector.events import Op, Origin, RecordEvent
-from connector.serde import content_hash, encode
+from connector.model.events import Op, Origin, RecordEvent
+from connector.model.serde import content_hash, encode
 
 SUBJECTS = 500
 VARIABLES = [f"VAR{number:02}" for number in range(40)]

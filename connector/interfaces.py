@@ -10,10 +10,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from connector.cursor import Cursor
-from connector.events import EntityId, Identity, Known, RecordEvent
-from connector.graph import NodeChange
-from connector.serde import Headers
+from connector.model.cursor import Cursor
+from connector.model.events import EntityId, Identity, Known, RecordEvent
+from connector.model.graph import NodeChange
+from connector.model.serde import Headers
 
 
 class Clock(Protocol):

@@ -12,8 +12,8 @@ from pydantic import SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from connector.config import environment_name, sections
-from connector.entities import ENTITIES, Entity, snake_case
-from connector.events import RecordEvent
+from connector.model.entities import ENTITIES, Entity, snake_case
+from connector.model.events import RecordEvent
 from connector.neo4j.schema import schema
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,7 +54,7 @@ def graph_model() -> str:
     lines = [
         "# The graph model",
         "",
-        "Made from `connector/entities.py` by `make docs`.",
+        "Made from `connector/model/entities.py` by `make docs`.",
         "",
         "```mermaid",
         "graph LR",

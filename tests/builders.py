@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from connector.events import Op, Origin, RecordEvent
-from connector.serde import content_hash
+from connector.model.events import Op, Origin, RecordEvent
+from connector.model.serde import content_hash
 from connector.sink.sink_task import SinkTask
 
 STUDY = "S1"

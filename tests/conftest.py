@@ -11,11 +11,11 @@ import pytest
 from pydantic import SecretStr
 
 from connector.config import KafkaSettings, Neo4jSettings
-from connector.demo.servers.jars import class_path
-from connector.demo.servers.local import LocalServers, local_servers
 from connector.errors import FatalError, RetryableError
 from connector.kafka.topic_log import bounds
 from connector.kafka.topics import Topics
+from connector.lab.servers.jars import class_path
+from connector.lab.servers.local import LocalServers, local_servers
 from connector.neo4j.database import Neo4jDatabase
 from tests.programs import wait_until
 

@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import SecretStr
 
 from connector.config import ImednetSettings
-from connector.demo.simulator.api import API_KEY, SECURITY_KEY
 from connector.export import Neo4jExportSink
+from connector.lab.simulator.api import API_KEY, SECURITY_KEY
 from connector.neo4j.database import Neo4jDatabase
 from tests.builders import record_row
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import orjson
 
-from connector.demo.expected_graph import add_deleted, add_row, add_stubs
-from connector.graph_state import GraphState, differences
 from connector.interfaces import Message
+from connector.model.graph_state import GraphState, differences
+from connector.ops.expected_graph import add_deleted, add_row, add_stubs
 
 
 def fold(messages: Iterable[Message]) -> GraphState:

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from connector.config import KafkaSettings
-from connector.demo.progress import LogTail
-from connector.demo.servers.processes import Child
-from connector.demo.simulator.api import API_KEY, SECURITY_KEY
 from connector.errors import RetryableError
 from connector.kafka.group_offsets import GroupOffsets
+from connector.lab.progress import LogTail
+from connector.lab.servers.processes import Child
+from connector.lab.simulator.api import API_KEY, SECURITY_KEY
 
 PROGRAM = [sys.executable, "-m", "connector"]
 

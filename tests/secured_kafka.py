@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from connector.demo.servers.local import LocalKafka
-from connector.demo.servers.processes import free_port
+from connector.lab.servers.local import LocalKafka
+from connector.lab.servers.processes import free_port
 
 USER, PASSWORD = "somebody", "canary-password"
 _STORE_PASSWORD = "changeit"

@@ -23,10 +23,10 @@ def simulate(
         FatalError: the port is in use, or a fault is not known.
     """
     try:
-        from connector.demo.simulator.api import API_KEY, SECURITY_KEY, Simulation
-        from connector.demo.simulator.faults import Faults
-        from connector.demo.simulator.server import listen, serve
-        from connector.demo.simulator.study import build_study
+        from connector.lab.simulator.api import API_KEY, SECURITY_KEY, Simulation
+        from connector.lab.simulator.faults import Faults
+        from connector.lab.simulator.server import listen, serve
+        from connector.lab.simulator.study import build_study
     except ImportError:
         raise FatalError(_EXTRA) from None
     studies, subjects, records = size
@@ -48,7 +48,7 @@ def servers(data: Path | None) -> None:
     Raises:
         FatalError: ``data`` holds something else, Java or Maven is missing, or a server failed.
     """
-    from connector.demo.servers.local import local_servers, remove_data, run_until
+    from connector.lab.servers.local import local_servers, remove_data, run_until
 
     configure(LogSettings())
     folder = data or Path(tempfile.mkdtemp(prefix="imednet-connector-"))
@@ -65,7 +65,7 @@ def servers(data: Path | None) -> None:
 def demo(size: tuple[int, int], seconds: float, output: Path, *, use_environment: bool) -> None:
     """Run the demo; exit code 1 when the graph differs from the API."""
     try:
-        from connector.demo.run import Plan, run
+        from connector.lab.demo import Plan, run
     except ImportError:
         raise FatalError(_EXTRA) from None
     configure(LogSettings(level="warning"))

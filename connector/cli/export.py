@@ -15,8 +15,6 @@ from connector import logs
 from connector.cli.running import tune_interpreter, tune_memory
 from connector.clock import SystemClock
 from connector.config import Settings
-from connector.cursor import Cursor
-from connector.entities import ENTITIES
 from connector.errors import FatalError, RetryableError
 from connector.export.config import Neo4jSinkConfig
 from connector.export.errors import ExportIncompleteError
@@ -24,6 +22,8 @@ from connector.export.neo4j_sink import Neo4jExportSink
 from connector.export.rows import changes_of
 from connector.export.study import StudyExport
 from connector.imednet.reader import ImednetReader
+from connector.model.cursor import Cursor
+from connector.model.entities import ENTITIES
 from connector.neo4j.cypher import statements
 from connector.source import window
 from connector.source.window import Mode, Track

@@ -20,7 +20,7 @@ from connector.interfaces import EventConsumer
 from connector.kafka.group_offsets import Committed, GroupOffsets
 from connector.kafka.topic_log import bounds, offsets_at, read_ranges
 from connector.kafka.topics import Topics
-from connector.sink.replay import Place, Plan, RangedConsumer, resolve
+from connector.replay.replay import Place, Plan, RangedConsumer, resolve
 
 _STARTED = "%Y%m%dT%H%M%S%f"
 _REPLAY_GROUP = re.compile(r".+-replay-(\d{8}T\d{12})")

@@ -6,9 +6,9 @@ Nobody says when such a record was read, so its ``dateModified`` orders its stat
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from connector.dates import parse_api_date
-from connector.events import Identity, valid_id
-from connector.graph import REDIRECTED, NodeChange
+from connector.model.dates import parse_api_date
+from connector.model.events import Identity, valid_id
+from connector.model.graph import REDIRECTED, NodeChange
 from connector.neo4j.export_queries import NodeState
 
 _VERSION_MIN = 1

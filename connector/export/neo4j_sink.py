@@ -6,8 +6,6 @@ from typing import Any
 import structlog
 
 from connector.clock import SystemClock
-from connector.entities import ENTITIES, Entity
-from connector.events import Identity
 from connector.export.attempts import Attempts
 from connector.export.config import Neo4jSinkConfig, SinkConfig
 from connector.export.connecting import connected, redacted
@@ -33,8 +31,10 @@ from connector.export.rows import (
 )
 from connector.export.sink import ExportSink, iter_batches
 from connector.export.vanished import IdRange
-from connector.graph import NodeChange
 from connector.interfaces import Probed
+from connector.model.entities import ENTITIES, Entity
+from connector.model.events import Identity
+from connector.model.graph import NodeChange
 from connector.neo4j.export_places import ExportPlaces, KeptPlace
 from connector.neo4j.export_queries import ExportQueries
 from connector.neo4j.writer import Neo4jGraphWriter

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from connector.entities import ENTITIES, Entity
 from connector.export.errors import ExportBatchError, ExportIncompleteError
 from connector.export.rows import Refused
+from connector.model.entities import ENTITIES, Entity
 
 _BATCHES_NAMED_MAX = 5
 _IDS_NAMED_MAX = 10

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from connector.cursor import Cursor
-from connector.entities import ENTITIES, Reading
 from connector.errors import FatalError
+from connector.model.cursor import Cursor
+from connector.model.entities import ENTITIES, Reading
 from connector.neo4j.export_places import KeptPlace
 from connector.source.window import Mode, Track
 

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from connector.entities import ENTITIES, Entity, snake_case
 from connector.errors import InvalidEventError
-from connector.events import EntityId, Identity, Op, Origin, RecordEvent, valid_id
-from connector.graph import REDIRECTED, NodeChange, node_change
 from connector.interfaces import UnreadableRow
-from connector.serde import content_hash
+from connector.model.entities import ENTITIES, Entity, snake_case
+from connector.model.events import EntityId, Identity, Op, Origin, RecordEvent, valid_id
+from connector.model.graph import REDIRECTED, NodeChange, node_change
+from connector.model.serde import content_hash
 from connector.source.changes import own_id
 
 _BY_PROPERTY = {

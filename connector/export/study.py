@@ -12,8 +12,6 @@ from rich.progress import Progress as Bar
 from rich.progress import TaskID
 
 from connector.clock import SystemClock
-from connector.cursor import Cursor, Place
-from connector.entities import ENTITIES, Entity
 from connector.errors import (
     BatchTooLargeError,
     FatalError,
@@ -32,6 +30,8 @@ from connector.export.sweep import Sweep
 from connector.export.vanished import ALL_IDS
 from connector.imednet.reader import SdkReader, has_client, list_records
 from connector.interfaces import ApiReader, Clock
+from connector.model.cursor import Cursor, Place
+from connector.model.entities import ENTITIES, Entity
 from connector.neo4j.export_places import KeptPlace
 from connector.retry import Backoff
 from connector.source import window

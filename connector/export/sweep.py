@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import structlog
 
-from connector.events import EntityId, Known
 from connector.export.neo4j_sink import Neo4jExportSink
 from connector.export.vanished import MISSING_MAX, IdRange, Missing, ReadAt, SecondLook
 from connector.interfaces import Vanished
+from connector.model.events import EntityId, Known
 from connector.neo4j.export_queries import emptying
 from connector.source.changes import may_delete
 from connector.source.reading import ReadPage

@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from connector.cursor import Place
 from connector.errors import RetryableError
-from connector.events import VERSION_MAX
 from connector.interfaces import Page
+from connector.model.cursor import Place
+from connector.model.events import VERSION_MAX
 from connector.source import window
 from connector.source.reading import ReadPage
 from connector.source.window import Track

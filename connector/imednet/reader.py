@@ -18,7 +18,6 @@ from imednet.core import Client
 from imednet.errors import ApiError, ImednetError
 
 from connector.config import ImednetSettings
-from connector.dates import parse_api_date
 from connector.errors import (
     BatchTooLargeError,
     ConnectorError,
@@ -31,6 +30,7 @@ from connector.imednet.keys import Keys
 from connector.imednet.rows import parse_answer
 from connector.imednet.throttle import Throttle
 from connector.interfaces import Clock, Page, PageRequest
+from connector.model.dates import parse_api_date
 
 _STUDIES = "/api/v1/edc/studies"
 _UNAUTHORIZED, _TOO_MANY_REQUESTS, _GATEWAY_TIMEOUT = 401, 429, 504

@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from connector.events import EntityId
 from connector.interfaces import UnreadableRow
+from connector.model.events import EntityId
 
 _DIGITS_AS_0 = bytes(ord("0" if chr(byte).isdigit() else " ") for byte in range(128)) + bytes(128)
 _LONG_INTEGER = b"0" * 19
@@ -106,7 +106,8 @@ def _parse(body: bytes) -> Any:
     """JSON, exactly: no number is rounded to another, and none is infinite.
 
     What has no exact form (``NaN``, ``1e999``) is a Decimal, as half of a surrogate pair (a cut
-    emoji) is text that is no UTF-8: one row's fault, which `connector.serde.content_hash` refuses.
+    emoji) is text that is no UTF-8: one row's fault, refused by
+    `connector.model.serde.content_hash`.
     """
     if _LONG_INTEGER not in body.translate(_DIGITS_AS_0):  # orjson would make it a float
         with contextlib.suppress(ValueError):

@@ -24,7 +24,7 @@ from connector.kafka.reasons import made
 from connector.kafka.settings import group_consumer
 from connector.kafka.starting import Starting
 from connector.kafka.topics import Topics
-from connector.serde import Headers
+from connector.model.serde import Headers
 
 log = structlog.stdlib.get_logger("connector.kafka.consumer")
 

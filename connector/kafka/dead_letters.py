@@ -14,7 +14,7 @@ from connector.interfaces import DeadLetter, InvalidRow
 from connector.kafka.failures import error_of, translate
 from connector.kafka.reasons import made
 from connector.kafka.settings import dead_letter_producer
-from connector.serde import Headers
+from connector.model.serde import Headers
 
 _POLL_SECONDS = 0.1
 _WHOLE, _BY_REFERENCE, _WITHOUT_KEY = range(3)

@@ -11,14 +11,12 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from connector.clock import clocks, seconds_between
 from connector.config import KafkaSettings
-from connector.cursor import Cursor, TopicMark
 from connector.errors import (
     BatchTooLargeError,
     ConnectorError,
     InvalidEventError,
     RetryableError,
 )
-from connector.events import Identity, Known, RecordEvent
 from connector.interfaces import InvalidRow, OpenedLog
 from connector.kafka.consumer import list_headers
 from connector.kafka.dead_letters import invalid_row_headers
@@ -28,7 +26,9 @@ from connector.kafka.reasons import made
 from connector.kafka.settings import transactional_producer
 from connector.kafka.topic_log import mark_of, read_to_end
 from connector.kafka.topics import Topics
-from connector.serde import Headers, encode, known_state
+from connector.model.cursor import Cursor, TopicMark
+from connector.model.events import Identity, Known, RecordEvent
+from connector.model.serde import Headers, encode, known_state
 
 _PRODUCE_ROOM_SECONDS = 30.0
 _BATCH_OVERHEAD_BYTES = 300

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from connector.events import Identity
+from connector.model.events import Identity
 
 _MASK = 0xFFFFFFFF
 _M = 0x5BD1E995

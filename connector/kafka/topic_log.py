@@ -10,13 +10,13 @@ from confluent_kafka import TopicPartition as RawTopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from connector.config import KafkaSettings
-from connector.cursor import TopicMark
 from connector.errors import RetryableError
 from connector.interfaces import Range
 from connector.kafka.failures import answer_of, translate
 from connector.kafka.reasons import made
 from connector.kafka.settings import admin, log_reader
 from connector.kafka.topics import Topics
+from connector.model.cursor import TopicMark
 
 # Another study's source may have died inside a transaction; the broker ends it after
 # transaction.timeout.ms (60 s), and until then committed messages behind it cannot be read.

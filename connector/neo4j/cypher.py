@@ -1,7 +1,7 @@
 """Graph changes to Cypher statements with parameters. Pure text and values.
 
-Names in statements come from `connector.entities`, and where many nodes of one form are created
-from that form, if they are plain identifiers. Every value is a parameter.
+Names in statements come from `connector.model.entities`, and where many nodes of one form are
+created from that form, if they are plain identifiers. Every value is a parameter.
 """
 
 import re
@@ -13,9 +13,9 @@ from functools import cache, lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from connector.entities import ENTITIES, Entity, Reference, snake_case
-from connector.events import EntityId, Identity
-from connector.graph import REDIRECTED, NodeChange, key_values
+from connector.model.entities import ENTITIES, Entity, Reference, snake_case
+from connector.model.events import EntityId, Identity
+from connector.model.graph import REDIRECTED, NodeChange, key_values
 
 DELETED_LABEL = "Deleted"
 _REMOVE_OTHERS = (
@@ -281,7 +281,7 @@ def _reference_in_graph(reference: Reference) -> str:
     """Where the node's relationship goes now, by its properties: as ``to`` of a row says it.
 
     An id that is 0, blank or missing means: none, so the next target counts (as in
-    `connector.graph`). Text, a list and an absent property compared with a number give null.
+    `connector.model.graph`). Text, a list and an absent property compared with a number give null.
     """
     cases, otherwise = "", "[]"
     for target in reference.targets:

@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from connector.entities import ENTITIES, Entity
-from connector.events import Identity
-from connector.graph import REDIRECTED, key_values
+from connector.model.entities import ENTITIES, Entity
+from connector.model.events import Identity
+from connector.model.graph import REDIRECTED, key_values
 from connector.neo4j.cypher import DELETED_LABEL
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.schema import EXPORT_PLACE_LABEL

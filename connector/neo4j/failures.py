@@ -3,7 +3,7 @@
 Only a listed code of the server blames the data. Whatever else the driver raises is retried,
 whatever its Python type: it raises plain ValueError when a name cannot be resolved (EAI_FAIL), when
 file descriptors run out (EMFILE), and for junk bytes on the wire (6.4.1). That a value can be sent
-at all is checked before the driver is called (`connector.graph`).
+at all is checked before the driver is called (`connector.model.graph`).
 
 The sink repeats more than the driver's own ``is_retryable`` (an unknown commit outcome, a
 terminated transaction): its writes are idempotent.

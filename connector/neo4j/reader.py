@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from connector.entities import ENTITIES
-from connector.graph_state import GraphState, NodeKey, Relationship
+from connector.model.entities import ENTITIES
+from connector.model.graph_state import GraphState, NodeKey, Relationship
 from connector.neo4j.database import Neo4jDatabase
 
 _BY_LABEL = {entity.label: entity for entity in ENTITIES.values()}

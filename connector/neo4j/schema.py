@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from connector.entities import ENTITIES
 from connector.errors import FatalError
+from connector.model.entities import ENTITIES
 from connector.neo4j import checkpoints
 
 EXPORT_PLACE_LABEL = "_ImednetExport"

@@ -5,9 +5,9 @@ from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Any
 
 from connector.errors import InvalidEventError, RetryableError
-from connector.events import Identity
-from connector.graph import NodeChange, key_values
 from connector.interfaces import Probed, Span
+from connector.model.events import Identity
+from connector.model.graph import NodeChange, key_values
 from connector.neo4j import checkpoints, cypher
 from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase

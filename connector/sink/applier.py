@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from connector.errors import BatchTooLargeError, InvalidEventError
-from connector.events import Identity
 from connector.interfaces import (
     Clock,
     DeadLetter,
@@ -18,6 +17,7 @@ from connector.interfaces import (
     Probed,
     Span,
 )
+from connector.model.events import Identity
 from connector.sink.batch import (
     Batch,
     Candidate,

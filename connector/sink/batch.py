@@ -4,12 +4,12 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
-from connector.entities import ENTITIES
 from connector.errors import InvalidEventError
-from connector.events import Identity, RecordEvent
-from connector.graph import NodeChange, node_change
 from connector.interfaces import DeadLetter, Message
-from connector.serde import decode, stated_version
+from connector.model.entities import ENTITIES
+from connector.model.events import Identity, RecordEvent
+from connector.model.graph import NodeChange, node_change
+from connector.model.serde import decode, stated_version
 
 T = TypeVar("T")
 

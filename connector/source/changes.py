@@ -9,10 +9,11 @@ from typing import Any
 
 import orjson
 
-from connector.dates import is_api_date, utc_text
-from connector.entities import Entity
 from connector.errors import InvalidEventError
-from connector.events import (
+from connector.interfaces import InvalidRow, UnreadableRow, Vanished
+from connector.model.dates import is_api_date, utc_text
+from connector.model.entities import Entity
+from connector.model.events import (
     Delivery,
     EntityId,
     Identity,
@@ -22,8 +23,7 @@ from connector.events import (
     RecordEvent,
     valid_id,
 )
-from connector.interfaces import InvalidRow, UnreadableRow, Vanished
-from connector.serde import content_hash
+from connector.model.serde import content_hash
 
 _DELETES_OF_A_SMALL_KIND = 10
 _SHARE_OF_A_SMALL_KIND = 1 / 3

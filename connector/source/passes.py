@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from connector.cursor import Cursor
 from connector.errors import BatchTooLargeError, ConnectorError, OddPageError
 from connector.interfaces import ApiReader, Clock
+from connector.model.cursor import Cursor
 from connector.retry import Backoff
 from connector.source import window
 from connector.source.reading import OpenStream, PageStream, PassOptions, ReadPage, read_pass

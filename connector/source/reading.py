@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from connector.cursor import Cursor, Place
 from connector.errors import OddPageError, RetryableError
-from connector.events import EntityId
 from connector.interfaces import ApiReader, Clock, Page
+from connector.model.cursor import Cursor, Place
+from connector.model.events import EntityId
 from connector.source import window
 from connector.source.window import Pace, Track
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from connector.cursor import Cursor, Place
 from connector.errors import (
     BatchTooLargeError,
     ConnectorError,
@@ -18,6 +17,7 @@ from connector.errors import (
     RetryableError,
 )
 from connector.interfaces import ApiReader, Clock, EventLog, KnownStore, KnownUpdate, Vanished
+from connector.model.cursor import Cursor, Place
 from connector.retry import Backoff
 from connector.source import changes, window
 from connector.source.changes import Changes, Sighting

@@ -17,12 +17,12 @@ from enum import Enum
 from itertools import pairwise
 from typing import Any
 
-from connector.cursor import Cursor, Place
-from connector.dates import filter_text
-from connector.entities import ENTITIES, Entity, Reading
 from connector.errors import FatalError, RetryableError
-from connector.events import EntityId, Origin, valid_id
 from connector.interfaces import Page, PageRequest, UnreadableRow
+from connector.model.cursor import Cursor, Place
+from connector.model.dates import filter_text
+from connector.model.entities import ENTITIES, Entity, Reading
+from connector.model.events import EntityId, Origin, valid_id
 
 
 class Mode(Enum):

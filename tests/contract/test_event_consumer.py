@@ -12,7 +12,6 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from connector.config import KafkaSettings, SinkSettings
-from connector.cursor import Cursor
 from connector.errors import ConnectorError, FatalError
 from connector.interfaces import (
     DeadLetter,
@@ -29,6 +28,7 @@ from connector.kafka.event_log import KafkaEventLog
 from connector.kafka.group_offsets import Committed, GroupOffsets
 from connector.kafka.topic_log import read_to_end
 from connector.kafka.topics import Topics
+from connector.model.cursor import Cursor
 from tests.brokers import set_message_bytes_max
 from tests.builders import record_row, upsert
 from tests.fakes.in_memory_kafka import InMemoryConsumer, InMemoryTopic

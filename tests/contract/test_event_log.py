@@ -11,16 +11,16 @@ from confluent_kafka.admin import AdminClient
 
 from connector.clock import clocks, seconds_between
 from connector.config import KafkaSettings
-from connector.cursor import Cursor, Place
-from connector.demo.servers.processes import free_port
 from connector.errors import BatchTooLargeError, ConnectorError, FatalError, RetryableError
-from connector.events import Identity, Known, RecordEvent
 from connector.interfaces import EventLog, InvalidRow, OpenedLog
 from connector.kafka import event_log
 from connector.kafka.event_log import KafkaEventLog
 from connector.kafka.topic_log import read_to_end
 from connector.kafka.topics import Topics
-from connector.source.known_store import SqliteKnownStore
+from connector.lab.servers.processes import free_port
+from connector.model.cursor import Cursor, Place
+from connector.model.events import Identity, Known, RecordEvent
+from connector.store.known_store import SqliteKnownStore
 from tests.brokers import delete_records, set_message_bytes_max
 from tests.builders import delete, record_row, upsert
 from tests.fakes.in_memory_kafka import InMemoryEventLog, InMemoryTopic

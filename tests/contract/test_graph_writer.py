@@ -11,11 +11,11 @@ import pytest
 
 from connector.config import Neo4jSettings
 from connector.errors import GraphBehindError, InvalidEventError
-from connector.events import Identity, RecordEvent
 from connector.export.rows import with_own_visit_only
-from connector.graph import node_change
-from connector.graph_state import GraphState, NodeKey
 from connector.interfaces import GraphWriter, Span
+from connector.model.events import Identity, RecordEvent
+from connector.model.graph import node_change
+from connector.model.graph_state import GraphState, NodeKey
 from connector.neo4j import cypher
 from connector.neo4j.database import Neo4jDatabase, _Rows
 from connector.neo4j.reader import read_graph

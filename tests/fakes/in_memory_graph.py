@@ -5,12 +5,12 @@ import threading
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Any
 
-from connector.entities import ENTITIES
 from connector.errors import GraphBehindError, RetryableError
-from connector.events import Identity
-from connector.graph import NodeChange, key_values
-from connector.graph_state import GraphState, NodeKey, Relationship
 from connector.interfaces import Probed, Span
+from connector.model.entities import ENTITIES
+from connector.model.events import Identity
+from connector.model.graph import NodeChange, key_values
+from connector.model.graph_state import GraphState, NodeKey, Relationship
 
 
 def key_of(identity: Identity) -> NodeKey:

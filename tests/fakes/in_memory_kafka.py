@@ -3,9 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 
-from connector.cursor import Cursor, TopicMark
 from connector.errors import BatchTooLargeError, FatalError, InvalidEventError, RetryableError
-from connector.events import Identity, Known, RecordEvent
 from connector.interfaces import (
     AssignmentListener,
     DeadLetter,
@@ -18,7 +16,9 @@ from connector.interfaces import (
     TopicPartition,
 )
 from connector.kafka.partitioner import partition_of
-from connector.serde import Headers, encode, known_state
+from connector.model.cursor import Cursor, TopicMark
+from connector.model.events import Identity, Known, RecordEvent
+from connector.model.serde import Headers, encode, known_state
 
 TOPIC = "imednet.events"
 

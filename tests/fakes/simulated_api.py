@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 
 import orjson
 
-from connector.demo.simulator import filters
-from connector.demo.simulator.api import Simulation
-from connector.demo.simulator.faults import Faults, distorted
-from connector.demo.simulator.study import Study, api_date
-from connector.demo.simulator.tables import Query
 from connector.errors import BatchTooLargeError, RetryableError
 from connector.imednet.reader import parse_page
 from connector.interfaces import Page, PageRequest
+from connector.lab.simulator import filters
+from connector.lab.simulator.api import Simulation
+from connector.lab.simulator.faults import Faults, distorted
+from connector.lab.simulator.study import Study, api_date
+from connector.lab.simulator.tables import Query
 from tests.fakes.clock import FakeClock
 
 _NO_ANSWER = {"rate_limit", "server_error", "drop", "redirect", "no_content"}

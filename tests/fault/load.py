@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from connector.config import KafkaSettings
-from connector.cursor import Cursor
-from connector.demo.simulator.study import build_study
 from connector.interfaces import Message, TopicPartition
 from connector.kafka.event_log import KafkaEventLog
 from connector.kafka.topic_log import read_to_end
+from connector.lab.simulator.study import build_study
+from connector.model.cursor import Cursor
 from tests.builders import record_row, upsert
 
 

@@ -8,16 +8,16 @@ import pytest
 from pydantic import SecretStr
 
 from connector.config import ImednetSettings, KafkaSettings, Neo4jSettings
-from connector.demo.compare import compare
-from connector.demo.servers.local import LocalKafka
-from connector.demo.servers.processes import free_port
-from connector.demo.simulator.api import API_KEY, SECURITY_KEY, Simulation
-from connector.demo.simulator.server import serving
-from connector.demo.simulator.study import build_study
 from connector.errors import ConnectorError
 from connector.kafka.topic_log import read_to_end
 from connector.kafka.topics import Topics
+from connector.lab.servers.local import LocalKafka
+from connector.lab.servers.processes import free_port
+from connector.lab.simulator.api import API_KEY, SECURITY_KEY, Simulation
+from connector.lab.simulator.server import serving
+from connector.lab.simulator.study import build_study
 from connector.neo4j.database import Neo4jDatabase
+from connector.ops.compare import compare
 from tests.programs import consumed_all, passes, running, source_environment, wait_until
 
 pytestmark = pytest.mark.servers

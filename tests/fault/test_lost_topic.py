@@ -10,13 +10,13 @@ from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 
 from connector.config import ImednetSettings, KafkaSettings, Neo4jSettings
-from connector.demo.compare import compare
-from connector.demo.progress import LogTail
-from connector.demo.servers.processes import Child
-from connector.demo.simulator.api import API_KEY, SECURITY_KEY, Simulation
-from connector.demo.simulator.server import serving
-from connector.demo.simulator.study import build_study
+from connector.lab.progress import LogTail
+from connector.lab.servers.processes import Child
+from connector.lab.simulator.api import API_KEY, SECURITY_KEY, Simulation
+from connector.lab.simulator.server import serving
+from connector.lab.simulator.study import build_study
 from connector.neo4j.database import Neo4jDatabase
+from connector.ops.compare import compare
 from tests.brokers import delete_records
 from tests.programs import (
     PROGRAM,

@@ -8,10 +8,10 @@ import pytest
 from pydantic import SecretStr
 
 from connector.config import KafkaSettings, Neo4jSettings
-from connector.demo.progress import LogTail
-from connector.demo.servers.local import LocalNeo4j
-from connector.demo.servers.processes import free_port
 from connector.kafka.topic_log import read_to_end
+from connector.lab.progress import LogTail
+from connector.lab.servers.local import LocalNeo4j
+from connector.lab.servers.processes import free_port
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
 from tests.fault.load import messages, publish_load

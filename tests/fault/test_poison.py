@@ -13,12 +13,12 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from connector.config import KafkaSettings
-from connector.graph_state import NodeKey
 from connector.kafka.group_offsets import GroupOffsets
 from connector.kafka.topic_log import read_to_end
+from connector.model.graph_state import NodeKey
+from connector.model.serde import Headers, encode
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
-from connector.serde import Headers, encode
 from tests.builders import record_row, upsert
 from tests.programs import consumed_all, running, wait_until
 

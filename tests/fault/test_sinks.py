@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from connector.config import KafkaSettings
-from connector.demo.progress import LogTail
-from connector.demo.servers.processes import Child
+from connector.lab.progress import LogTail
+from connector.lab.servers.processes import Child
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
 from tests.fault.load import how_many, live_edits, messages, publish_load

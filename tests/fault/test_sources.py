@@ -11,11 +11,11 @@ import pytest
 from confluent_kafka import Message as RawMessage
 
 from connector.config import KafkaSettings
-from connector.demo.simulator.api import Simulation
-from connector.demo.simulator.server import serving
-from connector.demo.simulator.study import build_study
-from connector.graph_state import differences
 from connector.kafka.topic_log import read_to_end
+from connector.lab.simulator.api import Simulation
+from connector.lab.simulator.server import serving
+from connector.lab.simulator.study import build_study
+from connector.model.graph_state import differences
 from tests.fault.load import how_many, messages
 from tests.oracle import fold
 from tests.programs import passes, running, source_environment, wait_until

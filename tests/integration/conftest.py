@@ -7,10 +7,10 @@ import pytest
 from imednet import ImednetSDK
 
 from connector.config import Neo4jSettings
-from connector.demo.simulator.api import API_KEY, SECURITY_KEY, Simulation
-from connector.demo.simulator.server import serving
-from connector.demo.simulator.study import build_study
 from connector.export import Neo4jExportSink, Neo4jSinkConfig
+from connector.lab.simulator.api import API_KEY, SECURITY_KEY, Simulation
+from connector.lab.simulator.server import serving
+from connector.lab.simulator.study import build_study
 from tests.exporting import QUICK, Open
 
 

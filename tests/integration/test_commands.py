@@ -9,16 +9,16 @@ import pytest
 from confluent_kafka import Producer
 
 from connector.config import KafkaSettings
-from connector.demo.servers.processes import free_port
-from connector.demo.simulator.api import API_KEY, Simulation
-from connector.demo.simulator.server import serving
-from connector.demo.simulator.study import build_study
 from connector.kafka.group_offsets import Committed, GroupOffsets
 from connector.kafka.topic_log import read_to_end
+from connector.lab.servers.processes import free_port
+from connector.lab.simulator.api import API_KEY, Simulation
+from connector.lab.simulator.server import serving
+from connector.lab.simulator.study import build_study
+from connector.model.serde import encode
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
 from connector.neo4j.schema import schema
-from connector.serde import encode
 from tests.builders import record_row, upsert
 from tests.programs import (
     PROGRAM,

@@ -12,11 +12,6 @@ from imednet import ImednetSDK
 from imednet.models.records import Record
 
 from connector.config import Neo4jSettings
-from connector.demo.compare import compare
-from connector.demo.servers.processes import free_port
-from connector.demo.simulator.api import API_KEY, SECURITY_KEY, Simulation
-from connector.demo.simulator.server import serving
-from connector.demo.simulator.study import build_study
 from connector.export import (
     ExportBatchError,
     ExportConfigurationError,
@@ -26,8 +21,13 @@ from connector.export import (
     export_to_neo4j,
 )
 from connector.export.neo4j_sink import redacted
+from connector.lab.servers.processes import free_port
+from connector.lab.simulator.api import API_KEY, SECURITY_KEY, Simulation
+from connector.lab.simulator.server import serving
+from connector.lab.simulator.study import build_study
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
+from connector.ops.compare import compare
 from tests.builders import record_row
 from tests.exporting import Open, count, imednet, node, rows
 from tests.programs import (

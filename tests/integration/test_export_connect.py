@@ -11,12 +11,12 @@ from imednet import ImednetSDK
 from neo4j.auth_management import AuthManagers
 
 from connector.config import Neo4jSettings
-from connector.demo.compare import compare
-from connector.demo.servers.local import LocalNeo4j
-from connector.demo.servers.processes import free_port
 from connector.export import ExportConfigurationError, Neo4jExportSink, export_to_neo4j
+from connector.lab.servers.local import LocalNeo4j
+from connector.lab.servers.processes import free_port
 from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase
+from connector.ops.compare import compare
 from tests.exporting import Open, count, imednet, rows
 
 pytestmark = pytest.mark.servers

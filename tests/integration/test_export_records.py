@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from connector.entities import ENTITIES
 from connector.export.rows import change_of
+from connector.model.entities import ENTITIES
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.writer import Neo4jGraphWriter
 from tests.exporting import Open, count, node, rows

@@ -11,10 +11,6 @@ from imednet.models.records import Record
 from structlog.testing import capture_logs
 
 from connector.config import Neo4jSettings
-from connector.demo.compare import compare
-from connector.demo.simulator.api import Simulation
-from connector.demo.simulator.study import build_study
-from connector.entities import ENTITIES
 from connector.errors import ResourceRefusedError, RetryableError
 from connector.export import (
     ExportBatchError,
@@ -25,9 +21,13 @@ from connector.export import (
 )
 from connector.export.study import StudyExport
 from connector.interfaces import Page, PageRequest
+from connector.lab.simulator.api import Simulation
+from connector.lab.simulator.study import build_study
+from connector.model.entities import ENTITIES
 from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
+from connector.ops.compare import compare
 from tests.exporting import QUICK, Open, count, imednet, rows
 from tests.fakes.clock import FakeClock
 from tests.fakes.simulated_api import SimulatedApi
@@ -168,7 +168,7 @@ def test_a_forbidden_study_is_an_immediate_error(world: World) -> None:
 
 @pytest.fixture
 def given(api: str, environment: dict[str, str]) -> dict[str, str]:
-    from connector.demo.simulator.api import API_KEY, SECURITY_KEY
+    from connector.lab.simulator.api import API_KEY, SECURITY_KEY
 
     return environment | {
         "IMEDNET_BASE_URL": api, "IMEDNET_API_KEY": API_KEY, "IMEDNET_SECURITY_KEY": SECURITY_KEY,

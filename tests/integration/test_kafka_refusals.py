@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from connector.config import KafkaSettings
-from connector.demo.servers.processes import free_port
 from connector.errors import FatalError
 from connector.kafka.topics import Topics
+from connector.lab.servers.processes import free_port
 from connector.neo4j.database import Neo4jDatabase
 from tests.programs import run_program, running, wait_until
 from tests.secured_kafka import PASSWORD, SecuredKafka, secured_kafka

@@ -15,13 +15,13 @@ from pydantic import SecretStr
 
 from connector.clock import SystemClock
 from connector.config import ImednetSettings
-from connector.demo.simulator.api import API_KEY, PREFIX, SECURITY_KEY, Simulation
-from connector.demo.simulator.faults import FAULTS
-from connector.demo.simulator.server import serving
-from connector.demo.simulator.study import build_study
 from connector.errors import BatchTooLargeError, RetryableError
 from connector.imednet.reader import ImednetReader
 from connector.interfaces import PageRequest
+from connector.lab.simulator.api import API_KEY, PREFIX, SECURITY_KEY, Simulation
+from connector.lab.simulator.faults import FAULTS
+from connector.lab.simulator.server import serving
+from connector.lab.simulator.study import build_study
 
 KEYS: dict[str, Any] = {"api_key": API_KEY, "security_key": SECURITY_KEY}
 RECORDS = 1200

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from connector.config import KafkaSettings
-from connector.demo.simulator.api import API_KEY, SECURITY_KEY, Simulation
-from connector.demo.simulator.server import serving
-from connector.demo.simulator.study import build_study
 from connector.kafka.topic_log import read_to_end
+from connector.lab.simulator.api import API_KEY, SECURITY_KEY, Simulation
+from connector.lab.simulator.server import serving
+from connector.lab.simulator.study import build_study
 from connector.source.window import TRACKS
 from tests.programs import passes, running, source_environment, wait_until
 

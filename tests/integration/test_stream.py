@@ -11,17 +11,17 @@ from confluent_kafka import Producer
 from pydantic import SecretStr
 
 from connector.config import ImednetSettings, KafkaSettings, Neo4jSettings
-from connector.demo.compare import compare
-from connector.demo.simulator.api import API_KEY, SECURITY_KEY, Simulation
-from connector.demo.simulator.server import serving
-from connector.demo.simulator.study import build_study
-from connector.graph_state import GraphState
 from connector.interfaces import Message, TopicPartition
 from connector.kafka.topic_log import read_to_end
 from connector.kafka.topics import Topics
+from connector.lab.simulator.api import API_KEY, SECURITY_KEY, Simulation
+from connector.lab.simulator.server import serving
+from connector.lab.simulator.study import build_study
+from connector.model.graph_state import GraphState
 from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
+from connector.ops.compare import compare
 from tests.oracle import assert_equal, fold
 from tests.programs import consumed_all, passes, running, source_environment, wait_until
 

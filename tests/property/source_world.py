@@ -10,21 +10,21 @@ from typing import Any
 
 import orjson
 
-from connector.demo.expected_graph import add_row
-from connector.demo.simulator.faults import FAULTS, Faults
-from connector.demo.simulator.study import Study, build_study
-from connector.demo.simulator.workload import Workload
-from connector.entities import ENTITIES
 from connector.errors import RetryableError
-from connector.events import Identity, Op, RecordEvent
-from connector.graph_state import GraphState, differences
 from connector.interfaces import Message
+from connector.lab.simulator.faults import FAULTS, Faults
+from connector.lab.simulator.study import Study, build_study
+from connector.lab.simulator.workload import Workload
+from connector.model.entities import ENTITIES
+from connector.model.events import Identity, Op, RecordEvent
+from connector.model.graph_state import GraphState, differences
+from connector.ops.expected_graph import add_row
 from connector.retry import Backoff
 from connector.source import window
-from connector.source.known_store import SqliteKnownStore
 from connector.source.reading import ReadPage
 from connector.source.source_task import SourceLimits, SourcePorts, SourceTask
 from connector.source.window import Mode, Pace
+from connector.store.known_store import SqliteKnownStore
 from tests.fakes.clock import FakeClock
 from tests.fakes.in_memory_kafka import InMemoryEventLog, InMemoryTopic, Killed
 from tests.fakes.page_stream import PagesAhead

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from connector.config import SinkSettings
 from connector.errors import BatchTooLargeError, RetryableError
-from connector.events import RecordEvent
 from connector.interfaces import Polled, Position, TopicPartition
+from connector.model.events import RecordEvent
 from connector.sink.sink_task import SinkPorts, SinkTask
 from tests.builders import delete, is_through, record_row, upsert
 from tests.fakes.clock import FakeClock

@@ -7,14 +7,15 @@ from unittest.mock import patch
 
 import pytest
 
-from connector.cursor import Cursor, Place, TopicMark
-from connector.dates import parse_api_date
-from connector.events import Identity, Known, RecordEvent
 from connector.interfaces import InvalidRow, Page, PageRequest
-from connector.source import changes, known_store, window
+from connector.model.cursor import Cursor, Place, TopicMark
+from connector.model.dates import parse_api_date
+from connector.model.events import Identity, Known, RecordEvent
+from connector.source import changes, window
 from connector.source.passes import OpenPass, Passes
 from connector.source.reading import ReadPage
 from connector.source.window import Mode, Pace, Track
+from connector.store import known_store
 from tests.fakes.in_memory_kafka import InMemoryEventLog
 from tests.property.test_source_simulation import failure, quiet
 

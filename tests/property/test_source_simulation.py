@@ -14,12 +14,12 @@ import orjson
 import pytest
 import structlog
 
-from connector.cursor import Cursor
-from connector.demo.simulator.faults import Faults
-from connector.demo.simulator.study import api_date
-from connector.entities import ENTITIES
-from connector.graph_state import differences
 from connector.interfaces import Page, PageRequest
+from connector.lab.simulator.faults import Faults
+from connector.lab.simulator.study import api_date
+from connector.model.cursor import Cursor
+from connector.model.entities import ENTITIES
+from connector.model.graph_state import differences
 from connector.retry import Backoff
 from connector.source import passes
 from connector.source.source_task import SourceLimits, SourcePorts, SourceTask

@@ -1,6 +1,6 @@
 from connector.errors import InvalidEventError
 from connector.interfaces import DeadLetter, Message, TopicPartition
-from connector.serde import encode
+from connector.model.serde import encode
 from connector.sink.batch import (
     Batch,
     TransactionSize,

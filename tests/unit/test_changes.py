@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.entities import ENTITIES
 from connector.errors import InvalidEventError
-from connector.events import Delivery, Identity, Known, Op, Origin
-from connector.graph import node_change
 from connector.interfaces import UnreadableRow, Vanished
-from connector.serde import content_hash, decode, encode
+from connector.model.entities import ENTITIES
+from connector.model.events import Delivery, Identity, Known, Op, Origin
+from connector.model.graph import node_change
+from connector.model.serde import content_hash, decode, encode
 from connector.source.changes import (
     Changes,
     Sighting,

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from connector.config import Settings, environment_name, sections
-from connector.demo.simulator.api import API_KEY, SECURITY_KEY
+from connector.lab.simulator.api import API_KEY, SECURITY_KEY
 
 ROOT = Path(__file__).parents[2]
 POM = ROOT / "connector" / "demo" / "servers" / "pom.xml"

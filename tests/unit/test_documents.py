@@ -10,7 +10,7 @@ import jsonschema
 import orjson
 
 from connector.cli.app import app
-from connector.serde import encode
+from connector.model.serde import encode
 from tests.builders import delete, record_row, upsert
 
 SCHEMA = Path("schemas/record_event.v1.json")

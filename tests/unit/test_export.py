@@ -9,7 +9,6 @@ import pytest
 from imednet.errors import ImednetError
 from imednet.models.records import Record
 
-from connector.entities import ENTITIES
 from connector.errors import InvalidEventError
 from connector.export import (
     ExportBatchError,
@@ -24,6 +23,7 @@ from connector.export import (
 from connector.export.neo4j_sink import redacted
 from connector.export.rows import api_object, api_objects, changes_of, derived_changes
 from connector.interfaces import UnreadableRow
+from connector.model.entities import ENTITIES
 from tests.builders import record_row
 
 RECORD = ENTITIES["record"]

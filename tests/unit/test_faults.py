@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from connector.demo.simulator.faults import Faults
-from connector.demo.simulator.study import build_study
 from connector.interfaces import Page, PageRequest, UnreadableRow
+from connector.lab.simulator.faults import Faults
+from connector.lab.simulator.study import build_study
 from tests.fakes.clock import FakeClock
 from tests.fakes.simulated_api import SimulatedApi
 

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from connector.demo.folders import owned, remove_within
-from connector.demo.servers import local
-from connector.demo.servers.local import local_servers
 from connector.errors import FatalError
+from connector.lab.folders import owned, remove_within
+from connector.lab.servers import local
+from connector.lab.servers.local import local_servers
 
 MARKER = ".marker"
 

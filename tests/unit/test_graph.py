@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from neo4j._codec.packstream.v1 import PackableBuffer, Packer
 
 from connector.errors import InvalidEventError
-from connector.events import Identity
-from connector.graph import NodeChange, node_change
+from connector.model.events import Identity
+from connector.model.graph import NodeChange, node_change
 from tests.builders import delete, record_row, upsert
 
 

@@ -1,4 +1,4 @@
-from connector.graph_state import GraphState, NodeKey, differences
+from connector.model.graph_state import GraphState, NodeKey, differences
 
 KEY = NodeKey("Record", ("S1", 1))
 

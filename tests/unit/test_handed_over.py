@@ -4,8 +4,6 @@ from typing import Any
 
 import pytest
 
-from connector.entities import ENTITIES
-from connector.events import Identity
 from connector.export.handed_over import (
     decide,
     handed_over_version,
@@ -13,7 +11,9 @@ from connector.export.handed_over import (
     with_subject_ids,
 )
 from connector.export.rows import changes_of, with_own_visit_only
-from connector.graph import REDIRECTED, NodeChange
+from connector.model.entities import ENTITIES
+from connector.model.events import Identity
+from connector.model.graph import REDIRECTED, NodeChange
 from connector.neo4j.export_queries import NodeState
 from tests.builders import record_row
 

@@ -5,10 +5,10 @@ from confluent_kafka import KafkaError
 from confluent_kafka import Message as RawMessage
 
 from connector.config import KafkaSettings, SinkSettings
-from connector.demo.servers.processes import free_port
 from connector.errors import RetryableError
 from connector.interfaces import TopicPartition
 from connector.kafka.consumer import KafkaEventConsumer
+from connector.lab.servers.processes import free_port
 
 AT = TopicPartition("imednet.events", 0)
 

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from connector.cursor import Cursor
 from connector.errors import FatalError, RetryableError
-from connector.events import Delivery, Identity, Known
 from connector.interfaces import InvalidRow
-from connector.source.known_store import SqliteKnownStore
+from connector.model.cursor import Cursor
+from connector.model.events import Delivery, Identity, Known
+from connector.store.known_store import SqliteKnownStore
 
 HASH = "ab" * 16
 

@@ -1,7 +1,7 @@
 import pytest
 
-from connector.events import Identity
 from connector.kafka.partitioner import murmur2, partition_of
+from connector.model.events import Identity
 
 # org.apache.kafka.common.utils.UtilsTest.testMurmur2
 KAFKAS = {

@@ -2,11 +2,11 @@ import json
 
 import pytest
 
-from connector.entities import ENTITIES
 from connector.errors import FatalError, ResourceRefusedError, RetryableError
-from connector.events import Origin
 from connector.imednet.reader import _of_status, parse_page
 from connector.interfaces import PageRequest
+from connector.model.entities import ENTITIES
+from connector.model.events import Origin
 from connector.source.changes import Sighting, detect
 
 REQUEST = PageRequest("S1", "records", None, "recordId,asc", 500, 0)

@@ -3,10 +3,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from connector.cursor import Place
-from connector.entities import ENTITIES
 from connector.errors import RetryableError
 from connector.interfaces import Page
+from connector.model.cursor import Place
+from connector.model.entities import ENTITIES
 from connector.source.reading import ReadAhead, ReadPage
 from connector.source.window import Mode, Track
 

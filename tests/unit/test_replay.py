@@ -6,7 +6,7 @@ import pytest
 from connector.config import SinkSettings
 from connector.errors import FatalError
 from connector.interfaces import Position, Range, TopicPartition
-from connector.sink.replay import Place, Plan, RangedConsumer, resolve
+from connector.replay.replay import Place, Plan, RangedConsumer, resolve
 from connector.sink.sink_task import SinkPorts, SinkTask
 from connector.sink.writer_threads import WriterThreads
 from tests.builders import record_row, upsert

@@ -2,9 +2,9 @@
 
 import pytest
 
-from connector.cursor import Cursor, Place
-from connector.entities import ENTITIES
 from connector.export.resume import RESUME_SECONDS_MAX, Progress, starting
+from connector.model.cursor import Cursor, Place
+from connector.model.entities import ENTITIES
 from connector.neo4j.export_places import KeptPlace
 
 NOW = 1_700_000_000_000

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.entities import ENTITIES
 from connector.errors import RetryableError
-from connector.events import Origin
 from connector.imednet.reader import parse_page
 from connector.imednet.rows import split_rows
 from connector.interfaces import Page, PageRequest, UnreadableRow
+from connector.model.entities import ENTITIES
+from connector.model.events import Origin
 from connector.source.changes import Changes, Sighting, detect
 from connector.source.window import valid_ids
 

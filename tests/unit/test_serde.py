@@ -4,8 +4,8 @@ import orjson
 import pytest
 
 from connector.errors import InvalidEventError
-from connector.events import DAY_MS, Identity, Known, Op, RecordEvent
-from connector.serde import Headers, content_hash, decode, encode, known_state
+from connector.model.events import DAY_MS, Identity, Known, Op, RecordEvent
+from connector.model.serde import Headers, content_hash, decode, encode, known_state
 from tests.builders import delete, record_row, upsert
 
 NOW = 1_800_000_000_000

@@ -13,10 +13,10 @@ from connector.errors import (
     RetryableError,
     UnforeseenError,
 )
-from connector.events import Identity
-from connector.graph import NodeChange
 from connector.interfaces import Polled, Position, Probed, Span, Start, TopicPartition
-from connector.serde import encode
+from connector.model.events import Identity
+from connector.model.graph import NodeChange
+from connector.model.serde import encode
 from connector.sink.checkpoints import Checkpoints, start_offset
 from connector.sink.sink_task import SinkPorts, SinkTask
 from connector.sink.writer_threads import WriterThreads

@@ -1,8 +1,8 @@
 import pytest
 
 from connector.config import Settings
-from connector.demo.surroundings import Names, endpoints, without_settings
 from connector.errors import FatalError
+from connector.lab.surroundings import Names, endpoints, without_settings
 
 EXPORTED = {
     "PATH": "/bin",

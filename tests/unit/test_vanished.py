@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from connector.cursor import Cursor, Place
-from connector.demo.simulator.study import build_study
-from connector.entities import ENTITIES
 from connector.errors import RetryableError
-from connector.events import VERSION_MAX
 from connector.export.vanished import MISSING_MAX, Missing, SecondLook
+from connector.lab.simulator.study import build_study
+from connector.model.cursor import Cursor, Place
+from connector.model.entities import ENTITIES
+from connector.model.events import VERSION_MAX
 from connector.source.reading import PassOptions, ReadPage, read_pass
 from connector.source.window import Mode, Pace, Track
 from tests.fakes.clock import FakeClock

@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import pytest
 
-from connector.cursor import Cursor, Place
-from connector.entities import ENTITIES
 from connector.errors import FatalError, OddPageError, RetryableError
 from connector.interfaces import Page, PageRequest
+from connector.model.cursor import Cursor, Place
+from connector.model.entities import ENTITIES
 from connector.source.reading import PassOptions, ReadPage, read_pass
 from connector.source.window import (
     Mode,

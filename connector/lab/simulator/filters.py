@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 
-from connector.dates import parse_api_date
+from connector.model.dates import parse_api_date
 
 # `and` and `or` need white space around them; `;` and `,` none. Quotes protect all of it.
 _TOKEN = re.compile(

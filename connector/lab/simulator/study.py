@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from connector.demo.simulator.forms import FORM_BY_KEY, FORMS, Form
-from connector.demo.simulator.resources import FILTERS, IDS
-from connector.demo.simulator.tables import Table
+from connector.lab.simulator.forms import FORM_BY_KEY, FORMS, Form
+from connector.lab.simulator.resources import FILTERS, IDS
+from connector.lab.simulator.tables import Table
 
 VISITS_PER_SUBJECT = 5
 SUBJECTS_PER_SITE = 50

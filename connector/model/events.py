@@ -12,8 +12,8 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import ConfigDict, Field, StrictInt, StrictStr, model_validator
 from pydantic.alias_generators import to_camel
 
-from connector.entities import ENTITIES
 from connector.errors import InvalidEventError
+from connector.model.entities import ENTITIES
 
 SCHEMA_VERSION = 1
 VERSION_MAX = 2**63 - 1
@@ -124,7 +124,7 @@ class Origin(StrEnum):
 class RecordEvent:
     """One state of one entity. A reader of version 1 tolerates unknown fields."""
 
-    # Validated where it is read (`connector.serde`); what the source makes was checked in the row.
+    # Validated where it is read (`connector.model.serde`); the source checks its rows.
     __pydantic_config__ = ConfigDict(
         alias_generator=to_camel, extra="ignore", title="RecordEvent", hide_input_in_errors=True
     )

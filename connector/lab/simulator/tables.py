@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from connector.demo.simulator.filters import Alternatives, FilterError, Term, holds, literal
+from connector.lab.simulator.filters import Alternatives, FilterError, Term, holds, literal
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,18 +15,18 @@ from rich.console import Console
 from rich.table import Table
 
 from connector.config import Settings
-from connector.demo.compare import Comparison, compare
-from connector.demo.folders import owned, remove_within
-from connector.demo.picture import draw_subject
-from connector.demo.progress import LogTail, Progress
-from connector.demo.servers.local import local_servers, remove_data
-from connector.demo.servers.processes import Child, free_port
-from connector.demo.simulator.api import API_KEY, SECURITY_KEY
-from connector.demo.surroundings import Names, endpoints, without_settings
-from connector.entities import ENTITIES
 from connector.errors import FatalError, RetryableError
 from connector.kafka.group_offsets import GroupOffsets
+from connector.lab.folders import owned, remove_within
+from connector.lab.picture import draw_subject
+from connector.lab.progress import LogTail, Progress
+from connector.lab.servers.local import local_servers, remove_data
+from connector.lab.servers.processes import Child, free_port
+from connector.lab.simulator.api import API_KEY, SECURITY_KEY
+from connector.lab.surroundings import Names, endpoints, without_settings
+from connector.model.entities import ENTITIES
 from connector.neo4j.database import Neo4jDatabase
+from connector.ops.compare import Comparison, compare
 
 MARKER = ".imednet-connector-demo"
 _PAGE = "subject.html"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from connector.events import EntityId
+from connector.model.events import EntityId
 
 _STATE_NAMES = ("_version", "_hash")
 

@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from connector.entities import ENTITIES
 from connector.errors import InvalidEventError
-from connector.events import (
+from connector.model.entities import ENTITIES
+from connector.model.events import (
     DAY_MS,
     SCHEMA_VERSION,
     VERSION_MAX,

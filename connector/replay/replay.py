@@ -14,7 +14,6 @@ from typing import Self
 import orjson
 
 from connector.errors import FatalError, InvalidEventError
-from connector.events import Identity
 from connector.interfaces import (
     AssignmentListener,
     Clock,
@@ -26,6 +25,7 @@ from connector.interfaces import (
     Start,
     TopicPartition,
 )
+from connector.model.events import Identity
 
 _OFFSETS = re.compile(r"\d+:\d+(,\d+:\d+)*")
 _ASK_AGAIN_SECONDS = 1.0

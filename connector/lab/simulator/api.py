@@ -17,14 +17,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from connector.demo.simulator import filters
-from connector.demo.simulator.faults import Faults, checked_shares, distorted
-from connector.demo.simulator.filters import FilterError
-from connector.demo.simulator.resources import STUDY_FILTERS
-from connector.demo.simulator.study import Study, api_date
-from connector.demo.simulator.tables import Query, Table
-from connector.demo.simulator.workload import Workload
 from connector.errors import FatalError
+from connector.lab.simulator import filters
+from connector.lab.simulator.faults import Faults, checked_shares, distorted
+from connector.lab.simulator.filters import FilterError
+from connector.lab.simulator.resources import STUDY_FILTERS
+from connector.lab.simulator.study import Study, api_date
+from connector.lab.simulator.tables import Query, Table
+from connector.lab.simulator.workload import Workload
 
 API_KEY = "simulator-api-key"
 SECURITY_KEY = "simulator-security-key"

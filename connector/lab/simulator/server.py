@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from connector.demo.simulator.api import Simulation, make_app
+from connector.lab.simulator.api import Simulation, make_app
 
 _START_SECONDS_MAX = 30.0
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from connector.demo.simulator.forms import FORM_BY_KEY, FORMS
-from connector.demo.simulator.study import Study, api_date
+from connector.lab.simulator.forms import FORM_BY_KEY, FORMS
+from connector.lab.simulator.study import Study, api_date
 
 SAME_SECOND_PAUSE = 0.2
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from connector.errors import FatalError
-from connector.events import EntityId
+from connector.model.events import EntityId
 
 CURSOR_VERSION = 1
 

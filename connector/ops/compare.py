@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from connector.clock import SystemClock
 from connector.config import ImednetSettings, Neo4jSettings
-from connector.demo.expected_graph import add_row
-from connector.entities import ENTITIES, Entity
-from connector.graph_state import GraphState, differences
 from connector.imednet.reader import ImednetReader
 from connector.interfaces import PageRequest
+from connector.model.entities import ENTITIES, Entity
+from connector.model.graph_state import GraphState, differences
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
+from connector.ops.expected_graph import add_row
 
 _PAGE_SIZE = 500
 _EXAMPLES_MAX = 10

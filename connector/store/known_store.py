@@ -8,10 +8,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from connector.cursor import Cursor
 from connector.errors import FatalError, RetryableError
-from connector.events import Delivery, EntityId, Identity, Known
 from connector.interfaces import InvalidRow, Vanished
+from connector.model.cursor import Cursor
+from connector.model.events import Delivery, EntityId, Identity, Known
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS known (

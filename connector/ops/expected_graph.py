@@ -1,7 +1,8 @@
 """What the graph must be, said a second time.
 
 An independent reading of the model, straight from API rows, so that a mistake in
-`connector.graph` or in the Cypher cannot hide: comparisons and tests use this as their oracle.
+`connector.model.graph` or in the Cypher cannot hide: comparisons and tests use this as their
+oracle.
 """
 
 import json
@@ -11,7 +12,7 @@ from typing import Any
 from pydantic.alias_generators import to_camel, to_pascal
 from pydantic.alias_generators import to_snake as _to_snake
 
-from connector.graph_state import GraphState, NodeKey, Relationship
+from connector.model.graph_state import GraphState, NodeKey, Relationship
 
 to_snake = cache(_to_snake)
 

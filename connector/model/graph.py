@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from connector.entities import ENTITIES, Entity, Reference, snake_case
 from connector.errors import InvalidEventError
-from connector.events import VERSION_MAX, EntityId, Identity, RecordEvent
+from connector.model.entities import ENTITIES, Entity, Reference, snake_case
+from connector.model.events import VERSION_MAX, EntityId, Identity, RecordEvent
 
 VARIABLES_FIELD = "recordData"
 VARIABLE_PREFIX = "var_"

@@ -13,11 +13,11 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from connector.config import KafkaSettings, Neo4jSettings
-from connector.demo.folders import owned, remove_within
-from connector.demo.servers.jars import class_path
-from connector.demo.servers.processes import Child, free_port
 from connector.errors import FatalError
 from connector.kafka.topics import Topics
+from connector.lab.folders import owned, remove_within
+from connector.lab.servers.jars import class_path
+from connector.lab.servers.processes import Child, free_port
 from connector.neo4j.database import Neo4jDatabase, set_first_password
 
 MARKER = ".imednet-connector-servers"

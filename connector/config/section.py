@@ -1,0 +1,16 @@
+"""What all groups of settings have in common."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """One group of settings. Unknown fields of a file are refused, so that a typo is seen."""
+
+    model_config = ConfigDict(hide_input_in_errors=True, frozen=True)
+
+    name: ClassVar[str]

@@ -1,0 +1,75 @@
+"""Settings of the source: what is read, and how often."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
+
+from connector.config.section import Seconds, Section
+from connector.model.entities import ENTITIES
+
+
+class SourceSettings(Section):
+    """What the source reads, and how often."""
+
+    name = "source"
+
+    studies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Study keys, comma-separated."
+    )
+    poll_interval_seconds: Seconds = Field(
+        10.0, description="Pause between windows of kinds that can be filtered by change date."
+    )
+    list_interval_seconds: Seconds = Field(
+        300.0, description="Pause between full lists of kinds that cannot (subjects, visits)."
+    )
+    metadata_interval_seconds: Seconds = Field(
+        3600.0, description="Pause between readings of what seldom changes (studies, sites)."
+    )
+    kind_intervals: Annotated[dict[str, Seconds], NoDecode] = Field(
+        {}, description="Pauses of single kinds instead, such as `visit=60,study=86400`."
+    )
+    sweep_interval_seconds: Seconds = Field(
+        86_400.0, description="Pause between full sweeps, which find vanished rows."
+    )
+    overlap_seconds: Seconds = Field(
+        60.0, description="How far a window reaches back: longer than the API's longest write."
+    )
+    page_size: int = Field(500, ge=1, le=500, description="Rows a page; the API's limit is 500.")
+    max_delete_ratio: float = Field(
+        0.1, ge=0, le=1, description="A sweep that would delete a larger share deletes nothing."
+    )
+    retry_wait_seconds_max: Seconds = Field(
+        60.0, description="Longest pause before a failed step is repeated."
+    )
+    state_dir: Path = Field(
+        Path("~/.cache/imednet-connector"),
+        description="Folder of the known-state cache; rebuilt from the topic when missing.",
+    )
+
+    @field_validator("studies", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(key.strip() for key in value.split(",") if key.strip())
+        return value
+
+    @field_validator("kind_intervals", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if isinstance(value, str):
+            return dict(pair.strip().partition("=")[::2] for pair in value.split(",") if pair)
+        return value
+
+    @field_validator("kind_intervals")
+    @classmethod
+    def _kinds(cls, value: dict[str, float]) -> dict[str, float]:
+        if unknown := value.keys() - ENTITIES.keys():
+            raise ValueError(f"there is no kind {', '.join(unknown)}: {', '.join(ENTITIES)}")
+        return value
+
+    @field_validator("state_dir")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser()

@@ -1,0 +1,45 @@
+"""What is in the wrong room fails `make check`."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "connector", tmp_path / "connector")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name("lint-imports")
+    return subprocess.run(
+        [program, "--no-cache"], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_rooms_are_as_they_are_drawn(copy: Path) -> None:
+    assert lint(copy).returncode == 0
+
+
+def test_a_folder_that_stands_in_no_layer_fails(copy: Path) -> None:
+    (copy / "connector" / "helpers").mkdir()
+    (copy / "connector" / "helpers" / "__init__.py").touch()
+    done = lint(copy)
+    assert done.returncode != 0
+    assert "connector.helpers" in done.stdout
+
+
+@pytest.mark.parametrize("module", ["model/dates", "source/window", "sink/batch", "retry"])
+def test_a_pure_module_that_starts_programs_fails(copy: Path, module: str) -> None:
+    path = copy / "connector" / f"{module}.py"
+    path.write_text(f"{path.read_text()}\nimport subprocess\n")
+    done = lint(copy)
+    assert done.returncode != 0
+    assert f"connector.{module.replace('/', '.')} -> subprocess" in done.stdout
