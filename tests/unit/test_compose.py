@@ -15,7 +15,7 @@ from connector.config import Settings, environment_name, sections
 from connector.lab.simulator.api import API_KEY, SECURITY_KEY
 
 ROOT = Path(__file__).parents[2]
-POM = ROOT / "connector" / "demo" / "servers" / "pom.xml"
+POM = ROOT / "connector" / "lab" / "servers" / "pom.xml"
 OWN = ("simulator", "setup", "source", "sink")
 STUDY = "DEMO"
 
