@@ -237,16 +237,42 @@ class Range(NamedTuple):
     end: int
 
 
+class MessageDetails(Protocol):
+    """What the client knows of a message, converted only when it is asked for."""
+
+    def headers(self) -> Any:
+        """Pairs of name and bytes, or None where there are none."""
+
+    def timestamp(self) -> tuple[int, int]:
+        """Its kind, and milliseconds since the epoch."""
+
+    def leader_epoch(self) -> int | None:
+        """Of the leader that appended it."""
+
+
 class Message(NamedTuple):
     """A consumed message; bytes as they are in the topic. A tuple, since there are millions."""
 
     partition: TopicPartition
     offset: int
-    leader_epoch: int | None
-    timestamp_ms: int
     key: bytes | None
     value: bytes | None
-    headers: Headers
+    details: MessageDetails
+
+    @property
+    def headers(self) -> Headers:
+        """In their order. They cost as much as all the rest of the message: ask for them late."""
+        return list(self.details.headers() or ())
+
+    @property
+    def timestamp_ms(self) -> int:
+        """Milliseconds since the epoch; negative where it has none."""
+        return self.details.timestamp()[1]
+
+    @property
+    def leader_epoch(self) -> int | None:
+        """Of the leader that appended it, which is committed beside its offset."""
+        return self.details.leader_epoch()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,46 @@
 """Events and rows for tests."""
 
+from dataclasses import dataclass
 from typing import Any
 
+from connector.interfaces import Message, TopicPartition
 from connector.model.events import Op, Origin, RecordEvent
-from connector.model.serde import content_hash
+from connector.model.serde import Headers, content_hash
 from connector.sink.sink_task import SinkTask
 
 STUDY = "S1"
+NOW = 1_700_000_000_000
+
+
+@dataclass(frozen=True)
+class Details:
+    """What a client would convert when it is asked for."""
+
+    own_headers: Headers
+    timestamp_ms: int
+    epoch: int | None
+
+    def headers(self) -> Headers | None:
+        return self.own_headers or None
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, self.timestamp_ms
+
+    def leader_epoch(self) -> int | None:
+        return self.epoch
+
+
+def message(
+    at: TopicPartition,
+    offset: int,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Headers | None = None,
+    *,
+    timestamp_ms: int = NOW,
+    epoch: int | None = 0,
+) -> Message:
+    return Message(at, offset, key, value, Details(headers or [], timestamp_ms, epoch))
 
 
 def record_row(record_id: int = 1, **changed: Any) -> dict[str, Any]:

@@ -229,15 +229,7 @@ def list_headers(raw: RawMessage) -> Headers:
 
 
 def _message(raw: RawMessage, partition: TopicPartition) -> Message:
-    return Message(
-        partition,
-        raw.offset() or 0,
-        raw.leader_epoch(),
-        raw.timestamp()[1],
-        raw.key(),
-        raw.value(),
-        list_headers(raw),
-    )
+    return Message(partition, raw.offset() or 0, raw.key(), raw.value(), raw)
 
 
 def _raise_unless_refused(error: KafkaError) -> None:

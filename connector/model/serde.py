@@ -3,7 +3,7 @@
 import hashlib
 import re
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -25,6 +25,11 @@ from connector.model.events import (
 VERSION_HEADER = "version"
 _DIGITS_MAX = 19  # of an int64
 _EVENT = TypeAdapter(RecordEvent)
+_ENVELOPE = re.compile(
+    rb'\{"schemaVersion":1,"entity":"[^"\\]*","op":"[^"\\]*","origin":"[^"\\]*",'
+    rb'"studyKey":"[^"\\]*","id":(?:\d+|"[^"\\]*"),"version":(\d{1,18}),'
+)
+"""How `encode` begins. Nothing before the version can hold another one."""
 _LEVELS_MAX = 199
 """How deeply ``data`` may be nested, itself included: pydantic's JSON parser takes 200 levels
 (measured with 2.14), of which the event is one; orjson would write 254."""
@@ -126,21 +131,38 @@ def header_version(headers: Headers) -> int | None:
     return int(text)
 
 
-def stated_version(
-    value: bytes | None, headers: Headers, *, timestamp_ms: int, now_ms: int
-) -> int | None:
+class Stored(Protocol):
+    """A message as this module reads it: headers and timestamp only where they are needed."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The payload; None: a tombstone."""
+
+    @property
+    def headers(self) -> Headers:
+        """In their order."""
+
+    @property
+    def timestamp_ms(self) -> int:
+        """Milliseconds since the epoch; negative where it has none."""
+
+
+def stated_version(message: Stored, now_ms: int) -> int | None:
     """The version that a message states without its payload being decoded; None: it does not.
+
+    The payload's beginning states it as `encode` writes it, else a header.
 
     Raises:
         InvalidEventError: the version is none, or more than a day in the future.
     """
-    version = header_version(headers)
-    if version is None and value is None:
-        if timestamp_ms < 0:
+    found = _ENVELOPE.match(message.value or b"")
+    version = int(found[1]) if found else header_version(message.headers)
+    if version is None and message.value is None:
+        if message.timestamp_ms < 0:
             raise InvalidEventError("tombstone without version or timestamp", reason="version")
-        version = timestamp_ms
-    if version is not None:
-        _check_not_in_future(version, max(now_ms, timestamp_ms))
+        version = message.timestamp_ms
+    if version is not None and version > now_ms + DAY_MS:
+        _check_not_in_future(version, max(now_ms, message.timestamp_ms))
     return version
 
 
@@ -158,14 +180,26 @@ def decode(
     Raises:
         InvalidEventError: the message is not an event of version 1 that could be applied.
     """
-    identity = Identity.from_key(key)
-    version = header_version(headers)
-    if value is None:
-        event = _tombstone(identity, timestamp_ms if version is None else version)
+    message = _Stored(value, headers, timestamp_ms)
+    return decode_event(Identity.from_key(key), message, now_ms)
+
+
+class _Stored(NamedTuple):
+    value: bytes | None
+    headers: Headers
+    timestamp_ms: int
+
+
+def decode_event(identity: Identity, message: Stored, now_ms: int) -> RecordEvent:
+    """As `decode`, of a message whose key names this entity."""
+    version = header_version(message.headers)
+    if message.value is None:
+        event = _tombstone(identity, message.timestamp_ms if version is None else version)
     else:
-        event = _parse(value)
+        event = _parse(message.value)
         _check_consistent(event, identity, version)
-    _check_not_in_future(event.version, max(now_ms, timestamp_ms))
+    if event.version > now_ms + DAY_MS:
+        _check_not_in_future(event.version, max(now_ms, message.timestamp_ms))
     return event
 
 

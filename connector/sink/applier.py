@@ -1,11 +1,10 @@
-"""What is done with a batch, on a writer's thread: probe, decode, write, dead-letter.
-
-Both steps may raise RetryableError; repeating them goes on where they stopped.
-"""
+"""What is done with a batch, on a writer's thread: probe, decode, write, dead-letter."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
 
 from connector.errors import BatchTooLargeError, InvalidEventError
 from connector.interfaces import (
@@ -13,7 +12,6 @@ from connector.interfaces import (
     DeadLetter,
     DeadLetterQueue,
     GraphWriter,
-    Message,
     Probed,
     Span,
 )
@@ -21,15 +19,23 @@ from connector.model.events import Identity
 from connector.sink.batch import (
     Batch,
     Candidate,
-    State,
     TransactionSize,
     decode_newest,
     first_changing,
     first_part,
-    newest_states,
-    superseded_by,
+    letters_among,
 )
 from connector.sink.isolate import write_isolated
+from connector.sink.states import Arrival, State, newest_states, older_states
+
+T = TypeVar("T")
+
+
+class Persistently(Protocol):
+    """Runs a step until it succeeds; raises `GivenUpError` when its lane was dropped."""
+
+    def __call__(self, step: Callable[[], T], /) -> T:
+        """What the step returns. Blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,17 @@ class Applied:
     def unchanged(self) -> int:
         """Neither written nor dead-lettered."""
         return self.consumed - self.written - len(self.letters)
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What one or more transactions came to."""
+
+    events: int
+    refused: list[DeadLetter]
+    refused_entities: list[Identity]
+    has_advanced: bool
+    """Whether the graph's checkpoint is at the end of the span."""
 
 
 class Applier:
@@ -70,7 +87,7 @@ class Applier:
         # threads that fight for the interpreter.
         self._decoding = threading.Lock()
 
-    def prepare(self, messages: Sequence[Message]) -> Batch:
+    def prepare(self, arrivals: Sequence[Arrival]) -> Batch:
         """Find out what has to be written, and decode that only.
 
         While full batches are all new, it is not asked: `write` is right where that is not so.
@@ -80,64 +97,31 @@ class Applier:
 
         Raises:
             RetryableError: the graph does not answer.
-            FatalError: as `GraphWriter`.
         """
-        if self._are_all_new and len(messages) >= self._events_max:
-            return self._all_taken_for_absent(messages[: self._events_max])
-        return self._probed(messages)
+        if self._are_all_new and len(arrivals) >= self._events_max:
+            arrivals = arrivals[: self._events_max]
+            states = newest_states(arrivals)
+            return self._decoded(arrivals, states.values(), states.keys())
+        return self._probed(arrivals)
 
-    def _all_taken_for_absent(self, messages: Sequence[Message]) -> Batch:
-        states, letters = newest_states(messages, self._clock.now_ms())
-        return self._decoded(messages, states.values(), letters, set(states))
-
-    def _probed(self, messages: Sequence[Message]) -> Batch:
-        now_ms = self._clock.now_ms()
-        states, letters = newest_states(messages, now_ms)
+    def _probed(self, arrivals: Sequence[Arrival]) -> Batch:
+        states = newest_states(arrivals)
         probed = self._probe(states)
-        is_full = len(messages) >= self._events_max
+        is_full = len(arrivals) >= self._events_max
         self._are_all_new = is_full and len(probed.absent) == len(states)
         newer = probed.absent | probed.outdated
         if len(newer) > self._events_max:
-            messages = messages[: first_changing(messages, newer, self._events_max)]
-            states, letters = newest_states(messages, now_ms)
-        wanted = (state for who, state in states.items() if who in newer)
-        return self._decoded(messages, wanted, letters, probed.absent)
+            arrivals = arrivals[: first_changing(arrivals, newer, self._events_max)]
+            states = newest_states(arrivals)
+        wanted = [state for who, state in states.items() if who in newer]
+        return self._decoded(arrivals, wanted, probed.absent)
 
     def _decoded(
-        self,
-        messages: Sequence[Message],
-        wanted: Iterable[State],
-        letters: list[DeadLetter],
-        absent: set[Identity],
+        self, arrivals: Sequence[Arrival], wanted: Iterable[State], absent: Collection[Identity]
     ) -> Batch:
         with self._decoding:
-            candidates, invalid = decode_newest(wanted, messages, self._clock.now_ms())
-        return Batch(len(messages), messages, candidates, letters + invalid, absent)
-
-    def write(self, batch: Batch, span: Span | None = None) -> Applied:
-        """On return the graph or the dead letter queue has acknowledged every message of it.
-
-        The graph's checkpoint moves to the end of ``span`` with the last transaction, or after
-        it where something was refused.
-
-        Raises:
-            RetryableError: not all is acknowledged; ``batch`` holds what is left to do.
-            GraphBehindError: the graph lacks what comes before ``span``.
-            FatalError: as `GraphWriter`.
-        """
-        has_advanced = self._write_candidates(batch, span)
-        while older := superseded_by(batch.refused, batch):
-            again = self._probed(older)
-            batch.letters += batch.refused + again.letters
-            batch.messages, batch.candidates, batch.refused = older, again.candidates, []
-            batch.absent = again.absent
-            has_advanced = self._write_candidates(batch, span)
-        letters = batch.letters + batch.refused
-        if letters:
-            self._dead_letters.publish(letters)
-        if span and not has_advanced:
-            self._writer.advance(span)
-        return Applied(batch.count, batch.written, letters)
+            candidates, invalid = decode_newest(wanted, arrivals, self._clock.now_ms())
+        return Batch(arrivals, candidates, letters_among(arrivals) + invalid, absent)
 
     def _probe(self, states: dict[Identity, State]) -> Probed:
         """What must be written; everything where the probe is too much for the database."""
@@ -147,29 +131,60 @@ class Applier:
         except (BatchTooLargeError, InvalidEventError):
             return Probed(set(), set(versions))  # the write is guarded, and can be halved
 
-    def _write_candidates(self, batch: Batch, span: Span | None) -> bool:
-        """Whether the checkpoint was moved with them."""
-        has_advanced = False
-        while batch.candidates:
-            part = first_part(batch.candidates, self._size.events, self._bytes_max)
-            is_last = len(part) == len(batch.candidates) and not batch.refused
-            refused, has_advanced = self._write_part(part, batch.absent, span, advance=is_last)
-            batch.refused += refused
-            batch.written += len(part) - len(refused)
-            del batch.candidates[: len(part)]
-        return has_advanced
+    def write(self, batch: Batch, span: Span | None, persistently: Persistently) -> Applied:
+        """On return the graph or the dead letter queue has acknowledged every message of it.
+
+        The graph's checkpoint moves to the end of ``span`` with the last transaction, or after
+        it where something was refused. Each transaction is repeated by ``persistently``.
+
+        Raises:
+            GraphBehindError: the graph lacks what comes before ``span``.
+            ConnectorError: as ``persistently``.
+        """
+        consumed, count, letters = batch.count, 0, list(batch.letters)
+        while True:
+            written = self._write_all(batch, span, persistently)
+            count += written.events
+            letters += written.refused
+            older = older_states(written.refused_entities, letters, batch.arrivals)
+            if not older:
+                break
+            batch = persistently(partial(self._probed, older))
+            letters += batch.letters
+        if letters:
+            persistently(partial(self._dead_letters.publish, letters))
+        if span and not written.has_advanced:
+            persistently(partial(self._writer.advance, span))
+        return Applied(consumed, count, letters)
+
+    def _write_all(self, batch: Batch, span: Span | None, persistently: Persistently) -> _Written:
+        """All candidates, a transaction after the other."""
+        rest, whole = batch.candidates, _Written(0, [], [], has_advanced=False)
+        while rest:
+            part = first_part(rest, self._size.events, self._bytes_max)
+            rest = rest[len(part) :]
+            is_last = not rest and not whole.refused
+            step = partial(self._write_part, part, batch.absent, span, advance=is_last)
+            done = persistently(step)
+            whole = _Written(
+                whole.events + done.events,
+                whole.refused + done.refused,
+                whole.refused_entities + done.refused_entities,
+                done.has_advanced,
+            )
+        return whole
 
     def _write_part(
         self,
         part: Sequence[Candidate],
-        absent: set[Identity],
+        absent: Collection[Identity],
         span: Span | None,
         *,
         advance: bool,
-    ) -> tuple[list[DeadLetter], bool]:
+    ) -> _Written:
         """Write in one transaction; in halves where it is too large or holds invalid data.
 
-        What was refused, and whether the checkpoint was moved: only if it is written as a whole.
+        The checkpoint is moved only if it is written as a whole.
         """
         has_advanced = False
 
@@ -181,8 +196,10 @@ class Applier:
                 self._are_all_new = False
             has_advanced = moves
 
+        isolated = write_isolated(write, part, self._size)
         refused = [
-            DeadLetter(each.item.message, each.error.reason, str(each.error), each.attempts)
-            for each in write_isolated(write, part, self._size)
+            DeadLetter(each.item.state.message, each.error.reason, str(each.error), each.attempts)
+            for each in isolated
         ]
-        return refused, has_advanced
+        entities = [each.item.change.identity for each in isolated]
+        return _Written(len(part) - len(refused), refused, entities, has_advanced)

@@ -1,176 +1,86 @@
-"""A batch of messages: the newest state of each entity, and what becomes of each. Pure."""
+"""A batch: what the messages of one partition come to. Immutable values, pure functions."""
 
-from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Container, Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from connector.errors import InvalidEventError
-from connector.interfaces import DeadLetter, Message
+from connector.interfaces import DeadLetter
 from connector.model.entities import ENTITIES
-from connector.model.events import Identity, RecordEvent
+from connector.model.events import Identity
 from connector.model.graph import NodeChange, node_change
-from connector.model.serde import decode, stated_version
+from connector.sink.states import Arrival, State, decode, newest_states, older_states
 
 T = TypeVar("T")
 
 _RANK = {name: rank for rank, name in enumerate(ENTITIES)}
 
 
-class State(NamedTuple):
-    """One state of one entity: a message whose payload need not have been decoded."""
-
-    identity: Identity
-    version: int
-    message: Message
-
-
 class Candidate(NamedTuple):
     """A state that the graph does not have yet, and the change that it asks for."""
 
-    message: Message
+    state: State
     change: NodeChange
 
     @property
     def size_bytes(self) -> int:
         """The event's size in the topic, as a measure of what it takes in a transaction."""
-        return len(self.message.value or b"")
+        return len(self.state.message.value or b"")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """What messages of one partition come to: superseded, written, or dead letters.
+    """What messages of one partition come to: superseded, to be written, or dead letters."""
 
-    Work in progress: what is acknowledged is taken away from ``candidates``, so that a repeat
-    after an outage goes on there.
-    """
-
-    count: int
-    messages: Sequence[Message]
-    candidates: list[Candidate]
+    arrivals: Sequence[Arrival]
+    candidates: Sequence[Candidate]
     """Parents first."""
-    letters: list[DeadLetter]
-    absent: set[Identity]
+    letters: Sequence[DeadLetter]
+    absent: Collection[Identity]
     """Those that the graph had no node of, as far as is known."""
-    refused: list[DeadLetter] = field(default_factory=list)
-    """By the database, among the candidates so far."""
-    written: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many messages it stands for."""
+        return len(self.arrivals)
 
 
-def newest_states(
-    messages: Iterable[Message], now_ms: int
-) -> tuple[dict[Identity, State], list[DeadLetter]]:
-    """The newest state of each entity (of equal versions the last), and what is no event.
-
-    Payloads are decoded only where key and headers do not say entity and version.
-    """
-    newest: dict[Identity, State] = {}
-    letters = []
-    for message in messages:
-        try:
-            identity = Identity.from_key(message.key)
-            version = _version(message, now_ms)
-        except InvalidEventError as error:
-            letters.append(DeadLetter(message, error.reason, str(error)))
-            continue
-        before = newest.get(identity)
-        if before is None or before.version <= version:
-            newest[identity] = State(identity, version, message)
-    return newest, letters
-
-
-def first_changing(messages: Sequence[Message], newer: Container[Identity], most: int) -> int:
+def first_changing(arrivals: Sequence[Arrival], newer: Container[Identity], most: int) -> int:
     """How many of the first messages are about at most so many entities of ``newer``."""
-    seen: set[bytes | None] = set()
-    for index, message in enumerate(messages):
-        if message.key not in seen:
-            try:
-                changes = Identity.from_key(message.key) in newer
-            except InvalidEventError:
-                continue  # a dead letter
-            if changes and len(seen) == most:
+    seen: set[Identity] = set()
+    for index, state in enumerate(arrivals):
+        if isinstance(state, State) and state.identity in newer and state.identity not in seen:
+            if len(seen) == most:
                 return index
-            if changes:
-                seen.add(message.key)
-    return len(messages)
-
-
-def _version(message: Message, now_ms: int) -> int:
-    stated = stated_version(
-        message.value, message.headers, timestamp_ms=message.timestamp_ms, now_ms=now_ms
-    )
-    return _event(message, now_ms).version if stated is None else stated
-
-
-def _event(message: Message, now_ms: int) -> RecordEvent:
-    return decode(
-        message.key,
-        message.value,
-        message.headers,
-        timestamp_ms=message.timestamp_ms,
-        now_ms=now_ms,
-    )
+            seen.add(state.identity)
+    return len(arrivals)
 
 
 def decode_newest(
-    states: Iterable[State], messages: Sequence[Message], now_ms: int
+    states: Iterable[State], arrivals: Sequence[Arrival], now_ms: int
 ) -> tuple[list[Candidate], list[DeadLetter]]:
     """The changes that these states ask for, parents first; and those that are no event.
 
-    Where a state is none, its entity's next older one among ``messages`` counts.
+    Where a state is none, its entity's next older one among ``arrivals`` counts.
     """
     candidates: list[Candidate] = []
     letters: list[DeadLetter] = []
-    failed = [state for state in states if not _decode(state.message, now_ms, candidates, letters)]
-    if failed:
-        older = _older(failed, messages, now_ms)
-        for state in failed:
-            for message in older[state.identity]:
-                if _decode(message, now_ms, candidates, letters):
-                    break
+    while states:
+        failed = []
+        for state in states:
+            try:
+                candidates.append(Candidate(state, node_change(decode(state, now_ms))))
+            except InvalidEventError as error:
+                letters.append(DeadLetter(state.message, error.reason, str(error)))
+                failed.append(state.identity)
+        states = newest_states(older_states(failed, letters, arrivals)).values() if failed else ()
     candidates.sort(key=lambda each: _RANK[each.change.identity.entity])
     return candidates, letters
 
 
-def _decode(
-    message: Message, now_ms: int, candidates: list[Candidate], letters: list[DeadLetter]
-) -> bool:
-    try:
-        candidates.append(Candidate(message, node_change(_event(message, now_ms))))
-    except InvalidEventError as error:
-        letters.append(DeadLetter(message, error.reason, str(error)))
-        return False
-    return True
-
-
-def _older(
-    states: Iterable[State], messages: Iterable[Message], now_ms: int
-) -> dict[Identity, list[Message]]:
-    """The other messages of these states' entities, newest first."""
-    by_key = {state.message.key: state for state in states}
-    found: dict[Identity, list[State]] = {state.identity: [] for state in states}
-    for message in messages:
-        state = by_key.get(message.key)
-        if state is None or state.message.offset == message.offset:
-            continue
-        try:
-            found[state.identity].append(State(state.identity, _version(message, now_ms), message))
-        except InvalidEventError:
-            continue  # a dead letter already
-    return {
-        identity: [each.message for each in sorted(older, key=_newest_first)]
-        for identity, older in found.items()
-    }
-
-
-def _newest_first(state: State) -> tuple[int, int]:
-    return -state.version, -state.message.offset
-
-
-def superseded_by(refused: Sequence[DeadLetter], batch: Batch) -> list[Message]:
-    """What gave way to a state that the database refused: its entity's newest is among it."""
-    offsets = {letter.message.offset for letter in (*refused, *batch.letters)}
-    keys = {letter.message.key for letter in refused}
-    return [each for each in batch.messages if each.key in keys and each.offset not in offsets]
+def letters_among(arrivals: Iterable[Arrival]) -> list[DeadLetter]:
+    """Those that were no event when they arrived."""
+    return [each for each in arrivals if isinstance(each, DeadLetter)]
 
 
 def first_part(

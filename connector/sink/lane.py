@@ -7,11 +7,12 @@ partition comes back: that is a new lane.
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from connector.interfaces import Message, Position, Span, Start, TopicPartition
+from connector.interfaces import Position, Span, Start, TopicPartition
 from connector.sink.batch import Batch
+from connector.sink.states import Arrival
 
 _MESSAGE_OVERHEAD_BYTES = 1500
 """What a message costs in memory beside its value: objects, key, headers (measured)."""
@@ -27,9 +28,9 @@ class LaneLimits:
     linger_seconds: float
 
 
-def message_bytes(message: Message) -> int:
+def message_bytes(arrival: Arrival) -> int:
     """About what a message takes in memory."""
-    return len(message.value or b"") + _MESSAGE_OVERHEAD_BYTES
+    return len(arrival.message.value or b"") + _MESSAGE_OVERHEAD_BYTES
 
 
 class Lane:
@@ -43,11 +44,11 @@ class Lane:
         self.checkpoint = start.offset
         """Up to where the graph says that it is complete."""
         self._limits = limits
-        self._waiting: deque[Message] = deque()
+        self._waiting: deque[Arrival] = deque()
         self._waiting_since = 0.0
         self._take = limits.transaction_events_max
         self._end: Position | None = None
-        self._preparing: list[Message] = []
+        self._preparing: list[Arrival] = []
         self._ready: tuple[Batch, Position] | None = None
         self._writing: Position | None = None
         """Behind the batch that is being written."""
@@ -65,13 +66,12 @@ class Lane:
         self.checkpoint = checkpoint
         self.is_open = True
 
-    def add(self, messages: Iterable[Message], now: float) -> None:
+    def add(self, arrivals: Sequence[Arrival], now: float) -> None:
         """Messages that were polled, in order. ``now`` in monotonic seconds."""
         if not self._waiting:
             self._waiting_since = now
-        added = list(messages)
-        self._waiting.extend(added)
-        self.waiting_bytes += sum(map(message_bytes, added))
+        self._waiting.extend(arrivals)
+        self.waiting_bytes += sum(map(message_bytes, arrivals))
 
     def reached_end(self, end: Position) -> None:
         """Between the messages so far and this offset there is nothing to apply."""
@@ -103,18 +103,19 @@ class Lane:
 
     # ---------------------------------------------------------------------------------- batches
 
-    def start_preparing(self, now: float) -> list[Message] | None:
+    def start_preparing(self, now: float) -> list[Arrival] | None:
         """The next batch's messages, if the place is free and the batch is due."""
         if self.dropped.is_set() or self.holds_decoded or not self._is_due(now):
             return None
-        taken: list[Message] = []
+        taken: list[Arrival] = []
         size = 0
         while self._waiting and len(taken) < self._take:
-            size += len(self._waiting[0].value or b"")
-            if taken and size > self._limits.batch_bytes_max:
+            added = len(self._waiting[0].message.value or b"")
+            if taken and size + added > self._limits.batch_bytes_max:
                 break
+            size += added
             taken.append(self._waiting.popleft())
-        self.waiting_bytes -= sum(map(message_bytes, taken))
+        self.waiting_bytes -= size + len(taken) * _MESSAGE_OVERHEAD_BYTES
         self._waiting_since = self.started_at = now
         self._preparing = taken
         return taken
@@ -134,7 +135,7 @@ class Lane:
         """
         if not self._preparing:
             raise AssertionError("nothing was being prepared")
-        last, rest = self._preparing[batch.count - 1], self._preparing[batch.count :]
+        last, rest = self._preparing[batch.count - 1].message, self._preparing[batch.count :]
         self._preparing = []
         # The off-by-one lives here only: what is committed is the next offset to read.
         self._ready = batch, Position(last.offset + 1, last.leader_epoch)

@@ -17,6 +17,10 @@ _SAY_AGAIN_SECONDS = 60.0
 _UNFORESEEN_TRIES_MAX = 10
 
 
+class GivenUpError(Exception):
+    """Nobody waits for the step any more: its lane was dropped, or the program ends."""
+
+
 class Patience:
     """Shared by all callers of a server: an outage and its end are logged once. Thread-safe."""
 
@@ -35,10 +39,11 @@ class Patience:
         """Whether something has failed more than once in a row, and still does."""
         return self._since is not None
 
-    def until_done(self, step: Callable[[], T], given_up: threading.Event) -> T | None:
-        """What ``step`` returns once it does not raise RetryableError; None: given up. Blocks.
+    def until_done(self, step: Callable[[], T], given_up: threading.Event) -> T:
+        """What ``step`` returns once it does not raise RetryableError. Blocks.
 
         Raises:
+            GivenUpError: ``given_up`` was set before.
             FatalError: ``step`` raised UnforeseenError ten times in a row.
             ConnectorError: what ``step`` raises beside RetryableError.
         """
@@ -58,7 +63,7 @@ class Patience:
             else:
                 self.succeeded()
                 return result
-        return None
+        raise GivenUpError
 
     def failed(self, error: RetryableError | BatchTooLargeError) -> None:
         """Count a failure; say it when it is the second in a row, and then once a minute."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
+from typing import TypeVar
 
 import structlog
 
@@ -23,6 +24,7 @@ from connector.interfaces import (
     EventConsumer,
     GraphWriter,
     Polled,
+    Span,
     Start,
     TopicPartition,
 )
@@ -30,10 +32,13 @@ from connector.sink.applier import Applied, Applier
 from connector.sink.batch import Batch
 from connector.sink.checkpoints import Checked, Checkpoints, Opened
 from connector.sink.lane import Lane, LaneLimits
-from connector.sink.patience import Patience
+from connector.sink.patience import GivenUpError, Patience
+from connector.sink.states import parse
 from connector.sink.writer_threads import Done, Result, Writers
 
 log = structlog.stdlib.get_logger("connector.sink")
+
+T = TypeVar("T")
 
 _POLL_EVENTS = 2000
 _POLL_SECONDS_IDLE = 0.5
@@ -131,9 +136,10 @@ class SinkTask:
         now = self._ports.clock.monotonic()
         if polled.messages or polled.ends:
             self._polling.succeeded()
+        now_ms = self._ports.clock.now_ms()
         for partition, messages in groupby(polled.messages, attrgetter("partition")):
             if (lane := self._lanes[partition]).is_open:  # else it is about to be read again
-                lane.add(messages, now)
+                lane.add([parse(message, now_ms) for message in messages], now)
         for partition, end in polled.ends.items():
             if (lane := self._lanes[partition]).is_open:
                 lane.reached_end(end)
@@ -151,7 +157,7 @@ class SinkTask:
         if isinstance(done.result, Checked):
             self._checked(done.result)
         elif lane is None or lane.dropped.is_set():
-            if done.error is not None and not isinstance(done.error, GraphBehindError):
+            if done.error and not isinstance(done.error, GraphBehindError | GivenUpError):
                 raise done.error
             # Another generation's: never committed.
         elif isinstance(done.error, GraphBehindError):
@@ -231,18 +237,20 @@ class SinkTask:
         for lane in sorted(self._lanes.values(), key=attrgetter("started_at")):
             if writing < most and (started := lane.start_writing()):
                 decoded, writing = decoded - 1, writing + 1
-                self._submit(lane, partial(self._applier.write, *started))
-            if decoded < most and (messages := lane.start_preparing(now)):
+                self._submit_writing(lane, *started)
+            if decoded < most and (arrivals := lane.start_preparing(now)):
                 decoded += 1
-                self._submit(lane, partial(self._applier.prepare, messages))
+                self._submit(lane, partial(self._applier.prepare, arrivals))
 
     def _submit(self, lane: Lane | None, step: Callable[[], Result]) -> None:
         given_up = self._is_ending if lane is None else lane.dropped
+        self._ports.writers.submit(lane, partial(self._patience.until_done, step, given_up))
 
-        def until_done() -> Result:
-            return self._patience.until_done(step, given_up)
+    def _submit_writing(self, lane: Lane, batch: Batch, span: Span | None) -> None:
+        def persistently(step: Callable[[], T]) -> T:
+            return self._patience.until_done(step, lane.dropped)
 
-        self._ports.writers.submit(lane, until_done)
+        self._ports.writers.submit(lane, partial(self._applier.write, batch, span, persistently))
 
     def _hold_back_full_lanes(self) -> None:
         """Full lanes are paused, so that polling goes on, whatever the database does."""

@@ -30,7 +30,7 @@ from connector.kafka.topic_log import read_to_end
 from connector.kafka.topics import Topics
 from connector.model.cursor import Cursor
 from tests.brokers import set_message_bytes_max
-from tests.builders import record_row, upsert
+from tests.builders import message, record_row, upsert
 from tests.fakes.in_memory_kafka import InMemoryConsumer, InMemoryTopic
 from tests.programs import wait_until
 
@@ -412,12 +412,12 @@ def test_a_dead_letter_keeps_key_value_and_headers_and_says_why(
     kafka_settings: KafkaSettings,
 ) -> None:
     at = TopicPartition("origin", 3)
-    message = Message(at, 17, 0, 0, b"\xff key", b"\xff value", [("own", b"\x00"), ("none", None)])
-    KafkaDeadLetterQueue(kafka_settings, "sink-a").publish([DeadLetter(message, "value", "why")])
+    broken = message(at, 17, b"\xff key", b"\xff value", [("own", b"\x00"), ("none", None)])
+    KafkaDeadLetterQueue(kafka_settings, "sink-a").publish([DeadLetter(broken, "value", "why")])
     (letter,) = read_to_end(kafka_settings, kafka_settings.dead_letter_topic)
-    assert (letter.key(), letter.value()) == (message.key, message.value)
+    assert (letter.key(), letter.value()) == (broken.key, broken.value)
     headers: list[tuple[str, str | bytes | None]] = list(letter.headers() or [])  # type: ignore[arg-type]
-    assert headers[:2] == message.headers
+    assert headers[:2] == broken.headers
     why = dict(headers)
     assert why["__connect.errors.topic"] == b"origin"
     assert (why["__connect.errors.partition"], why["__connect.errors.offset"]) == (b"3", b"17")
@@ -432,9 +432,9 @@ def test_a_letter_that_is_too_large_with_its_reason_is_kept_by_reference(
     at = TopicPartition("origin", 0)
     big = b"x" * 1_000_000
     letters = [
-        Message(at, 1, 0, 0, b"k", big, []),
-        Message(at, 2, 0, 0, b"k", b"v", [("own", big)]),
-        Message(at, 3, 0, 0, big, b"v", []),
+        message(at, 1, b"k", big, []),
+        message(at, 2, b"k", b"v", [("own", big)]),
+        message(at, 3, big, b"v", []),
     ]
     KafkaDeadLetterQueue(kafka_settings, "sink-a").publish(
         [DeadLetter(each, "value", "why") for each in letters]
@@ -456,7 +456,7 @@ def test_a_letter_that_only_the_broker_finds_too_large_is_kept_by_reference(
     set_message_bytes_max(kafka_settings, topic, 20_000)
     at = TopicPartition("origin", 0)
     value = random.Random(1).randbytes(100_000)  # does not compress
-    letters = [Message(at, 1, 0, 0, b"k", value, []), Message(at, 2, 0, 0, b"k", b"v", [])]
+    letters = [message(at, 1, b"k", value, []), message(at, 2, b"k", b"v", [])]
     KafkaDeadLetterQueue(kafka_settings, "sink-a").publish(
         [DeadLetter(each, "value", "why") for each in letters]
     )

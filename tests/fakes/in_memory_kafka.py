@@ -19,6 +19,7 @@ from connector.kafka.partitioner import partition_of
 from connector.model.cursor import Cursor, TopicMark
 from connector.model.events import Identity, Known, RecordEvent
 from connector.model.serde import Headers, encode, known_state
+from tests.builders import message as built
 
 TOPIC = "imednet.events"
 
@@ -66,7 +67,7 @@ class InMemoryTopic:
     ) -> Message:
         log = self.partitions[partition]
         at = TopicPartition(TOPIC, partition)
-        message = Message(at, len(log), 0, 1_700_000_000_000, key, value, headers or [])
+        message = built(at, len(log), key, value, headers)
         log.append(message)
         self.ever.append(message)
         return message

@@ -41,7 +41,7 @@ def publish_load(kafka: KafkaSettings, study: str, records: int, hubs: int = 0) 
 
 def messages(kafka: KafkaSettings) -> list[Message]:
     return [
-        Message(TopicPartition("t", raw.partition() or 0), 0, None, 0, raw.key(), raw.value(), [])
+        Message(TopicPartition("t", raw.partition() or 0), 0, raw.key(), raw.value(), raw)
         for raw in read_to_end(kafka, kafka.events_topic)
     ]
 

@@ -44,11 +44,9 @@ class Stream:
             Message(
                 TopicPartition(raw.topic() or "", raw.partition() or 0),
                 raw.offset() or 0,
-                None,
-                0,
                 raw.key(),
                 raw.value(),
-                list(raw.headers() or []),  # type: ignore[arg-type]
+                raw,
             )
             for raw in read_to_end(self.kafka, self.kafka.events_topic)
         ]

@@ -2,23 +2,23 @@ from connector.errors import InvalidEventError
 from connector.interfaces import DeadLetter, Message, TopicPartition
 from connector.model.serde import encode
 from connector.sink.batch import (
-    Batch,
+    Candidate,
     TransactionSize,
     decode_newest,
     first_changing,
     first_part,
-    newest_states,
-    superseded_by,
+    letters_among,
 )
-from tests.builders import delete, record_row, upsert
+from connector.sink.states import Arrival, State, newest_states, older_states, parse
+from tests import builders
+from tests.builders import NOW, Details, delete, record_row, upsert
 
 P0 = TopicPartition("t", 0)
-NOW = 1_700_000_000_000
 
 
 def message(offset: int, version: int = 1, record: int = 1) -> Message:
     key, value, headers = encode(upsert(record_row(record), version))
-    return Message(P0, offset, 4, NOW, key, value, headers)
+    return builders.message(P0, offset, key, value, headers)
 
 
 def bad(offset: int, version: int, record: int = 1) -> Message:
@@ -27,13 +27,23 @@ def bad(offset: int, version: int, record: int = 1) -> Message:
     return good._replace(value=b"not json")
 
 
+def arrived(messages: list[Message]) -> list[Arrival]:
+    return [parse(each, NOW) for each in messages]
+
+
+def decoded(messages: list[Message]) -> tuple[list[Candidate], list[DeadLetter]]:
+    """As if the graph were empty."""
+    arrivals = arrived(messages)
+    candidates, invalid = decode_newest(newest_states(arrivals).values(), arrivals, NOW)
+    return candidates, letters_among(arrivals) + invalid
+
+
 def versions(messages: list[Message]) -> tuple[list[int], list[int]]:
     """Versions of the candidates and offsets of the letters, if the graph is empty."""
-    states, letters = newest_states(messages, NOW)
-    candidates, invalid = decode_newest(states.values(), messages, NOW)
+    candidates, letters = decoded(messages)
     return (
         [each.change.version for each in candidates],
-        sorted(each.message.offset for each in letters + invalid),
+        sorted(each.message.offset for each in letters),
     )
 
 
@@ -42,7 +52,7 @@ def test_of_several_states_the_newest_is_kept_whatever_the_order() -> None:
 
 
 def test_of_equal_versions_the_last_is_kept() -> None:
-    states, _ = newest_states([message(0, 5), message(1, 5)], NOW)
+    states = newest_states(arrived([message(0, 5), message(1, 5)]))
     assert [state.message.offset for state in states.values()] == [1]
 
 
@@ -51,10 +61,10 @@ def test_a_superseded_payload_is_not_decoded() -> None:
 
 
 def test_what_the_graph_has_already_is_not_decoded() -> None:
-    states, letters = newest_states([bad(0, 5), message(1, 9, record=2)], NOW)
-    assert letters == []
-    wanted = [state for state in states.values() if state.identity.id == 2]
-    candidates, invalid = decode_newest(wanted, [bad(0, 5), message(1, 9, record=2)], NOW)
+    arrivals = arrived([bad(0, 5), message(1, 9, record=2)])
+    assert letters_among(arrivals) == []
+    wanted = [each for each in newest_states(arrivals).values() if each.identity.id == 2]
+    candidates, invalid = decode_newest(wanted, arrivals, NOW)
     assert (len(candidates), invalid) == (1, [])
 
 
@@ -70,15 +80,19 @@ def test_each_message_without_an_entity_is_a_letter() -> None:
 
 
 def test_without_a_header_the_payload_says_the_version() -> None:
-    assert versions([message(0, 9)._replace(headers=[]), message(1, 5)]) == ([9], [])
-    assert versions([message(0)._replace(headers=[], value=b"{")]) == ([], [0])
+    without = Details([], NOW, 0)
+    assert versions([message(0, 9)._replace(details=without), message(1, 5)]) == ([9], [])
+    assert versions([message(0)._replace(details=without, value=b"{")]) == ([], [0])
+    key, value, _ = encode(upsert(record_row(), 9))
+    spaced = value.replace(b":", b": ", 1)  # not as this program writes it
+    assert versions([builders.message(P0, 0, key, spaced), message(1, 5)]) == ([9], [])
 
 
 def test_a_tombstone_without_a_header_is_a_delete_of_its_timestamp() -> None:
     key, value, headers = encode(delete(1, 5))
-    assert versions([Message(P0, 0, 4, NOW, key, None, []), message(1, 5)]) == ([NOW], [])
-    assert versions([Message(P0, 0, 4, -1, key, None, [])]) == ([], [0])
-    assert versions([Message(P0, 0, 4, NOW, key, value, headers)]) == ([5], [])
+    assert versions([builders.message(P0, 0, key, None), message(1, 5)]) == ([NOW], [])
+    assert versions([builders.message(P0, 0, key, None, timestamp_ms=-1)]) == ([], [0])
+    assert versions([builders.message(P0, 0, key, value, headers)]) == ([5], [])
 
 
 def test_candidates_come_parents_first() -> None:
@@ -87,16 +101,14 @@ def test_candidates_come_parents_first() -> None:
         key, value, headers = encode(
             upsert({"studyKey": "S1", f"{entity}Id": 5, "subjectId": 5}, 1, entity)
         )
-        messages.append(Message(P0, offset, 4, NOW, key, value, headers))
-    states, _ = newest_states(messages, NOW)
-    candidates, _ = decode_newest(states.values(), messages, NOW)
+        messages.append(builders.message(P0, offset, key, value, headers))
+    candidates, _ = decoded(messages)
     kinds = [each.change.identity.entity for each in candidates]
     assert kinds == ["study", "subject", "visit", "record"]
 
 
 def test_a_transaction_is_bounded_by_events_and_bytes_but_holds_one_event() -> None:
-    states, _ = newest_states([message(n, 1, n + 1) for n in range(10)], NOW)
-    candidates, _ = decode_newest(states.values(), [], NOW)
+    candidates, _ = decoded([message(n, 1, n + 1) for n in range(10)])
     size = candidates[0].size_bytes
     assert len(first_part(candidates, 4, 10**9)) == 4
     assert len(first_part(candidates, 100, 3 * size + 1)) == 3
@@ -106,10 +118,10 @@ def test_a_transaction_is_bounded_by_events_and_bytes_but_holds_one_event() -> N
 def test_what_a_refused_state_had_superseded_comes_back_once() -> None:
     messages = [message(0, 3), bad(1, 4), message(2, 5), message(3, 1, record=2)]
     error = InvalidEventError("refused", reason="TypeError")
-    earlier = DeadLetter(messages[1], error.reason, str(error))
-    refused = DeadLetter(messages[2], error.reason, str(error))
-    batch = Batch(4, messages, [], [earlier], set())
-    assert superseded_by([refused], batch) == [messages[0]]
+    letters = [DeadLetter(messages[at], error.reason, str(error)) for at in (1, 2)]
+    refused = upsert(record_row(1)).identity
+    older = older_states([refused], letters, arrived(messages))
+    assert [state.message for state in older] == [messages[0]]
 
 
 def test_the_transaction_size_is_halved_and_grows_back() -> None:
@@ -128,4 +140,36 @@ def test_a_batch_is_cut_before_it_changes_more_than_a_transaction_takes() -> Non
     messages = [message(number, 1, record=number % 4 + 1) for number in range(12)]
     messages.insert(1, messages[0]._replace(key=b"no event"))
     newer = {upsert(record_row(number)).identity for number in (1, 2, 4)}
-    assert [first_changing(messages, newer, most) for most in (1, 2, 3)] == [2, 4, 13]
+    arrivals = arrived(messages)
+    assert [first_changing(arrivals, newer, most) for most in (1, 2, 3)] == [2, 4, 13]
+
+
+def test_a_message_that_arrives_is_read_once_its_headers_not_at_all() -> None:
+    """They cost as much as all the rest; the payload's beginning states the version."""
+
+    class NeverAsked(Details):
+        def headers(self) -> None:
+            raise AssertionError("headers are converted")
+
+        def timestamp(self) -> tuple[int, int]:
+            raise AssertionError("the timestamp is converted")
+
+    for event in (upsert(record_row(), 7), delete(1, 7)):
+        key, value, _ = encode(event)
+        quick = Message(P0, 0, key, value, NeverAsked([], 0, 0))
+        assert parse(quick, NOW) == State(event.identity, 7, quick)
+
+
+def test_a_version_within_the_content_is_not_taken_for_the_events() -> None:
+    """Another program may write the fields in another order."""
+    key, value, headers = encode(upsert(record_row(recordStatus=',"version":99,'), 7))
+    moved = value.replace(b',"version":7', b"").replace(
+        b'{"schemaVersion"', b'{"version":7,"schemaVersion"'
+    )
+    assert versions([builders.message(P0, 0, key, moved, headers)]) == ([7], [])
+    assert versions([builders.message(P0, 0, key, moved)]) == ([7], [])
+
+
+def test_a_payload_and_a_header_that_give_different_versions_are_a_dead_letter() -> None:
+    key, value, _ = encode(upsert(record_row(), 7))
+    assert versions([builders.message(P0, 0, key, value, [("version", b"8")])]) == ([], [0])

@@ -1,8 +1,11 @@
 import pytest
 
-from connector.interfaces import Message, Position, Start, TopicPartition
+from connector.interfaces import Position, Start, TopicPartition
+from connector.model.events import Identity
 from connector.sink.batch import Batch, Candidate
 from connector.sink.lane import Lane, LaneLimits, message_bytes
+from connector.sink.states import State
+from tests import builders
 
 P0 = TopicPartition("t", 0)
 LIMITS = LaneLimits(
@@ -10,8 +13,10 @@ LIMITS = LaneLimits(
 )
 
 
-def message(offset: int) -> Message:
-    return Message(P0, offset, 4, 0, b"k", b"v" * 100, [])
+def message(offset: int) -> State:
+    return State(
+        Identity("S1", "record", 1), 1, builders.message(P0, offset, b"k", b"v" * 100, epoch=4)
+    )
 
 
 def lane_with(count: int, limits: LaneLimits = LIMITS) -> Lane:
@@ -29,8 +34,8 @@ def prepare(lane: Lane, changed: int = 0) -> list[int]:
             changed = LIMITS.transaction_events_max
             messages = messages[:changed]
         candidates: list[Candidate] = [None] * changed  # type: ignore[list-item]
-        lane.prepared(Batch(len(messages), messages, candidates, [], set()))
-    return [each.offset for each in messages]
+        lane.prepared(Batch(messages, candidates, [], set()))
+    return [each.message.offset for each in messages]
 
 
 def apply(lane: Lane, changed: int = 0) -> int:
@@ -137,4 +142,4 @@ def test_a_dropped_lane_begins_nothing() -> None:
 
 def test_a_batch_that_nobody_began_cannot_be_ready() -> None:
     with pytest.raises(AssertionError):
-        lane_with(1).prepared(Batch(0, [], [], [], set()))
+        lane_with(1).prepared(Batch([], [], [], set()))
