@@ -31,7 +31,7 @@ check: $(STAMP) ## style, types, import directions, generated files
 	$(BIN)/python docs/generate.py --check
 
 test: $(STAMP) ## all tests, on a real Kafka and a real Neo4j
-	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 simulation: $(STAMP) ## the source under 100 000 seeded schedules; about 80 minutes
 	SIMULATION_SEEDS=100000 $(BIN)/python -m pytest --timeout=0 tests/property/test_source_simulation.py $(ARGS)

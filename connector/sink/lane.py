@@ -92,6 +92,11 @@ class Lane:
         return bool(self._preparing or self._ready or self._writing)
 
     @property
+    def has_next_batch(self) -> bool:
+        """Whether as much waits as the next batch takes."""
+        return len(self._waiting) >= self._take
+
+    @property
     def holds_decoded(self) -> bool:
         """Whether decoded events wait for the writing to begin (or are being decoded)."""
         return bool(self._preparing or self._ready is not None)
@@ -125,7 +130,7 @@ class Lane:
         if not self._waiting:
             return False
         waited = now - self._waiting_since >= self._limits.linger_seconds
-        return waited or len(self._waiting) >= self._take
+        return waited or self.has_next_batch
 
     def prepared(self, batch: Batch) -> None:
         """The batch is ready; what it came to says how many messages the next should have.

@@ -44,6 +44,8 @@ _POLL_EVENTS = 2000
 _POLL_SECONDS_IDLE = 0.5
 _POLL_SECONDS_BUSY = 0.002
 """While writers work: their ends are looked for between two polls."""
+_POLL_SECONDS_FULL = 0.02
+"""While only a writer's end can bring something to do: it is waited for instead."""
 
 
 @dataclass(slots=True)
@@ -108,7 +110,7 @@ class SinkTask:
         try:
             while not stop.is_set():
                 self._accept(self._poll(stop))
-                self._collect()
+                self._collect(0.0 if self._needs_messages() else _POLL_SECONDS_FULL)
                 self._check_when_due()
                 self._start_batches()
                 self._hold_back_full_lanes()
@@ -121,16 +123,20 @@ class SinkTask:
 
     def _poll(self, stop: threading.Event) -> Polled:
         lanes = self._lanes.values()
-        busy = self._is_checking or any(lane.is_busy or not lane.is_open for lane in lanes)
-        idle_seconds = min(_POLL_SECONDS_IDLE, self._limits.linger_seconds or _POLL_SECONDS_IDLE)
+        wait_seconds = min(_POLL_SECONDS_IDLE, self._limits.linger_seconds or _POLL_SECONDS_IDLE)
+        if self._is_checking or any(lane.is_busy or not lane.is_open for lane in lanes):
+            wait_seconds = _POLL_SECONDS_BUSY if self._needs_messages() else 0.0
         try:
-            return self._ports.consumer.poll(
-                _POLL_EVENTS, _POLL_SECONDS_BUSY if busy else idle_seconds
-            )
+            return self._ports.consumer.poll(_POLL_EVENTS, wait_seconds)
         except RetryableError as error:
             self._polling.failed(error)
             self._ports.clock.wait(stop, _POLL_SECONDS_IDLE)
             return Polled([], {})
+
+    def _needs_messages(self) -> bool:
+        """Whether a message could start something now; else every lane has enough to go on with."""
+        lanes = self._lanes.values()
+        return not lanes or any(not lane.is_busy or not lane.has_next_batch for lane in lanes)
 
     def _accept(self, polled: Polled) -> None:
         now = self._ports.clock.monotonic()
