@@ -109,7 +109,9 @@ def test_a_replay_of_all_by_three_workers_rebuilds_an_emptied_graph(
             assert [each.poll() for each in (one, two, three)] == [0, 0, 0]
     assert read_graph(database, study).digest() == before
     assert offsets.committed() == committed
-    assert "that replay has finished" in replay(f"--join {found[1]}", variables)
+    said = replay(f"--join {found[1]}", variables)
+    # Its group may still be there: its last worker did not leave it in time, on a busy machine.
+    assert "that replay has finished" in said or '"consumed": 0' in said
 
 
 def test_a_live_group_without_members_is_moved_back_and_reads_again(
