@@ -40,21 +40,41 @@ class Identity(NamedTuple):
         Raises:
             InvalidEventError: no key, not UTF-8, not three parts, an unknown entity, or no id.
         """
-        return _identity(key or b"")
+        scope, slash, raw_id = (key or b"").rpartition(b"/")
+        if not slash:
+            raise InvalidEventError("key is not studyKey/entity/id", reason="key")
+        study, entity = _scope(scope)
+        if not ENTITIES[entity].id_is_number:
+            return cls(study, entity, _text_id(raw_id))
+        if not raw_id.isdigit() or raw_id.startswith(b"0") or len(raw_id) >= 20:  # noqa: PLR2004 - no int64 has 20 digits
+            raise InvalidEventError("key without study or id", reason="key")
+        number = int(raw_id)
+        if number > VERSION_MAX:
+            raise InvalidEventError("key without study or id", reason="key")
+        return cls(study, entity, number)
 
 
-@lru_cache(maxsize=16_384)  # a batch's keys are asked for twice: at the probe, and when decoded
-def _identity(key: bytes) -> Identity:
+@lru_cache(maxsize=1024)  # what comes before the id is the same for all of a kind
+def _scope(text: bytes) -> tuple[str, str]:
     try:
-        study, entity, raw_id = key.decode().split("/")
+        study, entity = text.decode().split("/")
     except ValueError:
         raise InvalidEventError("key is not studyKey/entity/id", reason="key") from None
     if entity not in ENTITIES:
         raise InvalidEventError("key names an unknown entity", reason="entity")
-    entity_id = _parse_id(entity, _unescape(raw_id))
-    if not study or entity_id is None:
+    if not study:
         raise InvalidEventError("key without study or id", reason="key")
-    return Identity(_unescape(study), entity, entity_id)
+    return _unescape(study), entity
+
+
+def _text_id(raw_id: bytes) -> str:
+    try:
+        text = _unescape(raw_id.decode())
+    except ValueError:
+        raise InvalidEventError("key is not studyKey/entity/id", reason="key") from None
+    if not text:
+        raise InvalidEventError("key without study or id", reason="key")
+    return text
 
 
 def _escape(part: str) -> str:
@@ -63,15 +83,6 @@ def _escape(part: str) -> str:
 
 def _unescape(part: str) -> str:
     return part.replace("%2F", "/").replace("%25", "%")
-
-
-def _parse_id(entity: str, text: str) -> EntityId | None:
-    if not ENTITIES[entity].id_is_number:
-        return text or None
-    if not (text.isascii() and text.isdigit()) or text.startswith("0"):
-        return None
-    number = int(text) if len(text) < 20 else 0  # noqa: PLR2004 - no int64 has 20 digits
-    return number if 0 < number <= VERSION_MAX else None
 
 
 def valid_id(entity: str, value: object) -> EntityId | None:
