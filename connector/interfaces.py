@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from connector.model.cursor import Cursor
-from connector.model.events import EntityId, Identity, Known, RecordEvent
+from connector.model.events import EntityId, Identity, KnownState, RecordEvent
 from connector.model.graph import NodeChange
 from connector.model.serde import Headers
 
@@ -142,7 +142,7 @@ class EventLog(Protocol):
             FatalError: another source of this study has taken over.
         """
 
-    def replay(self) -> Iterator[tuple[Identity, Known]]:
+    def replay(self) -> Iterator[tuple[Identity, KnownState]]:
         """Every committed state of the study in the topic, oldest first. Blocks."""
 
 
@@ -152,13 +152,13 @@ class KnownStore(Protocol):
     def matches(self, cursor: Cursor) -> bool:
         """Whether the cache is what the topic held when this cursor was committed."""
 
-    def rebuild(self, states: Iterable[tuple[Identity, Known]], cursor: Cursor) -> None:
+    def rebuild(self, states: Iterable[tuple[Identity, KnownState]], cursor: Cursor) -> None:
         """Take these states of the topic, and match this cursor.
 
         What the cache knows of the same lineage, and the topic lacks, stays known as undelivered.
         """
 
-    def lookup(self, entity: str, ids: Sequence[EntityId]) -> dict[EntityId, Known]:
+    def lookup(self, entity: str, ids: Sequence[EntityId]) -> dict[EntityId, KnownState]:
         """The known ones of these ids."""
 
     def update(self) -> AbstractContextManager["KnownUpdate"]:
@@ -168,7 +168,7 @@ class KnownStore(Protocol):
 class KnownUpdate(Protocol):
     """Changes to the cache within one transaction."""
 
-    def put(self, entity: str, states: Mapping[EntityId, Known], full_pass: int) -> None:
+    def put(self, entity: str, states: Mapping[EntityId, KnownState], full_pass: int) -> None:
         """These states are now in the topic, and were listed during this full pass."""
 
     def seen(self, entity: str, ids: Iterable[EntityId], full_pass: int) -> None:
@@ -177,7 +177,7 @@ class KnownUpdate(Protocol):
     def divert(self, identities: Collection[Identity]) -> None:
         """The newest states of these are in the dead letter queue, not in the topic."""
 
-    def vanished(self, entity: str, full_pass: int) -> "Vanished":
+    def vanished(self, entity: str, full_pass: int) -> "VanishedRows":
         """At the end of a full pass: what it did not list. Changes nothing."""
 
     def miss(self, entity: str, full_pass: int) -> None:
@@ -191,14 +191,14 @@ class KnownUpdate(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Vanished:
+class VanishedRows:
     """The end of a full pass, in live ids: known, listed, missed for the first time, and twice."""
 
     known: int
     listed: int
     missed: int
-    gone: dict[EntityId, Known]
-    undelivered: dict[EntityId, Known]
+    gone: dict[EntityId, KnownState]
+    undelivered: dict[EntityId, KnownState]
     """Deleted already, but the topic has lost the event that says so."""
 
 
@@ -219,7 +219,7 @@ class Position(NamedTuple):
     leader_epoch: int | None
 
 
-class Start(NamedTuple):
+class PartitionStart(NamedTuple):
     """Where a member begins to read a partition that it was given."""
 
     offset: int
@@ -276,7 +276,7 @@ class Message(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Polled:
+class PollResult:
     """What one poll brought: messages, and partitions that were read to their end.
 
     An end's offset lies past control records, which no message tells of: committing it makes
@@ -290,7 +290,7 @@ class Polled:
 class AssignmentListener(Protocol):
     """Is told, within `EventConsumer.poll` and ``close``, which partitions come and go."""
 
-    def assigned(self, starts: Mapping[TopicPartition, Start]) -> None:
+    def assigned(self, starts: Mapping[TopicPartition, PartitionStart]) -> None:
         """These are this member's now; their messages come with the next polls."""
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
@@ -306,7 +306,7 @@ class EventConsumer(Protocol):
     def subscribe(self, listener: AssignmentListener) -> None:
         """Join the group. Does not wait for an assignment."""
 
-    def poll(self, max_messages: int, timeout_seconds: float) -> Polled:
+    def poll(self, max_messages: int, timeout_seconds: float) -> PollResult:
         """What has arrived, of assigned partitions only; waits at most this long for the first.
 
         Raises:
@@ -352,7 +352,7 @@ class EventConsumer(Protocol):
         """Leave the group. Bounded; never raises."""
 
 
-class Probed(NamedTuple):
+class ProbeResult(NamedTuple):
     """What must be written: nodes that are not there, and nodes of an older version (or none)."""
 
     absent: set[Identity]
@@ -383,7 +383,7 @@ class GraphWriter(Protocol):
         InvalidEventError: the database refuses the data of at least one change.
     """
 
-    def probe(self, versions: Mapping[Identity, int]) -> Probed:
+    def probe(self, versions: Mapping[Identity, int]) -> ProbeResult:
         """Those that must be written: the graph has no version of them or a smaller one."""
 
     def check_schema(self) -> None:

@@ -69,7 +69,7 @@ def replay(
 
     if (start is None) == (join is None):
         raise FatalError("give one of --from and --join")
-    asked = command.Asked(start or "", end, study, join, plan, rewind)
+    asked = command.ReplayArguments(start or "", end, study, join, plan, rewind)
     command.run(Settings.load(config), asked)
 
 
@@ -94,7 +94,7 @@ def export(
     """Export one study to Neo4j without Kafka; an interrupted export is resumed for an hour."""
     from connector.cli import export as command
 
-    asked = command.Asked(study, kinds, create, dry_run, password_file)
+    asked = command.ExportArguments(study, kinds, create, dry_run, password_file)
     command.run(Settings.load(config), asked)
 
 

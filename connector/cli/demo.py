@@ -65,10 +65,10 @@ def servers(data: Path | None) -> None:
 def demo(size: tuple[int, int], seconds: float, output: Path, *, use_environment: bool) -> None:
     """Run the demo; exit code 1 when the graph differs from the API."""
     try:
-        from connector.lab.demo import Plan, run
+        from connector.lab.demo import DemoPlan, run
     except ImportError:
         raise FatalError(_EXTRA) from None
     configure(LogSettings(level="warning"))
-    plan = Plan(*size, seconds, output, use_environment)
+    plan = DemoPlan(*size, seconds, output, use_environment)
     if not run(plan, Console(highlight=False)):
         raise typer.Exit(1)

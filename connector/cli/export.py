@@ -33,7 +33,7 @@ _COLLECT_AFTER = 50_000
 """A twelfth less CPU than by the 10 000 of the sink, which must not stand still so long."""
 
 
-class Asked(NamedTuple):
+class ExportArguments(NamedTuple):
     """The command's options."""
 
     study: str
@@ -43,7 +43,7 @@ class Asked(NamedTuple):
     password_file: Path | None
 
 
-def run(settings: Settings, asked: Asked) -> None:
+def run(settings: Settings, asked: ExportArguments) -> None:
     """Export, or show what would be written.
 
     Raises:

@@ -17,10 +17,10 @@ from connector.clock import SystemClock
 from connector.config import Settings
 from connector.errors import FatalError
 from connector.interfaces import EventConsumer
-from connector.kafka.group_offsets import Committed, GroupOffsets
+from connector.kafka.group_offsets import CommittedOffset, GroupOffsets
 from connector.kafka.topic_log import bounds, offsets_at, read_ranges
 from connector.kafka.topics import Topics
-from connector.replay.replay import Place, Plan, RangedConsumer, resolve
+from connector.replay.replay import RangedConsumer, ReplayPlan, TopicPosition, resolve
 
 _STARTED = "%Y%m%dT%H%M%S%f"
 _REPLAY_GROUP = re.compile(r".+-replay-(\d{8}T\d{12})")
@@ -29,7 +29,7 @@ _COUNTS = ("consumed", "written", "unchanged", "dead_letters")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Asked:
+class ReplayArguments:
     """What the command line says."""
 
     start: str
@@ -40,7 +40,7 @@ class Asked:
     rewind: bool
 
 
-def run(settings: Settings, asked: Asked) -> None:
+def run(settings: Settings, asked: ReplayArguments) -> None:
     """Replay, join a replay, show its plan, or move the live group.
 
     Raises:
@@ -66,17 +66,17 @@ def run(settings: Settings, asked: Asked) -> None:
         _work(settings, group, plan, console)
 
 
-def _plan(settings: Settings, asked: Asked) -> Plan:
+def _plan(settings: Settings, asked: ReplayArguments) -> ReplayPlan:
     kafka, topic = settings.kafka, settings.kafka.events_topic
     there = bounds(kafka, topic)
     start, end = (
-        resolve(Place.parse(text), there, lambda at: offsets_at(kafka, topic, at))
+        resolve(TopicPosition.parse(text), there, lambda at: offsets_at(kafka, topic, at))
         for text in (asked.start, asked.end)
     )
-    return Plan.between(start, end, there, asked.study_key)
+    return ReplayPlan.between(start, end, there, asked.study_key)
 
 
-def _show(settings: Settings, plan: Plan, console: Console) -> None:
+def _show(settings: Settings, plan: ReplayPlan, console: Console) -> None:
     kafka = settings.kafka
     counts: Counter[int] = Counter()
     for message in read_ranges(kafka, kafka.events_topic, plan.ranges):
@@ -88,22 +88,22 @@ def _show(settings: Settings, plan: Plan, console: Console) -> None:
     console.print(f"events: {counts.total()}")
 
 
-def _rewind(settings: Settings, plan: Plan, console: Console) -> None:
+def _rewind(settings: Settings, plan: ReplayPlan, console: Console) -> None:
     group, topic = settings.sink.group_id, settings.kafka.events_topic
     note = Topics(settings.kafka).topic_id(topic)
     starts = {each: at.start for each, at in plan.ranges.items() if at.end > at.start}
     with closing(GroupOffsets(settings.kafka, group)) as offsets:
-        offsets.move({each: Committed(start, note) for each, start in starts.items()})
+        offsets.move({each: CommittedOffset(start, note) for each, start in starts.items()})
     for partition, start in starts.items():
         console.print(f"group {group}, partition {partition}: goes on at {start}")
 
 
-def _note(settings: Settings, group: str, plan: Plan) -> None:
+def _note(settings: Settings, group: str, plan: ReplayPlan) -> None:
     """Keep the plan where every worker finds it: beside the offsets that the group begins at."""
     topic_id = Topics(settings.kafka).topic_id(settings.kafka.events_topic)
     with closing(GroupOffsets(settings.kafka, group)) as offsets:
         offsets.move({
-            partition: Committed(at.start, f"{topic_id} {plan.note(partition)}")
+            partition: CommittedOffset(at.start, f"{topic_id} {plan.note(partition)}")
             for partition, at in plan.ranges.items()
         })  # fmt: skip
 
@@ -130,10 +130,10 @@ def _join(settings: Settings, group: str, console: Console) -> None:
     if has_finished(group, notes, datetime.now(UTC)):
         console.print("that replay has finished")
         return
-    _work(settings, group, Plan.from_notes(notes), console)
+    _work(settings, group, ReplayPlan.from_notes(notes), console)
 
 
-def _work(settings: Settings, group: str, plan: Plan, console: Console) -> None:
+def _work(settings: Settings, group: str, plan: ReplayPlan, console: Console) -> None:
     side = settings.sink.model_copy(update={"group_id": group, "group_instance_id": None})
     observer = GroupOffsets(settings.kafka, group)
 

@@ -78,7 +78,7 @@ def _with_version(change: NodeChange, version: int) -> NodeChange:
 # --------------------------------------------------------------------------------------- subjects
 
 
-class Resolved(NamedTuple):
+class ResolvedRows(NamedTuple):
     """Rows with the subject ids that were found, and what was not found."""
 
     rows: list[dict[str, Any]]
@@ -93,7 +93,7 @@ def subject_keys_without_id(rows: Sequence[Mapping[str, Any]]) -> set[str]:
 
 def with_subject_ids(
     rows: Sequence[dict[str, Any]], in_graph: Mapping[str, Collection[int]]
-) -> Resolved:
+) -> ResolvedRows:
     """The rows, each with the id of its subject where its key is that of exactly one.
 
     ``in_graph``: the ids that the graph has for each key. Other rows of the batch count, too.
@@ -112,7 +112,7 @@ def with_subject_ids(
             else:
                 unresolved.append(row["subjectKey"])
         made.append(row)
-    return Resolved(made, len(unresolved), len(set(unresolved)))
+    return ResolvedRows(made, len(unresolved), len(set(unresolved)))
 
 
 def _has_key_alone(row: Mapping[str, Any]) -> bool:

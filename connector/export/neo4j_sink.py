@@ -21,7 +21,7 @@ from connector.export.handed_over import (
 )
 from connector.export.outcome import refused_text
 from connector.export.rows import (
-    Refused,
+    RefusedRow,
     api_objects,
     changes_of,
     deletion_of,
@@ -31,7 +31,7 @@ from connector.export.rows import (
 )
 from connector.export.sink import ExportSink, iter_batches
 from connector.export.vanished import IdRange
-from connector.interfaces import Probed
+from connector.interfaces import ProbeResult
 from connector.model.entities import ENTITIES, Entity
 from connector.model.events import Identity
 from connector.model.graph import NodeChange
@@ -114,7 +114,7 @@ class Neo4jExportSink(ExportSink):
         date, the one that is handed over later is the newer one. A record of which the graph has
         a newer state is left alone: it is not counted, and a warning says how many there were.
         """
-        written, refused = 0, list[Refused]()
+        written, refused = 0, list[RefusedRow]()
         for part in iter_batches(records, self.config.batch_size):
             written += self._write_part(part, refused, batch_id, read_at_ms)
         self._raise_refused(_RECORD, refused, written, batch_id)
@@ -153,7 +153,7 @@ class Neo4jExportSink(ExportSink):
             self._raise_refused(entity, refused, len(part) - len(refused), batch_id)
 
     def _write_part(
-        self, records: list[Any], refused: list[Refused], batch_id: str, read_at_ms: int | None
+        self, records: list[Any], refused: list[RefusedRow], batch_id: str, read_at_ms: int | None
     ) -> int:
         """Write records of one batch; how many the graph has now."""
         rows, no_records = api_objects(_RECORD, records)
@@ -209,17 +209,17 @@ class Neo4jExportSink(ExportSink):
         write: Callable[[Sequence[NodeChange]], None],
         changes: Sequence[NodeChange],
         batch_id: str,
-    ) -> list[Refused]:
+    ) -> list[RefusedRow]:
         """Write what can be written; what the database refuses."""
         if not changes:
             return []
         isolated = self._attempts.until_done(
             lambda: write_isolated(write, changes, self._size), batch_id
         )
-        return [Refused(each.item.identity.id, each.error.reason) for each in isolated]
+        return [RefusedRow(each.item.identity.id, each.error.reason) for each in isolated]
 
     def _raise_refused(
-        self, entity: Entity, refused: list[Refused], written: int, batch_id: str
+        self, entity: Entity, refused: list[RefusedRow], written: int, batch_id: str
     ) -> None:
         if refused:
             log.error(
@@ -288,7 +288,7 @@ class Neo4jExportSink(ExportSink):
         versions = {change.identity: change.version for change in changes}
         self._write_probed(changes, self._writer.probe(versions))
 
-    def _write_probed(self, changes: Sequence[NodeChange], probed: Probed) -> None:
+    def _write_probed(self, changes: Sequence[NodeChange], probed: ProbeResult) -> None:
         newer = probed.absent | probed.outdated
         if newer:
             self._writer.write([each for each in changes if each.identity in newer], probed.absent)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from connector.export.errors import ExportBatchError, ExportIncompleteError
-from connector.export.rows import Refused
+from connector.export.rows import RefusedRow
 from connector.model.entities import ENTITIES, Entity
 
 _BATCHES_NAMED_MAX = 5
@@ -41,7 +41,7 @@ def raise_failed(
         raise ExportBatchError("; ".join(texts), batch_id=next(iter(refused)))
 
 
-def refused_text(entity: Entity, refused: Sequence[Refused], written: int) -> str:
+def refused_text(entity: Entity, refused: Sequence[RefusedRow], written: int) -> str:
     """Which entities of a batch cannot be stored, and why. No content."""
     named = [f"{each.id or 'without id'} ({each.reason})" for each in refused[:_IDS_NAMED_MAX]]
     if len(refused) > _IDS_NAMED_MAX:

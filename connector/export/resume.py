@@ -16,7 +16,7 @@ RESUME_SECONDS_MAX = 3600
 be left out of date: it starts over."""
 
 
-class Progress(BaseModel):
+class ExportProgress(BaseModel):
     """What an export has done up to its cursor, by kind."""
 
     read: dict[str, int] = {}
@@ -26,18 +26,20 @@ class Progress(BaseModel):
     """By batch: the records that cannot be stored. No content."""
 
 
-class Start(NamedTuple):
+class ExportStart(NamedTuple):
     """Where an export starts, and why: for the log. None: nothing was interrupted."""
 
     cursor: Cursor
-    progress: Progress
+    progress: ExportProgress
     is_resumed: bool = False
     why: str | None = None
 
 
-def starting(kept: KeptPlace | None, study_key: str, kinds: Collection[str], now_ms: int) -> Start:
+def starting(
+    kept: KeptPlace | None, study_key: str, kinds: Collection[str], now_ms: int
+) -> ExportStart:
     """Resume the kept place if it is young enough, else start over."""
-    new = Start(Cursor(study_key=study_key), Progress())
+    new = ExportStart(Cursor(study_key=study_key), ExportProgress())
     if kept is None:
         return new
     if kept.written_ms is None or kept.progress is None:
@@ -46,7 +48,7 @@ def starting(kept: KeptPlace | None, study_key: str, kinds: Collection[str], now
         return new._replace(why=f"it was interrupted more than {RESUME_SECONDS_MAX} seconds ago")
     try:
         cursor = Cursor.from_bytes(kept.cursor.encode())
-        progress = Progress.model_validate_json(kept.progress)
+        progress = ExportProgress.model_validate_json(kept.progress)
     except (FatalError, ValidationError):
         return new._replace(why="its place cannot be read")
     if all(_place_is_done(cursor, name) for name in kinds):
@@ -59,7 +61,7 @@ def starting(kept: KeptPlace | None, study_key: str, kinds: Collection[str], now
         else:  # numbered pages may have moved since then
             progress.read[kind] = 0
     resumed = cursor.model_copy(update={"places": places})
-    return Start(resumed, progress, is_resumed=True, why="it was interrupted")
+    return ExportStart(resumed, progress, is_resumed=True, why="it was interrupted")
 
 
 def _place_is_done(cursor: Cursor, kind: str) -> bool:

@@ -26,7 +26,7 @@ _DERIVED_VERSION = 0
 """Below every version that is a clock: whatever really comes from the API takes its place."""
 
 
-class Refused(NamedTuple):
+class RefusedRow(NamedTuple):
     """A record that cannot be stored: its id (None: it has none) and why. No content."""
 
     id: EntityId | None
@@ -86,14 +86,14 @@ def deletion_of(entity: Entity, entity_id: EntityId, study_key: str, version: in
 
 def api_objects(
     entity: Entity, records: Iterable[Any]
-) -> tuple[list[dict[str, Any]], list[Refused]]:
+) -> tuple[list[dict[str, Any]], list[RefusedRow]]:
     """These records as the API would show them, and those that are none."""
     rows, refused = [], []
     for record in records:
         try:
             rows.append(api_object(entity, record))
         except InvalidEventError as error:
-            refused.append(Refused(None, error.reason))
+            refused.append(RefusedRow(None, error.reason))
     return rows, refused
 
 
@@ -106,7 +106,7 @@ class Changes(NamedTuple):
     """How many objects led to it: each was the newest state when it came."""
     superseded: int
     """How many objects came after a newer state of theirs."""
-    refused: list[Refused]
+    refused: list[RefusedRow]
 
 
 def changes_of(
@@ -121,15 +121,17 @@ def changes_of(
     superseded, refused = 0, []
     for row in rows:
         if isinstance(row, UnreadableRow):
-            refused.append(Refused(valid_id(entity.name, row.id_hint), "unparsable"))
+            refused.append(RefusedRow(valid_id(entity.name, row.id_hint), "unparsable"))
             continue
         if not isinstance(row, dict):
-            refused.append(Refused(None, "row"))
+            refused.append(RefusedRow(None, "row"))
             continue
         try:
             change = change_of(entity, row, study_key, version_of(row))
         except InvalidEventError as error:
-            refused.append(Refused(valid_id(entity.name, row.get(entity.id_field)), error.reason))
+            refused.append(
+                RefusedRow(valid_id(entity.name, row.get(entity.id_field)), error.reason)
+            )
             continue
         before = newest.get(change.identity)
         if before is not None and before.version > change.version:

@@ -24,13 +24,13 @@ from connector.export.errors import ExportError, RecordsRefusedError
 from connector.export.neo4j_sink import Neo4jExportSink
 from connector.export.outcome import raise_failed
 from connector.export.reading import parts_of, progress_bar
-from connector.export.resume import Progress, starting
+from connector.export.resume import ExportProgress, starting
 from connector.export.sink import iter_batches
 from connector.export.sweep import Sweep
 from connector.export.vanished import ALL_IDS
 from connector.imednet.reader import SdkReader, has_client, list_records
 from connector.interfaces import ApiReader, Clock
-from connector.model.cursor import Cursor, Place
+from connector.model.cursor import Cursor, PassPosition
 from connector.model.entities import ENTITIES, Entity
 from connector.neo4j.export_places import KeptPlace
 from connector.retry import Backoff
@@ -116,7 +116,7 @@ class StudyExport:
         self._reader, self._sink = reader, sink
         self._kinds = [name for name in ENTITIES if name == "study" or name in kinds]
         self._clock = clock or SystemClock()
-        self._cursor, self._progress = Cursor(study_key=sink.study_key), Progress()
+        self._cursor, self._progress = Cursor(study_key=sink.study_key), ExportProgress()
         self._failed: dict[str, str] = {}
         self._sizes: dict[str, int] = {}
         self._odd: dict[str, frozenset[str]] = {}
@@ -226,7 +226,7 @@ class StudyExport:
             log.error("nothing is deleted", kind=entity.plural, why=why)
             self._failed[entity.name] = why
 
-    def _read_at(self, track: Track, size: int, place: Place) -> ReadPage:
+    def _read_at(self, track: Track, size: int, place: PassPosition) -> ReadPage:
         cursor = self._cursor.moved(track.name, place)
         options = self._options(track.entity, size)
         return next(read_pass(self._reader, track, cursor, options, self._clock))
@@ -293,7 +293,7 @@ class StudyExport:
             for future in part.futures:
                 future.result()
             refused = dict(self._progress.refused)
-            progress = Progress(read=part.read, batches=part.batches, refused=refused)
+            progress = ExportProgress(read=part.read, batches=part.batches, refused=refused)
             cursor = part.cursor.to_bytes().decode()
             now_ms = self._clock.now_ms()
             self._sink.keep_place(KeptPlace(cursor, progress.model_dump_json(), now_ms))

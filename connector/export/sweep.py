@@ -6,8 +6,8 @@ import structlog
 
 from connector.export.neo4j_sink import Neo4jExportSink
 from connector.export.vanished import MISSING_MAX, IdRange, Missing, ReadAt, SecondLook
-from connector.interfaces import Vanished
-from connector.model.events import EntityId, Known
+from connector.interfaces import VanishedRows
+from connector.model.events import EntityId, KnownState
 from connector.neo4j.export_queries import emptying
 from connector.source.changes import may_delete
 from connector.source.reading import ReadPage
@@ -58,8 +58,10 @@ class Sweep:
         if missing.listed:
             gone = SecondLook(self._track, missing, read_at, size).gone()
         known = missing.listed + len(gone)
-        states: dict[EntityId, Known] = {each: Known(at, None, None) for each, at in gone.items()}
-        found = Vanished(known, missing.listed, 0, states, {})
+        states: dict[EntityId, KnownState] = {
+            each: KnownState(at, None, None) for each, at in gone.items()
+        }
+        found = VanishedRows(known, missing.listed, 0, states, {})
         if not may_delete(found, ratio_max):
             anew = _start_anew(self._sink.study_key)
             what_to_do = _RAISE_RATIO if missing.listed else anew

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from connector.errors import RetryableError
 from connector.interfaces import Page
-from connector.model.cursor import Place
+from connector.model.cursor import PassPosition
 from connector.model.events import VERSION_MAX
 from connector.source import window
 from connector.source.reading import ReadPage
@@ -69,7 +69,7 @@ class Missing:
             self.ids |= dict.fromkeys(ids, offset)
 
 
-ReadAt = Callable[[Place], ReadPage]
+ReadAt = Callable[[PassPosition], ReadPage]
 """The page of the pass that begins at this place; raises as `ApiReader.read`."""
 
 
@@ -97,7 +97,7 @@ class SecondLook:
     def _by_id(self) -> Iterator[tuple[int, ReadPage | None]]:
         pending = deque(sorted(self._missing.ids))
         while pending:
-            read = self._read_at(Place(after=pending[0] - 1))
+            read = self._read_at(PassPosition(after=pending[0] - 1))
             ids = page_ids(read)
             if not ids and pending[0] < self._missing.last_listed:
                 raise RetryableError(f"{self._track.name}: rows that were listed are missing")
@@ -134,7 +134,7 @@ class SecondLook:
 
     def _numbered(self, number: int) -> ReadPage:
         if number not in self._pages:
-            self._pages = {number: self._read_at(Place(offset=number * self._size))}
+            self._pages = {number: self._read_at(PassPosition(offset=number * self._size))}
         return self._pages[number]
 
 

@@ -14,15 +14,15 @@ from connector.errors import FatalError, RetryableError
 from connector.interfaces import (
     AssignmentListener,
     Message,
-    Polled,
+    PartitionStart,
+    PollResult,
     Position,
-    Start,
     TopicPartition,
 )
 from connector.kafka.failures import error_of, translate
 from connector.kafka.reasons import made
 from connector.kafka.settings import group_consumer
-from connector.kafka.starting import Starting
+from connector.kafka.start_positions import StartPositions
 from connector.kafka.topics import Topics
 from connector.model.serde import Headers
 
@@ -63,7 +63,7 @@ class KafkaEventConsumer:
         """Of the one topic, by number."""
         self._held: list[RetryableError] = []
         self._is_closing = False
-        self._starting = Starting(kafka, sink.group_id, accept_gap=sink.accept_gap)
+        self._starting = StartPositions(kafka, sink.group_id, accept_gap=sink.accept_gap)
         self._consumer = made(
             Consumer, group_consumer(kafka, sink), logger=logging.getLogger("confluent_kafka")
         )
@@ -74,7 +74,7 @@ class KafkaEventConsumer:
         def on_assign(consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
             if self._is_closing:
                 return  # a closing client is answered nothing; it gives the partitions back itself
-            starts: dict[TopicPartition, Start] = {}
+            starts: dict[TopicPartition, PartitionStart] = {}
             if partitions:
                 positions, starts = self._starting.positions(consumer, partitions)
                 consumer.incremental_assign(positions)
@@ -110,7 +110,7 @@ class KafkaEventConsumer:
         consumer.resume(partitions)
         consumer.incremental_unassign(partitions)
 
-    def poll(self, max_messages: int, timeout_seconds: float) -> Polled:
+    def poll(self, max_messages: int, timeout_seconds: float) -> PollResult:
         """Wait for the first message only, then take what is already here.
 
         An error that passes never hides messages that came with it: the client's position is past
@@ -138,7 +138,7 @@ class KafkaEventConsumer:
                 ends[partition] = Position(item.offset() or 0, None)
         if self._held and not messages and not ends:
             raise self._held.pop()
-        return Polled(messages, ends)
+        return PollResult(messages, ends)
 
     def _is_still(self, owned: Mapping[int, TopicPartition], number: int | None) -> bool:
         return owned.get(number or 0) is self._owned.get(number or 0)

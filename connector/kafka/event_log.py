@@ -27,7 +27,7 @@ from connector.kafka.settings import transactional_producer
 from connector.kafka.topic_log import mark_of, read_to_end
 from connector.kafka.topics import Topics
 from connector.model.cursor import Cursor, TopicMark
-from connector.model.events import Identity, Known, RecordEvent
+from connector.model.events import Identity, KnownState, RecordEvent
 from connector.model.serde import Headers, encode, known_state
 
 _PRODUCE_ROOM_SECONDS = 30.0
@@ -203,7 +203,7 @@ class KafkaEventLog:
             return RetryableError(f"{doing}: a new producer is needed")
         return translate(error, "publishing a transaction")
 
-    def replay(self) -> Iterator[tuple[Identity, Known]]:
+    def replay(self) -> Iterator[tuple[Identity, KnownState]]:
         """Messages that are not events of the study are passed over: the sink reports them."""
         for message in read_to_end(self._settings, self._settings.events_topic):
             try:

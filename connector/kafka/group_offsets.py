@@ -23,7 +23,7 @@ _HAS_MEMBERS = {
 }
 
 
-class Committed(NamedTuple):
+class CommittedOffset(NamedTuple):
     """What a group has committed of a partition: the next offset (None: nothing), and its note."""
 
     offset: int | None
@@ -66,7 +66,7 @@ class GroupOffsets:
             raise self._not_answered(exception, "reading the group's lag") from exception
         return sum(ends) - sum(each.offset or 0 for each in self.committed().values())
 
-    def committed(self) -> dict[int, Committed]:
+    def committed(self) -> dict[int, CommittedOffset]:
         """By partition. Blocks.
 
         Raises:
@@ -77,7 +77,7 @@ class GroupOffsets:
         except KafkaException as exception:
             raise self._not_answered(exception, "reading committed offsets") from exception
         return {
-            each.partition: Committed(
+            each.partition: CommittedOffset(
                 each.offset if each.offset >= 0 else None, each.metadata or ""
             )
             for each in found
@@ -96,7 +96,7 @@ class GroupOffsets:
             return RetryableError(f"{doing}: partitions have no leader")
         return translate(error, doing)
 
-    def move(self, to: Mapping[int, Committed]) -> None:
+    def move(self, to: Mapping[int, CommittedOffset]) -> None:
         """Commit these for a group without members; the broker itself refuses it otherwise.
 
         Raises:

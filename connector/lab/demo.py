@@ -19,7 +19,7 @@ from connector.errors import FatalError, RetryableError
 from connector.kafka.group_offsets import GroupOffsets
 from connector.lab.folders import owned, remove_within
 from connector.lab.picture import draw_subject
-from connector.lab.progress import LogTail, Progress
+from connector.lab.progress import DemoProgress, LogTail
 from connector.lab.servers.local import local_servers, remove_data
 from connector.lab.servers.processes import Child, free_port
 from connector.lab.simulator.api import API_KEY, SECURITY_KEY
@@ -46,7 +46,7 @@ _PROGRAM = [sys.executable, "-m", "connector"]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DemoPlan:
     """How much the demo does."""
 
     subjects: int
@@ -76,7 +76,7 @@ class Programs:
                 child.wait_until(lambda: False, 0)
 
 
-def run(plan: Plan, console: Console) -> bool:
+def run(plan: DemoPlan, console: Console) -> bool:
     """Run it all; whether the graph equals the API. Everything started here has ended then.
 
     Settings that the shell exports are removed from this process's environment first.
@@ -111,7 +111,7 @@ def run(plan: Plan, console: Console) -> bool:
     return equal
 
 
-def _run(plan: Plan, output: Path, names: Names, console: Console) -> Comparison:
+def _run(plan: DemoPlan, output: Path, names: Names, console: Console) -> Comparison:
     logs = output / "logs"
     with ExitStack() as stack:
         _announce(plan, names, console)
@@ -126,7 +126,7 @@ def _run(plan: Plan, output: Path, names: Names, console: Console) -> Comparison
         source = _start(stack, "source", environment, logs)
         sinks = [_start(stack, "sink", environment, logs, index) for index in range(_SINKS)]
         programs = Programs(simulator, source, sinks)
-        with Progress(
+        with DemoProgress(
             LogTail(source.log), [LogTail(sink.log) for sink in sinks], console
         ) as progress:
             edits = _drive(plan, programs, progress, settings, api)
@@ -143,7 +143,7 @@ def _run(plan: Plan, output: Path, names: Names, console: Console) -> Comparison
     return comparison
 
 
-def _announce(plan: Plan, names: Names, console: Console) -> None:
+def _announce(plan: DemoPlan, names: Names, console: Console) -> None:
     kafka, neo4j = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("NEO4J_URI")
     started = [name for name, given in (("Kafka", kafka), ("Neo4j", neo4j)) if not given]
     console.print(
@@ -184,7 +184,7 @@ def _settings(environment: Mapping[str, str]) -> Settings:
     return Settings.load()
 
 
-def _start_simulator(stack: ExitStack, plan: Plan, api: str, study: str, logs: Path) -> Child:
+def _start_simulator(stack: ExitStack, plan: DemoPlan, api: str, study: str, logs: Path) -> Child:
     port = api.rpartition(":")[2]
     command = [*_PROGRAM, "simulate", f"--port={port}", f"--subjects={plan.subjects}",
                f"--records={plan.records}", f"--study={study}"]  # fmt: skip
@@ -220,7 +220,7 @@ def _start(
 
 
 def _drive(
-    plan: Plan, programs: Programs, progress: Progress, settings: Settings, api: str
+    plan: DemoPlan, programs: Programs, progress: DemoProgress, settings: Settings, api: str
 ) -> dict[str, int]:
     """Edit for a while, stop, wait until all of it has arrived; the edits by kind."""
     _edits(api, _EDITS_PER_SECOND)
@@ -263,7 +263,7 @@ def _edits(api: str, per_second: float) -> dict[str, int]:
 def _report(
     console: Console,
     comparison: Comparison,
-    progress: Progress,
+    progress: DemoProgress,
     programs: Programs,
     edits: dict[str, int],
 ) -> None:

@@ -45,7 +45,7 @@ class Totals:
     lag: int | None
 
 
-class Progress:
+class DemoProgress:
     """Totals over the source and all sinks, with rates; on a terminal a table that stays."""
 
     def __init__(self, source: LogTail, sinks: list[LogTail], console: Console) -> None:

@@ -17,7 +17,7 @@ class _Value(BaseModel):
     )
 
 
-class Place(_Value):
+class PassPosition(_Value):
     """Where one track (a way of reading one kind) stands, within a pass and between passes."""
 
     after: EntityId | None = None
@@ -87,7 +87,7 @@ class Cursor(_Value):
     study_key: str
     lineage: str = Field(default_factory=lambda: uuid.uuid4().hex)
     sequence: int = 0
-    places: dict[str, Place] = Field(default_factory=dict)
+    places: dict[str, PassPosition] = Field(default_factory=dict)
     topic: TopicMark | None = None
     """The events topic when this cursor was committed. Written by `EventLog.publish`."""
     newest_version: int = 0
@@ -95,11 +95,11 @@ class Cursor(_Value):
     version_floor: int = 0
     """Versions are at least this: above all that a topic held before it lost them."""
 
-    def place(self, track: str) -> Place:
+    def place(self, track: str) -> PassPosition:
         """The place of this track; the beginning where it has not been read."""
-        return self.places.get(track, Place())
+        return self.places.get(track, PassPosition())
 
-    def moved(self, track: str, place: Place) -> "Cursor":
+    def moved(self, track: str, place: PassPosition) -> "Cursor":
         """The next cursor: this track is there now."""
         return self.model_copy(
             update={"sequence": self.sequence + 1, "places": {**self.places, track: place}}

@@ -107,7 +107,7 @@ class Delivery(IntEnum):
     """In the dead letter queue: it was too large for the topic."""
 
 
-class Known(NamedTuple):
+class KnownState(NamedTuple):
     """An entity's newest known version and content (None: deleted), and where that state is."""
 
     version: int

@@ -15,7 +15,7 @@ from connector.model.events import (
     SCHEMA_VERSION,
     VERSION_MAX,
     Identity,
-    Known,
+    KnownState,
     Op,
     Origin,
     RecordEvent,
@@ -247,7 +247,7 @@ def _check_consistent(event: RecordEvent, identity: Identity, version: int | Non
 
 def known_state(
     key: bytes | None, value: bytes | None, headers: Headers, *, timestamp_ms: int, now_ms: int
-) -> Known:
+) -> KnownState:
     """What a message of the events topic says of its entity, for the source.
 
     A live entity whose hash is missing or malformed has the hash ``""``, which no content has.
@@ -257,9 +257,9 @@ def known_state(
     """
     event = decode(key, value, headers, timestamp_ms=timestamp_ms, now_ms=now_ms)
     if event.data is None:
-        return Known(event.version, None, None)
+        return KnownState(event.version, None, None)
     subject = valid_id("subject", event.data.get("subjectId"))
-    return Known(
+    return KnownState(
         event.version,
         event.content_hash if _HASH.fullmatch(event.content_hash or "") else "",
         subject if isinstance(subject, int) and event.entity != "study" else None,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Any
 
 from connector.errors import InvalidEventError, RetryableError
-from connector.interfaces import Probed, Span
+from connector.interfaces import ProbeResult, Span
 from connector.model.events import Identity
 from connector.model.graph import NodeChange, key_values
 from connector.neo4j import checkpoints, cypher
@@ -21,12 +21,12 @@ class Neo4jGraphWriter:
         self._database = database
         self._metadata = dict(metadata)
 
-    def probe(self, versions: Mapping[Identity, int]) -> Probed:
+    def probe(self, versions: Mapping[Identity, int]) -> ProbeResult:
         """One read-only query for each kind of entity."""
         rows = {who: [*key_values(who), version] for who, version in versions.items()}
         return self._probed(cypher.probe, rows)
 
-    def probe_content(self, changes: Sequence[NodeChange]) -> Probed:
+    def probe_content(self, changes: Sequence[NodeChange]) -> ProbeResult:
         """As `probe`, but what the graph has with the same content need not be written either.
 
         For who has no history to put in order: an export, whose next one brings what it missed.
@@ -41,12 +41,14 @@ class Neo4jGraphWriter:
         }
         return self._probed(cypher.probe_content, rows)
 
-    def _probed(self, query: Callable[[str], str], rows: Mapping[Identity, list[Any]]) -> Probed:
+    def _probed(
+        self, query: Callable[[str], str], rows: Mapping[Identity, list[Any]]
+    ) -> ProbeResult:
         """What ``query`` of each kind of entity answers."""
         by_entity: dict[str, list[Identity]] = defaultdict(list)
         for identity in rows:
             by_entity[identity.entity].append(identity)
-        probed = Probed(set(), set())
+        probed = ProbeResult(set(), set())
         for entity, identities in by_entity.items():
             asked = [rows[identity] for identity in identities]
             ((absent, there),) = self._database.read(query(entity), asked)

@@ -19,10 +19,10 @@ from connector.interfaces import (
     Clock,
     EventConsumer,
     Message,
-    Polled,
+    PartitionStart,
+    PollResult,
     Position,
     Range,
-    Start,
     TopicPartition,
 )
 from connector.model.events import Identity
@@ -35,7 +35,7 @@ _ASK_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TopicPosition:
     """A place in the topic as a person says it: one of these."""
 
     word: str = ""
@@ -67,7 +67,9 @@ class Place:
 
 
 def resolve(
-    place: Place, bounds: Mapping[int, Range], offsets_at: Callable[[int], Mapping[int, int]]
+    place: TopicPosition,
+    bounds: Mapping[int, Range],
+    offsets_at: Callable[[int], Mapping[int, int]],
 ) -> dict[int, int]:
     """The offset of each partition at this place; of the named ones only, where it names some.
 
@@ -94,7 +96,7 @@ def resolve(
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReplayPlan:
     """What is replayed: a range of each partition, and of which study (None: all)."""
 
     ranges: Mapping[int, Range]
@@ -165,7 +167,7 @@ class RangedConsumer:
     def __init__(
         self,
         consumer: EventConsumer,
-        plan: Plan,
+        plan: ReplayPlan,
         offsets: Callable[[], Mapping[int, int]],
         through: threading.Event,
         clock: Clock,
@@ -182,7 +184,7 @@ class RangedConsumer:
         self._listener = listener
         self._consumer.subscribe(self)
 
-    def poll(self, max_messages: int, timeout_seconds: float) -> Polled:
+    def poll(self, max_messages: int, timeout_seconds: float) -> PollResult:
         """See `EventConsumer`; what lies behind the end of a range is left."""
         polled = self._consumer.poll(max_messages, timeout_seconds)
         messages = [each for each in polled.messages if self._is_planned(each)]
@@ -194,7 +196,7 @@ class RangedConsumer:
             self._consumer.pause(new)
         if not polled.messages and not new:
             self._look_around()
-        return Polled(messages, {each: Position(self._end_of(each), None) for each in new})
+        return PollResult(messages, {each: Position(self._end_of(each), None) for each in new})
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         """See `EventConsumer`."""
@@ -221,7 +223,7 @@ class RangedConsumer:
         """See `EventConsumer`."""
         self._consumer.close()
 
-    def assigned(self, starts: Mapping[TopicPartition, Start]) -> None:
+    def assigned(self, starts: Mapping[TopicPartition, PartitionStart]) -> None:
         """See `AssignmentListener`. A replay proves nothing about the graph: no checkpoints."""
         self._ended -= set(starts)
         without = {each: start._replace(checkpoint=None) for each, start in starts.items()}

@@ -12,7 +12,7 @@ from connector.interfaces import (
     DeadLetter,
     DeadLetterQueue,
     GraphWriter,
-    Probed,
+    ProbeResult,
     Span,
 )
 from connector.model.events import Identity
@@ -39,7 +39,7 @@ class Persistently(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class ApplyResult:
     """What became of a batch's events. ``unchanged``: superseded, or already in the graph."""
 
     consumed: int
@@ -123,15 +123,15 @@ class Applier:
             candidates, invalid = decode_newest(wanted, arrivals, self._clock.now_ms())
         return Batch(arrivals, candidates, letters_among(arrivals) + invalid, absent)
 
-    def _probe(self, states: dict[Identity, State]) -> Probed:
+    def _probe(self, states: dict[Identity, State]) -> ProbeResult:
         """What must be written; everything where the probe is too much for the database."""
         versions = {who: state.version for who, state in states.items()}
         try:
-            return self._writer.probe(versions) if versions else Probed(set(), set())
+            return self._writer.probe(versions) if versions else ProbeResult(set(), set())
         except (BatchTooLargeError, InvalidEventError):
-            return Probed(set(), set(versions))  # the write is guarded, and can be halved
+            return ProbeResult(set(), set(versions))  # the write is guarded, and can be halved
 
-    def write(self, batch: Batch, span: Span | None, persistently: Persistently) -> Applied:
+    def write(self, batch: Batch, span: Span | None, persistently: Persistently) -> ApplyResult:
         """On return the graph or the dead letter queue has acknowledged every message of it.
 
         The graph's checkpoint moves to the end of ``span`` with the last transaction, or after
@@ -155,7 +155,7 @@ class Applier:
             persistently(partial(self._dead_letters.publish, letters))
         if span and not written.has_advanced:
             persistently(partial(self._writer.advance, span))
-        return Applied(consumed, count, letters)
+        return ApplyResult(consumed, count, letters)
 
     def _write_all(self, batch: Batch, span: Span | None, persistently: Persistently) -> _Written:
         """All candidates, a transaction after the other."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from connector.errors import FatalError, GraphBehindError
-from connector.interfaces import GraphWriter, Span, Start
+from connector.interfaces import GraphWriter, PartitionStart, Span
 
 log = structlog.stdlib.get_logger("connector.sink")
 
@@ -20,7 +20,7 @@ _CONTROL_RECORD = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedPartition:
     """The offset at which a partition is to be read, and the graph's checkpoint."""
 
     offset: int
@@ -28,14 +28,14 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class GraphCheck:
     """Keys of checkpoints: behind where the graph has been before; moved, and where to."""
 
     behind: frozenset[str]
     advanced: Mapping[str, int]
 
 
-def start_offset(start: Start, found: int | None, *, accept_gap: bool) -> int:
+def start_offset(start: PartitionStart, found: int | None, *, accept_gap: bool) -> int:
     """The lower of the group's offset and the graph's checkpoint. Pure.
 
     A graph without a checkpoint lacks everything; one whose checkpoint lies before the first
@@ -65,7 +65,7 @@ class Checkpoints:
         self._writer = writer
         self._accept_gap = accept_gap
 
-    def open(self, start: Start) -> Opened:
+    def open(self, start: PartitionStart) -> OpenedPartition:
         """The offset to read from; on return the graph has all constraints and a checkpoint.
 
         Raises:
@@ -75,7 +75,7 @@ class Checkpoints:
         self._writer.check_schema()
         key = start.checkpoint
         if key is None:
-            return Opened(start.offset, start.offset)
+            return OpenedPartition(start.offset, start.offset)
         found = self._writer.checkpoints([key]).get(key)
         offset = start_offset(start, found, accept_gap=self._accept_gap)
         if found is None or found < offset:
@@ -89,9 +89,9 @@ class Checkpoints:
             )
         # The checkpoint may be ahead of where the group reads again; it never goes back but with
         # the whole graph, so it is what batches must find.
-        return Opened(offset, max(offset, found or 0))
+        return OpenedPartition(offset, max(offset, found or 0))
 
-    def check(self, spans: Sequence[Span]) -> Checked:
+    def check(self, spans: Sequence[Span]) -> GraphCheck:
         """On return no constraint is missing, and the checkpoints are at the ends of these spans.
 
         All but those that are behind the starts: the graph lacks what it had before. A span that
@@ -113,4 +113,4 @@ class Checkpoints:
                 behind.add(span.checkpoint)
             else:
                 advanced[span.checkpoint] = span.end
-        return Checked(frozenset(behind), advanced)
+        return GraphCheck(frozenset(behind), advanced)

@@ -9,7 +9,7 @@ from connector.sink.batch import TransactionSize, halves
 T = TypeVar("T")
 
 
-class Isolated(NamedTuple, Generic[T]):
+class IsolatedItem(NamedTuple, Generic[T]):
     """An item that the database refuses for good, why, and how many transactions it took."""
 
     item: T
@@ -22,7 +22,7 @@ def write_isolated(
     items: Sequence[T],
     size: TransactionSize,
     attempts: int = 1,
-) -> list[Isolated[T]]:
+) -> list[IsolatedItem[T]]:
     """Write the items by ``write``, a transaction each call; those that are refused.
 
     Raises:
@@ -42,6 +42,6 @@ def write_isolated(
             ]
         if isinstance(error, BatchTooLargeError):
             raise RetryableError(f"a single event is too much for the database: {error}") from error
-        return [Isolated(items[0], error, attempts)]
+        return [IsolatedItem(items[0], error, attempts)]
     size.fitted()
     return []

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from connector.interfaces import Position, Span, Start, TopicPartition
+from connector.interfaces import PartitionStart, Position, Span, TopicPartition
 from connector.sink.batch import Batch
 from connector.sink.states import Arrival
 
@@ -36,7 +36,9 @@ def message_bytes(arrival: Arrival) -> int:
 class Lane:
     """Messages that wait, the batch that is ready, and how far the graph has it."""
 
-    def __init__(self, partition: TopicPartition, start: Start, limits: LaneLimits) -> None:
+    def __init__(
+        self, partition: TopicPartition, start: PartitionStart, limits: LaneLimits
+    ) -> None:
         self.partition = partition
         self.start = start
         self.is_open = False

@@ -23,18 +23,18 @@ from connector.interfaces import (
     DeadLetterQueue,
     EventConsumer,
     GraphWriter,
-    Polled,
+    PartitionStart,
+    PollResult,
     Span,
-    Start,
     TopicPartition,
 )
-from connector.sink.applier import Applied, Applier
+from connector.sink.applier import Applier, ApplyResult
 from connector.sink.batch import Batch
-from connector.sink.checkpoints import Checked, Checkpoints, Opened
+from connector.sink.checkpoints import Checkpoints, GraphCheck, OpenedPartition
 from connector.sink.lane import Lane, LaneLimits
 from connector.sink.patience import GivenUpError, Patience
 from connector.sink.states import parse
-from connector.sink.writer_threads import Done, Result, Writers
+from connector.sink.writer_threads import FinishedStep, Result, Writers
 
 log = structlog.stdlib.get_logger("connector.sink")
 
@@ -121,7 +121,7 @@ class SinkTask:
 
     # ------------------------------------------------------------------------- the loop's steps
 
-    def _poll(self, stop: threading.Event) -> Polled:
+    def _poll(self, stop: threading.Event) -> PollResult:
         lanes = self._lanes.values()
         wait_seconds = min(_POLL_SECONDS_IDLE, self._limits.linger_seconds or _POLL_SECONDS_IDLE)
         if self._is_checking or any(lane.is_busy or not lane.is_open for lane in lanes):
@@ -131,14 +131,14 @@ class SinkTask:
         except RetryableError as error:
             self._polling.failed(error)
             self._ports.clock.wait(stop, _POLL_SECONDS_IDLE)
-            return Polled([], {})
+            return PollResult([], {})
 
     def _needs_messages(self) -> bool:
         """Whether a message could start something now; else every lane has enough to go on with."""
         lanes = self._lanes.values()
         return not lanes or any(not lane.is_busy or not lane.has_next_batch for lane in lanes)
 
-    def _accept(self, polled: Polled) -> None:
+    def _accept(self, polled: PollResult) -> None:
         now = self._ports.clock.monotonic()
         if polled.messages or polled.ends:
             self._polling.succeeded()
@@ -158,9 +158,9 @@ class SinkTask:
             done = self._ports.writers.done(0)
         return first is not None
 
-    def _take_in(self, done: Done) -> None:
+    def _take_in(self, done: FinishedStep) -> None:
         lane = done.lane
-        if isinstance(done.result, Checked):
+        if isinstance(done.result, GraphCheck):
             self._checked(done.result)
         elif lane is None or lane.dropped.is_set():
             if done.error and not isinstance(done.error, GraphBehindError | GivenUpError):
@@ -171,7 +171,7 @@ class SinkTask:
         elif done.error is not None:
             lane.dropped.set()
             raise done.error
-        elif isinstance(done.result, Opened):
+        elif isinstance(done.result, OpenedPartition):
             self._open(lane, done.result)
         elif isinstance(done.result, Batch):
             lane.prepared(done.result)
@@ -179,7 +179,7 @@ class SinkTask:
             lane.written()
             self._count(done.result)
 
-    def _open(self, lane: Lane, opened: Opened) -> None:
+    def _open(self, lane: Lane, opened: OpenedPartition) -> None:
         """Read the partition from here; where the client cannot yet, ask for the offset again."""
         try:
             self._ports.consumer.seek(lane.partition, opened.offset)
@@ -216,7 +216,7 @@ class SinkTask:
         except RetryableError as error:
             self._polling.failed(error)
 
-    def _checked(self, checked: Checked) -> None:
+    def _checked(self, checked: GraphCheck) -> None:
         self._is_checking = False
         for lane in list(self._lanes.values()):
             key = lane.start.checkpoint
@@ -295,7 +295,7 @@ class SinkTask:
 
     # ------------------------------------------------------------------------------- rebalances
 
-    def assigned(self, starts: Mapping[TopicPartition, Start]) -> None:
+    def assigned(self, starts: Mapping[TopicPartition, PartitionStart]) -> None:
         """See `connector.interfaces.AssignmentListener`. The graph is asked where to begin."""
         if starts:
             self._ports.consumer.pause(starts.keys())
@@ -330,7 +330,7 @@ class SinkTask:
 
     # ---------------------------------------------------------------------------------- progress
 
-    def _count(self, applied: Applied) -> None:
+    def _count(self, applied: ApplyResult) -> None:
         progress = self.progress
         progress.consumed += applied.consumed
         progress.written += applied.written

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from connector.sink.applier import Applied
+from connector.sink.applier import ApplyResult
 from connector.sink.batch import Batch
-from connector.sink.checkpoints import Checked, Opened
+from connector.sink.checkpoints import GraphCheck, OpenedPartition
 from connector.sink.lane import Lane
 
-Result = Batch | Applied | Opened | Checked | None
+Result = Batch | ApplyResult | OpenedPartition | GraphCheck | None
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class FinishedStep:
     """A step that has ended: with a result, with None when it was given up, or with an error."""
 
     lane: Lane | None
@@ -33,7 +33,7 @@ class Writers(Protocol):
     def submit(self, lane: Lane | None, step: Callable[[], Result]) -> None:
         """Run it as soon as a thread is free. Does not block."""
 
-    def done(self, timeout_seconds: float) -> Done | None:
+    def done(self, timeout_seconds: float) -> FinishedStep | None:
         """The next step that has ended; None: none within this time."""
 
 
@@ -42,7 +42,7 @@ class WriterThreads:
 
     def __init__(self, count: int) -> None:
         self._steps: queue.SimpleQueue[_Step] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[FinishedStep] = queue.SimpleQueue()
         for number in range(count):
             threading.Thread(target=self._work, name=f"writer-{number}", daemon=True).start()
 
@@ -50,7 +50,7 @@ class WriterThreads:
         """See `Writers`."""
         self._steps.put((lane, step))
 
-    def done(self, timeout_seconds: float) -> Done | None:
+    def done(self, timeout_seconds: float) -> FinishedStep | None:
         """See `Writers`."""
         try:
             return (
@@ -65,6 +65,6 @@ class WriterThreads:
         while True:
             lane, step = self._steps.get()
             try:
-                self._done.put(Done(lane, step(), None))
+                self._done.put(FinishedStep(lane, step(), None))
             except BaseException as error:  # noqa: BLE001 - raised again by the task's thread
-                self._done.put(Done(lane, None, error))
+                self._done.put(FinishedStep(lane, None, error))

@@ -10,14 +10,14 @@ from typing import Any
 import orjson
 
 from connector.errors import InvalidEventError
-from connector.interfaces import InvalidRow, UnreadableRow, Vanished
+from connector.interfaces import InvalidRow, UnreadableRow, VanishedRows
 from connector.model.dates import is_api_date, utc_text
 from connector.model.entities import Entity
 from connector.model.events import (
     Delivery,
     EntityId,
     Identity,
-    Known,
+    KnownState,
     Op,
     Origin,
     RecordEvent,
@@ -59,7 +59,7 @@ class Changes:
     """
 
     events: list[tuple[RecordEvent, int | None]] = field(default_factory=list)
-    known: dict[EntityId, Known] = field(default_factory=dict)
+    known: dict[EntityId, KnownState] = field(default_factory=dict)
     invalid: list[InvalidRow] = field(default_factory=list)
     lettered: set[Identity] = field(default_factory=set)
     """Those of the events whose content is in the dead letter queue already."""
@@ -75,7 +75,7 @@ class Changes:
 
 
 def detect(
-    entity: Entity, rows: list[Any], known: Mapping[EntityId, Known], sighting: Sighting
+    entity: Entity, rows: list[Any], known: Mapping[EntityId, KnownState], sighting: Sighting
 ) -> Changes:
     """The rows whose content differs from what is known, as events.
 
@@ -96,31 +96,31 @@ def detect(
                 continue
             if before.delivery is Delivery.DIVERTED:
                 changes.lettered.add(Identity(sighting.study_key, entity.name, entity_id))
-        state = Known(next_version(sighting.version, before), digest, subject_of(entity, row))
+        state = KnownState(next_version(sighting.version, before), digest, subject_of(entity, row))
         changes.known[entity_id] = state
         changes.events.append((_event(entity, entity_id, state, row, sighting), state.subject_id))
         changes.undated += _is_undated(entity, row)
     return changes
 
 
-def _is_to_deliver(known: Known, sighting: Sighting) -> bool:
+def _is_to_deliver(known: KnownState, sighting: Sighting) -> bool:
     """Whether the topic lacks this state, and should be given it now."""
     if known.delivery is Delivery.DIVERTED:
         return sighting.is_full_pass
     return known.delivery is Delivery.LOST
 
 
-def deletions(entity: Entity, gone: Mapping[EntityId, Known], sighting: Sighting) -> Changes:
+def deletions(entity: Entity, gone: Mapping[EntityId, KnownState], sighting: Sighting) -> Changes:
     """Delete events for rows that have vanished from the API."""
     changes = Changes()
     for entity_id, before in gone.items():
-        state = Known(next_version(sighting.version, before), None, before.subject_id)
+        state = KnownState(next_version(sighting.version, before), None, before.subject_id)
         changes.known[entity_id] = state
         changes.events.append((_event(entity, entity_id, state, None, sighting), state.subject_id))
     return changes
 
 
-def may_delete(vanished: Vanished, ratio_max: float) -> bool:
+def may_delete(vanished: VanishedRows, ratio_max: float) -> bool:
     """Whether so many vanished rows are credible.
 
     An API that suddenly lists nothing, or far less than before, is out of order, not out of data.
@@ -136,7 +136,7 @@ def may_delete(vanished: Vanished, ratio_max: float) -> bool:
     return missing <= max(1, of_a_small_kind, ratio_max * vanished.known)
 
 
-def next_version(now: int, before: Known | None) -> int:
+def next_version(now: int, before: KnownState | None) -> int:
     """The hybrid clock's next tick for an entity."""
     return now if before is None else max(now, before.version + 1)
 
@@ -173,7 +173,7 @@ def _is_undated(entity: Entity, row: Mapping[str, Any]) -> bool:
 def _event(
     entity: Entity,
     entity_id: EntityId,
-    state: Known,
+    state: KnownState,
     data: dict[str, Any] | None,
     sighting: Sighting,
 ) -> RecordEvent:

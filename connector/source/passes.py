@@ -9,7 +9,7 @@ from connector.model.cursor import Cursor
 from connector.retry import Backoff
 from connector.source import window
 from connector.source.reading import OpenStream, PageStream, PassOptions, ReadPage, read_pass
-from connector.source.window import Now, Pace, Track
+from connector.source.window import Moment, Pace, Track
 
 TRANSACTION_ROWS = 4000
 """Rows of the API whose events go into one transaction, about: a commit costs some 20 ms."""
@@ -63,7 +63,7 @@ class Passes:
 
     def next(self, cursor: Cursor, sweep_since_ms: int | None) -> tuple[Track | None, float]:
         """The track whose turn it is; None: nothing is due for this many seconds."""
-        now = Now(self._clock.now_ms(), sweep_since_ms, self._not_now())
+        now = Moment(self._clock.now_ms(), sweep_since_ms, self._not_now())
         track, due_ms = window.next_track(cursor, self._pace, now, self._previous)
         if track is not None:
             return track, 0.0

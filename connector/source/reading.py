@@ -13,7 +13,7 @@ from typing import Protocol
 
 from connector.errors import OddPageError, RetryableError
 from connector.interfaces import ApiReader, Clock, Page
-from connector.model.cursor import Cursor, Place
+from connector.model.cursor import Cursor, PassPosition
 from connector.model.events import EntityId
 from connector.source import window
 from connector.source.window import Pace, Track
@@ -26,11 +26,11 @@ class ReadPage:
     """A page that is what was asked for, and the place before and after it."""
 
     track: Track
-    before: Place
+    before: PassPosition
     page: Page
     ids: Sequence[EntityId]
     """Of the rows that have one, in their order."""
-    after: Place
+    after: PassPosition
     oddities: Sequence[str] = ()
     """Contradictions in the page that the API insists on."""
 

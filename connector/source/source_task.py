@@ -16,8 +16,8 @@ from connector.errors import (
     FatalError,
     RetryableError,
 )
-from connector.interfaces import ApiReader, Clock, EventLog, KnownStore, KnownUpdate, Vanished
-from connector.model.cursor import Cursor, Place
+from connector.interfaces import ApiReader, Clock, EventLog, KnownStore, KnownUpdate, VanishedRows
+from connector.model.cursor import Cursor, PassPosition
 from connector.retry import Backoff
 from connector.source import changes, window
 from connector.source.changes import Changes, Sighting
@@ -236,7 +236,7 @@ class SourceTask:
 
     def _place_after(
         self, last: ReadPage, found: Changes, update: KnownUpdate, cursor: Cursor
-    ) -> Place:
+    ) -> PassPosition:
         """At the end of a full pass, what was missed twice is deleted."""
         if last.track.mode is not Mode.FULL or not window.ends_pass(last.before, last.after):
             return last.after
@@ -263,7 +263,7 @@ class SourceTask:
         is_hurried = last.after.is_hurried or vanished.missed > 0
         return last.after.model_copy(update={"is_hurried": is_hurried})
 
-    def _doubts(self, end: Place, vanished: Vanished) -> str | None:
+    def _doubts(self, end: PassPosition, vanished: VanishedRows) -> str | None:
         """Why what is missing may be there after all; None: it is not."""
         if not vanished.missed and not vanished.gone:
             return None
@@ -278,7 +278,9 @@ class SourceTask:
             " SOURCE_MAX_DELETE_RATIO=1 until they are deleted"
         )
 
-    def _moved(self, track: Track, pages: list[ReadPage], end: Place, cursor: Cursor) -> Cursor:
+    def _moved(
+        self, track: Track, pages: list[ReadPage], end: PassPosition, cursor: Cursor
+    ) -> Cursor:
         moved = cursor.moved(track.name, end)
         first = pages[0]
         if window.clock_went_back(first.before, first.after, self._pace.overlap):

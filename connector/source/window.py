@@ -19,7 +19,7 @@ from typing import Any
 
 from connector.errors import FatalError, RetryableError
 from connector.interfaces import Page, PageRequest, UnreadableRow
-from connector.model.cursor import Cursor, Place
+from connector.model.cursor import Cursor, PassPosition
 from connector.model.dates import filter_text
 from connector.model.entities import ENTITIES, Entity, Reading
 from connector.model.events import EntityId, Origin, valid_id
@@ -103,7 +103,7 @@ APPENDED_OVERLAP_IDS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Now:
+class Moment:
     """When it is, and what was said meanwhile. Milliseconds of this machine's clock."""
 
     ms: int
@@ -113,7 +113,7 @@ class Now:
     """Tracks that have just failed: not now."""
 
 
-def due_ms(track: Track, cursor: Cursor, pace: Pace, now: Now) -> int | None:
+def due_ms(track: Track, cursor: Cursor, pace: Pace, now: Moment) -> int | None:
     """When the track's next page is wanted; None: not before the snapshot.
 
     A window waits for the snapshot of its kind, whose start is where the first window begins.
@@ -133,7 +133,7 @@ def due_ms(track: Track, cursor: Cursor, pace: Pace, now: Now) -> int | None:
     return place.finished_ms + round(interval * 1000)
 
 
-def next_track(cursor: Cursor, pace: Pace, now: Now, previous: str) -> tuple[Track | None, int]:
+def next_track(cursor: Cursor, pace: Pace, now: Moment, previous: str) -> tuple[Track | None, int]:
     """The track to read a page of now (None: none is due) and when the next one is due.
 
     Before everything is known once, kinds go in order, parents first; later due tracks take
@@ -209,7 +209,7 @@ def _window_start_ms(track: Track, cursor: Cursor) -> int:
 
 
 def check_page(
-    track: Track, request: PageRequest, place: Place, page: Page, ids: Sequence[EntityId]
+    track: Track, request: PageRequest, place: PassPosition, page: Page, ids: Sequence[EntityId]
 ) -> list[str]:
     """Accept only a page that is what was asked for; any other moves nothing.
 
@@ -247,7 +247,9 @@ def _size(request: PageRequest, page: Page) -> int:
     return request.size if page.size is None else min(page.size, request.size)
 
 
-def _check_study(request: PageRequest, place: Place, page: Page, ids: Sequence[EntityId]) -> None:
+def _check_study(
+    request: PageRequest, place: PassPosition, page: Page, ids: Sequence[EntityId]
+) -> None:
     if any(each != request.study_key for each in ids):
         raise RetryableError("the list of studies has others than were asked for")
     if not ids and not place.in_pass:
@@ -280,8 +282,14 @@ def _last_id(entity: Entity, page: Page) -> EntityId | None:
 
 
 def advance(
-    track: Track, place: Place, page: Page, pace: Pace, now_ms: int, *, tolerant: bool = False
-) -> Place:
+    track: Track,
+    place: PassPosition,
+    page: Page,
+    pace: Pace,
+    now_ms: int,
+    *,
+    tolerant: bool = False,
+) -> PassPosition:
     """The place after this page; between passes when the page was the last of its pass.
 
     ``tolerant``: an empty page ends the pass, whatever was announced.
@@ -309,7 +317,7 @@ def advance(
     if is_last(page, tolerant=tolerant):
         watermark = started - round(pace.overlap * 1000)
         lacks_changes = is_short and track.mode is Mode.WINDOW
-        return Place(
+        return PassPosition(
             watermark_ms=_held_back(place, watermark) if lacks_changes else watermark,
             passes=place.passes + 1,
             finished_ms=now_ms,
@@ -334,7 +342,7 @@ def advance(
     )
 
 
-def _held_back(place: Place, watermark: int) -> int | None:
+def _held_back(place: PassPosition, watermark: int) -> int | None:
     """The watermark after a window that lacks rows: the next one asks for them again.
 
     For an hour, lest the windows of an API that always announces a row too many grow for ever.
@@ -345,7 +353,7 @@ def _held_back(place: Place, watermark: int) -> int | None:
     return min(watermark, max(place.watermark_ms, watermark - _SHORT_WINDOW_MS_MAX))
 
 
-def _is_short(track: Track, place: Place, page: Page) -> bool:
+def _is_short(track: Track, place: PassPosition, page: Page) -> bool:
     """Whether the pass so far lacks rows that were announced."""
     announced = rows_left(page) + len(page.rows)
     if not page.rows:
@@ -354,7 +362,7 @@ def _is_short(track: Track, place: Place, page: Page) -> bool:
     return (place.in_pass and place.is_short) or lacks_rows
 
 
-def _was_announced(track: Track, place: Place) -> bool:
+def _was_announced(track: Track, place: PassPosition) -> bool:
     """Whether the page before announced rows after its own."""
     return place.in_pass and track.is_keyset and bool(place.total)
 
@@ -369,7 +377,7 @@ def _onward(track: Track, page: Page, last_id: EntityId | None) -> dict[str, Any
     return {"offset": page.offset + rows, "total": total}
 
 
-def restarted(place: Place) -> Place:
+def restarted(place: PassPosition) -> PassPosition:
     """The pass that is under way begins again."""
     return place.model_copy(
         update={
@@ -416,7 +424,7 @@ def is_last(page: Page, *, tolerant: bool = False) -> bool:
     return rows_left(page) == 0 and not is_full
 
 
-def clock_went_back(place: Place, after: Place, overlap: float) -> bool:
+def clock_went_back(place: PassPosition, after: PassPosition, overlap: float) -> bool:
     """Whether the server's clock went back since the pass before, by more than windows overlap.
 
     What was changed meanwhile may bear a date before the watermark: only a sweep finds it.
@@ -426,12 +434,12 @@ def clock_went_back(place: Place, after: Place, overlap: float) -> bool:
     return after.skew_ms < place.skew_ms - max(_CLOCK_NOISE_MS, round(overlap * 500))
 
 
-def ends_pass(place: Place, after: Place) -> bool:
+def ends_pass(place: PassPosition, after: PassPosition) -> bool:
     """Whether the step from ``place`` to ``after`` completed a pass."""
     return after.passes > place.passes
 
 
-def origin(track: Track, place: Place) -> Origin:
+def origin(track: Track, place: PassPosition) -> Origin:
     """What an event found on this track says of its origin."""
     if track.mode is Mode.WINDOW:
         return Origin.POLL

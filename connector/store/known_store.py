@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from connector.errors import FatalError, RetryableError
-from connector.interfaces import InvalidRow, Vanished
+from connector.interfaces import InvalidRow, VanishedRows
 from connector.model.cursor import Cursor
-from connector.model.events import Delivery, EntityId, Identity, Known
+from connector.model.events import Delivery, EntityId, Identity, KnownState
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS known (
@@ -98,7 +98,7 @@ class SqliteKnownStore:
             return None
         return found[0] if found else None
 
-    def rebuild(self, states: Iterable[tuple[Identity, Known]], cursor: Cursor) -> None:
+    def rebuild(self, states: Iterable[tuple[Identity, KnownState]], cursor: Cursor) -> None:
         """See `connector.interfaces.KnownStore`."""
         is_of_lineage = (self._cursor_name() or "").startswith(f"{cursor.lineage}/")
         with self.update() as update:
@@ -125,9 +125,9 @@ class SqliteKnownStore:
                 f"cannot make {self._path} anew: {error}: set SOURCE_STATE_DIR"
             ) from error
 
-    def lookup(self, entity: str, ids: Sequence[EntityId]) -> dict[EntityId, Known]:
+    def lookup(self, entity: str, ids: Sequence[EntityId]) -> dict[EntityId, KnownState]:
         """See `connector.interfaces.KnownStore`."""
-        found: dict[EntityId, Known] = {}
+        found: dict[EntityId, KnownState] = {}
         for start in range(0, len(ids), _IDS_PER_QUERY):
             part = ids[start : start + _IDS_PER_QUERY]
             marks = ",".join("?" * len(part))
@@ -167,7 +167,7 @@ class _Update:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def put(self, entity: str, states: Mapping[EntityId, Known], full_pass: int) -> None:
+    def put(self, entity: str, states: Mapping[EntityId, KnownState], full_pass: int) -> None:
         rows = (
             (entity, entity_id, *_columns(state), full_pass) for entity_id, state in states.items()
         )
@@ -185,7 +185,7 @@ class _Update:
             ((Delivery.DIVERTED, who.entity, who.id) for who in identities),
         )
 
-    def vanished(self, entity: str, full_pass: int) -> Vanished:
+    def vanished(self, entity: str, full_pass: int) -> VanishedRows:
         live = "FROM known WHERE entity = ? AND hash IS NOT NULL"
         (known,) = self._db.execute(f"SELECT count(*) {live}", (entity,)).fetchone()
         (listed,) = self._db.execute(
@@ -203,7 +203,7 @@ class _Update:
             (entity, Delivery.LOST),
         )
         states = ({row[0]: _known(row[1:]) for row in rows} for rows in (gone, undelivered))
-        return Vanished(known, listed, missed, *states)
+        return VanishedRows(known, listed, missed, *states)
 
     def miss(self, entity: str, full_pass: int) -> None:
         self._db.execute(
@@ -233,12 +233,12 @@ def _name(cursor: Cursor) -> str:
     return f"{cursor.lineage}/{cursor.sequence}"
 
 
-def _columns(state: Known) -> tuple[int, bytes | None, int | None]:
+def _columns(state: KnownState) -> tuple[int, bytes | None, int | None]:
     digest = None if state.content_hash is None else bytes.fromhex(state.content_hash)
     return state.version, digest, state.subject_id
 
 
-def _known(row: tuple[int, bytes | None, int | None, int]) -> Known:
+def _known(row: tuple[int, bytes | None, int | None, int]) -> KnownState:
     version, digest, subject_id, delivery = row
     content_hash = None if digest is None else digest.hex()
-    return Known(version, content_hash, subject_id, Delivery(delivery))
+    return KnownState(version, content_hash, subject_id, Delivery(delivery))

@@ -17,15 +17,15 @@ from connector.interfaces import (
     DeadLetter,
     EventConsumer,
     Message,
-    Polled,
+    PartitionStart,
+    PollResult,
     Position,
-    Start,
     TopicPartition,
 )
 from connector.kafka.consumer import KafkaEventConsumer
 from connector.kafka.dead_letters import KafkaDeadLetterQueue
 from connector.kafka.event_log import KafkaEventLog
-from connector.kafka.group_offsets import Committed, GroupOffsets
+from connector.kafka.group_offsets import CommittedOffset, GroupOffsets
 from connector.kafka.topic_log import read_to_end
 from connector.kafka.topics import Topics
 from connector.model.cursor import Cursor
@@ -44,7 +44,7 @@ class Member:
         self.told: list[str] = []
         consumer.subscribe(self)
 
-    def assigned(self, starts: Mapping[TopicPartition, Start]) -> None:
+    def assigned(self, starts: Mapping[TopicPartition, PartitionStart]) -> None:
         if starts:  # a cooperative rebalance ends with an assignment of nothing
             self.told.append("assigned")
         self.owned |= set(starts)
@@ -57,7 +57,7 @@ class Member:
         self.told.append("lost")
         self.owned -= set(partitions)
 
-    def poll(self, most: int = 1000, seconds: float = 0.2) -> Polled:
+    def poll(self, most: int = 1000, seconds: float = 0.2) -> PollResult:
         return self.consumer.poll(most, seconds)
 
     def commit(self, messages: list[Message]) -> None:
@@ -297,7 +297,7 @@ def test_what_an_open_transaction_holds_back_is_no_gap(
         open_one.produce(kafka_settings.events_topic, b"v", b"k", 0)
     open_one.flush(20)
     offsets = GroupOffsets(kafka_settings, study)
-    offsets.move({0: Committed(5, "")})
+    offsets.move({0: CommittedOffset(5, "")})
     member = joined(kafka_settings, study)
     end = time.monotonic() + 30
     while len(member.owned) < 4 and time.monotonic() < end:

@@ -18,8 +18,8 @@ from connector.kafka.event_log import KafkaEventLog
 from connector.kafka.topic_log import read_to_end
 from connector.kafka.topics import Topics
 from connector.lab.servers.processes import free_port
-from connector.model.cursor import Cursor, Place
-from connector.model.events import Identity, Known, RecordEvent
+from connector.model.cursor import Cursor, PassPosition
+from connector.model.events import Identity, KnownState, RecordEvent
 from connector.store.known_store import SqliteKnownStore
 from tests.brokers import delete_records, set_message_bytes_max
 from tests.builders import delete, record_row, upsert
@@ -63,14 +63,14 @@ def test_the_first_start_finds_no_cursor(logs: Open, study: str) -> None:
 def test_what_was_published_is_read_back_with_its_cursor(logs: Open, study: str) -> None:
     log = logs(study)
     log.open()
-    cursor = Cursor(study_key=study).moved("record.full", Place(after=3, started_ms=1))
+    cursor = Cursor(study_key=study).moved("record.full", PassPosition(after=3, started_ms=1))
     event = upsert(record_row(1, studyKey=study), 5)
     log.publish([(event, 11), (delete(2, 6, study_key=study), 11)], [], cursor)
     again = logs(study)
     assert committed(again) == cursor
     assert dict(again.replay()) == {
-        Identity(study, "record", 1): Known(5, event.content_hash, 11),
-        Identity(study, "record", 2): Known(6, None, None),
+        Identity(study, "record", 1): KnownState(5, event.content_hash, 11),
+        Identity(study, "record", 2): KnownState(6, None, None),
     }
 
 
@@ -89,8 +89,8 @@ def test_what_no_sink_would_apply_is_passed_over_when_the_cache_is_rebuilt(
     known = SqliteKnownStore(":memory:")
     known.rebuild(log.replay(), cursor)
     assert known.lookup("record", [1, 2, 3, 4, 5]) == {
-        1: Known(5, odd.content_hash, None),
-        5: Known(6, "", 11),
+        1: KnownState(5, odd.content_hash, None),
+        5: KnownState(6, "", 11),
     }
 
 
@@ -242,7 +242,7 @@ def test_two_events_topics_of_a_cluster_do_not_fence_each_other_or_share_a_curso
 def test_a_cursor_of_an_earlier_version_is_taken_and_its_topic_is_not_trusted(
     kafka_settings: KafkaSettings, study: str
 ) -> None:
-    cursor = Cursor(study_key=study).moved("record.full", Place(passes=1))
+    cursor = Cursor(study_key=study).moved("record.full", PassPosition(passes=1))
     producer = Producer({"bootstrap.servers": kafka_settings.bootstrap_servers})
     producer.produce(kafka_settings.cursors_topic, cursor.to_bytes(), study.encode())
     producer.flush(10)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Any
 
 from connector.errors import GraphBehindError, RetryableError
-from connector.interfaces import Probed, Span
+from connector.interfaces import ProbeResult, Span
 from connector.model.entities import ENTITIES
 from connector.model.events import Identity
 from connector.model.graph import NodeChange, key_values
@@ -36,11 +36,11 @@ class InMemoryGraph:
         self.before_write: Callable[[Sequence[NodeChange]], None] = lambda _: None
         self._lock = threading.Lock()
 
-    def probe(self, versions: Mapping[Identity, int]) -> Probed:
+    def probe(self, versions: Mapping[Identity, int]) -> ProbeResult:
         with self._lock:
             newer = {who for who, version in versions.items() if self._version(who) < version}
             absent = {who for who in newer if key_of(who) not in self.graph.nodes}
-            return Probed(absent, newer - absent)
+            return ProbeResult(absent, newer - absent)
 
     def empty(self) -> None:
         """As somebody does who deletes all nodes."""

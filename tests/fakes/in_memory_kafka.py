@@ -10,14 +10,14 @@ from connector.interfaces import (
     InvalidRow,
     Message,
     OpenedLog,
-    Polled,
+    PartitionStart,
+    PollResult,
     Position,
-    Start,
     TopicPartition,
 )
 from connector.kafka.partitioner import partition_of
 from connector.model.cursor import Cursor, TopicMark
-from connector.model.events import Identity, Known, RecordEvent
+from connector.model.events import Identity, KnownState, RecordEvent
 from connector.model.serde import Headers, encode, known_state
 from tests.builders import message as built
 
@@ -153,7 +153,7 @@ class InMemoryEventLog:
             raise RetryableError(outcome)
         return diverted
 
-    def replay(self) -> Iterator[tuple[Identity, Known]]:
+    def replay(self) -> Iterator[tuple[Identity, KnownState]]:
         for message in self.topic.messages():
             try:
                 identity = Identity.from_key(message.key)
@@ -202,7 +202,7 @@ class InMemoryConsumer:
         self.listener = listener
         self._rebalances.append(lambda: self._assign(self._first))
 
-    def poll(self, max_messages: int, timeout_seconds: float) -> Polled:
+    def poll(self, max_messages: int, timeout_seconds: float) -> PollResult:
         if timeout_seconds:
             time.sleep(0.0005)  # lets the writers' threads run
         self.polls += 1
@@ -221,7 +221,7 @@ class InMemoryConsumer:
             elif partition not in self.at_end:
                 self.at_end.add(partition)
                 ends[partition] = Position(len(log) + self.control_records, None)
-        return Polled(messages, ends)
+        return PollResult(messages, ends)
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         self.paused |= set(partitions)
@@ -262,7 +262,10 @@ class InMemoryConsumer:
         for each in partitions:
             self.next[each] = self.committed.get(each, Position(0, None)).offset
         self.listener.assigned(
-            {each: Start(self.next[each], 0, f"id/group/{each.partition}") for each in partitions}
+            {
+                each: PartitionStart(self.next[each], 0, f"id/group/{each.partition}")
+                for each in partitions
+            }
         )
 
     def _take(self, partition: int, tell: Callable[[Collection[TopicPartition]], None]) -> None:

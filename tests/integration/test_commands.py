@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Producer
 
 from connector.config import KafkaSettings
-from connector.kafka.group_offsets import Committed, GroupOffsets
+from connector.kafka.group_offsets import CommittedOffset, GroupOffsets
 from connector.kafka.topic_log import read_to_end
 from connector.lab.servers.processes import free_port
 from connector.lab.simulator.api import API_KEY, Simulation
@@ -189,7 +189,7 @@ def test_a_gap_stops_the_sink_until_it_is_accepted(
     key, value, headers = encode(upsert(record_row(1, studyKey=study)))
     producer.produce(kafka_settings.events_topic, value, key, 0, headers=headers)
     producer.flush(10)
-    GroupOffsets(kafka_settings, study).move({0: Committed(500, "")})
+    GroupOffsets(kafka_settings, study).move({0: CommittedOffset(500, "")})
     group = variables | {"SINK_GROUP_ID": study}
     fails("sink", group, "events may be missing", "offsets [1, 500) were cut off", "--accept-gap")
     with running("sink --accept-gap", group, tmp_path / "sink.log"):

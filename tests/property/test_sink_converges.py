@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from connector.config import SinkSettings
 from connector.errors import BatchTooLargeError, RetryableError
-from connector.interfaces import Polled, Position, TopicPartition
+from connector.interfaces import PollResult, Position, TopicPartition
 from connector.model.events import RecordEvent
 from connector.sink.sink_task import SinkPorts, SinkTask
 from tests.builders import delete, is_through, record_row, upsert
@@ -46,7 +46,7 @@ def deliver(topic: InMemoryTopic, rng: random.Random) -> InMemoryGraph:
         polls = rng.randint(1, 8) if round_number < 3 else None
         poll = consumer.poll
 
-        def limited(max_messages: int, timeout_seconds: float) -> Polled:
+        def limited(max_messages: int, timeout_seconds: float) -> PollResult:
             nonlocal polls
             clock.advance(1)
             backups.append(graph.backup())

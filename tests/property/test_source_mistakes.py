@@ -8,9 +8,9 @@ from unittest.mock import patch
 import pytest
 
 from connector.interfaces import InvalidRow, Page, PageRequest
-from connector.model.cursor import Cursor, Place, TopicMark
+from connector.model.cursor import Cursor, PassPosition, TopicMark
 from connector.model.dates import parse_api_date
-from connector.model.events import Identity, Known, RecordEvent
+from connector.model.events import Identity, KnownState, RecordEvent
 from connector.source import changes, window
 from connector.source.passes import OpenPass, Passes
 from connector.source.reading import ReadPage
@@ -41,8 +41,14 @@ def watermark_is_the_latest_seen() -> Iterator[None]:
     latest: dict[str, int] = {}
 
     def moved(
-        track: Track, place: Place, page: Page, pace: Pace, now_ms: int, *, tolerant: bool = False
-    ) -> Place:
+        track: Track,
+        place: PassPosition,
+        page: Page,
+        pace: Pace,
+        now_ms: int,
+        *,
+        tolerant: bool = False,
+    ) -> PassPosition:
         after = advance(track, place, page, pace, now_ms, tolerant=tolerant)
         dates = (
             parse_api_date(row.get("dateModified")) for row in page.rows if isinstance(row, dict)
@@ -111,7 +117,7 @@ def an_empty_page_deletes() -> Iterator[None]:
 def version_is_the_clock() -> Iterator[None]:
     """States of one second, or under a clock that went back, are not in order."""
 
-    def next_version(server_ms: int, before: Known | None) -> int:
+    def next_version(server_ms: int, before: KnownState | None) -> int:
         del before
         return server_ms
 
@@ -157,8 +163,14 @@ def the_watermark_is_the_clock_at_the_answer() -> Iterator[None]:
     """What commits while the API is answering is on neither page nor in the next window."""
 
     def moved(
-        track: Track, place: Place, page: Page, pace: Pace, now_ms: int, *, tolerant: bool = False
-    ) -> Place:
+        track: Track,
+        place: PassPosition,
+        page: Page,
+        pace: Pace,
+        now_ms: int,
+        *,
+        tolerant: bool = False,
+    ) -> PassPosition:
         at_answer = replace(page, took_ms=0)
         return advance(track, place, at_answer, pace, now_ms, tolerant=tolerant)
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.errors import InvalidEventError
-from connector.interfaces import UnreadableRow, Vanished
+from connector.interfaces import UnreadableRow, VanishedRows
 from connector.model.entities import ENTITIES
-from connector.model.events import Delivery, Identity, Known, Op, Origin
+from connector.model.events import Delivery, Identity, KnownState, Op, Origin
 from connector.model.graph import node_change
 from connector.model.serde import content_hash, decode, encode
 from connector.source.changes import (
@@ -26,8 +26,8 @@ RECORD = ENTITIES["record"]
 AT = Sighting("S1", 1_730_736_199_000, Origin.POLL)
 
 
-def known(row: dict[str, Any], version: int) -> dict[int | str, Known]:
-    return {row["recordId"]: Known(version, content_hash(row), row["subjectId"])}
+def known(row: dict[str, Any], version: int) -> dict[int | str, KnownState]:
+    return {row["recordId"]: KnownState(version, content_hash(row), row["subjectId"])}
 
 
 def test_a_row_is_published_verbatim_once() -> None:
@@ -69,9 +69,11 @@ def test_an_invalid_row_is_set_aside_and_the_rest_of_its_page_goes_on(row: Any) 
     assert len(found.invalid) == 1
 
 
-def vanished(known: int, gone: int, missed: int = 0) -> Vanished:
-    states: dict[int | str, Known] = {number: Known(1, "aa", None) for number in range(gone)}
-    return Vanished(known, known - gone - missed, missed, states, {})
+def vanished(known: int, gone: int, missed: int = 0) -> VanishedRows:
+    states: dict[int | str, KnownState] = {
+        number: KnownState(1, "aa", None) for number in range(gone)
+    }
+    return VanishedRows(known, known - gone - missed, missed, states, {})
 
 
 def test_an_empty_answer_deletes_nothing_unless_everything_may_go() -> None:
@@ -102,7 +104,7 @@ def test_what_the_topic_has_lost_is_published_again_and_what_was_diverted_by_ful
     digest = content_hash(row)
 
     def found(delivery: Delivery, *, is_full_pass: bool) -> Changes:
-        known: dict[int | str, Known] = {1: Known(5, digest, 11, delivery)}
+        known: dict[int | str, KnownState] = {1: KnownState(5, digest, 11, delivery)}
         return detect(RECORD, [row], known, replace(AT, is_full_pass=is_full_pass))
 
     assert found(Delivery.DELIVERED, is_full_pass=True).events == []

@@ -6,7 +6,7 @@ import pytest
 from connector.errors import FatalError, RetryableError
 from connector.interfaces import InvalidRow
 from connector.model.cursor import Cursor
-from connector.model.events import Delivery, Identity, Known
+from connector.model.events import Delivery, Identity, KnownState
 from connector.store.known_store import SqliteKnownStore
 
 HASH = "ab" * 16
@@ -20,7 +20,7 @@ def store() -> SqliteKnownStore:
 def test_an_update_that_fails_leaves_no_trace(store: SqliteKnownStore) -> None:
     cursor = Cursor(study_key="S1")
     with pytest.raises(RuntimeError), store.update() as update:
-        update.put("record", {1: Known(5, HASH, 2)}, 0)
+        update.put("record", {1: KnownState(5, HASH, 2)}, 0)
         update.match(cursor)
         raise RuntimeError
     assert store.lookup("record", [1]) == {}
@@ -29,18 +29,22 @@ def test_an_update_that_fails_leaves_no_trace(store: SqliteKnownStore) -> None:
 
 def test_the_cache_matches_one_cursor_only(store: SqliteKnownStore) -> None:
     cursor = Cursor(study_key="S1")
-    store.rebuild([(Identity("S1", "record", 1), Known(5, HASH, 2))], cursor)
+    store.rebuild([(Identity("S1", "record", 1), KnownState(5, HASH, 2))], cursor)
     assert store.matches(cursor)
     assert not store.matches(cursor.moved("record.full", cursor.place("x")))
     assert not store.matches(Cursor(study_key="S1"))
-    assert store.lookup("record", [1, 2]) == {1: Known(5, HASH, 2)}
+    assert store.lookup("record", [1, 2]) == {1: KnownState(5, HASH, 2)}
 
 
 def test_a_rebuild_keeps_the_newest_state_whatever_the_order(store: SqliteKnownStore) -> None:
     who = Identity("S1", "record", 1)
-    states = [(who, Known(5, HASH, 2)), (who, Known(9, None, None)), (who, Known(7, HASH, 2))]
+    states = [
+        (who, KnownState(5, HASH, 2)),
+        (who, KnownState(9, None, None)),
+        (who, KnownState(7, HASH, 2)),
+    ]
     store.rebuild(states, Cursor(study_key="S1"))
-    assert store.lookup("record", [1]) == {1: Known(9, None, None)}
+    assert store.lookup("record", [1]) == {1: KnownState(9, None, None)}
 
 
 def test_what_the_topic_has_lost_stays_known_as_undelivered(store: SqliteKnownStore) -> None:
@@ -49,11 +53,11 @@ def test_what_the_topic_has_lost_stays_known_as_undelivered(store: SqliteKnownSt
     def who(number: int) -> Identity:
         return Identity("S1", "record", number)
 
-    states = [(who(each), Known(5, HASH, 2)) for each in (1, 2, 3, 4)]
-    store.rebuild([*states, (who(5), Known(5, None, 2))], cursor)
+    states = [(who(each), KnownState(5, HASH, 2)) for each in (1, 2, 3, 4)]
+    store.rebuild([*states, (who(5), KnownState(5, None, 2))], cursor)
     with store.update() as update:
         update.divert([who(4)])
-    store.rebuild([(who(1), Known(5, HASH, 2)), (who(2), Known(4, HASH, 2))], cursor)
+    store.rebuild([(who(1), KnownState(5, HASH, 2)), (who(2), KnownState(4, HASH, 2))], cursor)
     found = store.lookup("record", [1, 2, 3, 4, 5])
     assert {each: state.delivery for each, state in found.items()} == {
         1: Delivery.DELIVERED, 2: Delivery.LOST, 3: Delivery.LOST, 4: Delivery.DIVERTED,
@@ -62,13 +66,13 @@ def test_what_the_topic_has_lost_stays_known_as_undelivered(store: SqliteKnownSt
     assert {state.version for state in found.values()} == {5}
     with store.update() as update:
         assert set(update.vanished("record", 1).undelivered) == {5}
-        update.put("record", {5: Known(6, None, 2), 3: Known(6, HASH, 2)}, 1)
+        update.put("record", {5: KnownState(6, None, 2), 3: KnownState(6, HASH, 2)}, 1)
         assert update.vanished("record", 1).undelivered == {}
     assert store.lookup("record", [3])[3].delivery is Delivery.DELIVERED
 
 
 def test_what_another_lineage_knew_is_forgotten(store: SqliteKnownStore) -> None:
-    store.rebuild([(Identity("S1", "record", 1), Known(5, HASH, 2))], Cursor(study_key="S1"))
+    store.rebuild([(Identity("S1", "record", 1), KnownState(5, HASH, 2))], Cursor(study_key="S1"))
     store.rebuild([], Cursor(study_key="S1"))
     assert store.lookup("record", [1]) == {}
 
@@ -76,7 +80,7 @@ def test_what_another_lineage_knew_is_forgotten(store: SqliteKnownStore) -> None
 def test_a_cache_that_another_source_uses_is_left_alone_with_what_to_do(tmp_path: Path) -> None:
     first = SqliteKnownStore(tmp_path / "S1.sqlite")
     cursor = Cursor(study_key="S1")
-    first.rebuild([(Identity("S1", "record", 1), Known(5, HASH, 2))], cursor)
+    first.rebuild([(Identity("S1", "record", 1), KnownState(5, HASH, 2))], cursor)
     with pytest.raises(FatalError, match="SOURCE_STATE_DIR"):
         SqliteKnownStore(tmp_path / "S1.sqlite")
     assert first.matches(cursor)
@@ -86,7 +90,7 @@ def test_a_cache_that_another_source_uses_is_left_alone_with_what_to_do(tmp_path
 
 def test_a_row_is_gone_after_two_full_passes_without_it(store: SqliteKnownStore) -> None:
     with store.update() as update:
-        update.put("record", {1: Known(5, HASH, 2), 2: Known(5, HASH, 2)}, 0)
+        update.put("record", {1: KnownState(5, HASH, 2), 2: KnownState(5, HASH, 2)}, 0)
         update.seen("record", [1, 2], 1)
         assert update.vanished("record", 1).gone == {}
         update.miss("record", 1)
@@ -101,7 +105,7 @@ def test_a_row_is_gone_after_two_full_passes_without_it(store: SqliteKnownStore)
 
 def test_a_row_that_is_seen_again_is_not_gone(store: SqliteKnownStore) -> None:
     with store.update() as update:
-        update.put("record", {1: Known(5, HASH, 2)}, 0)
+        update.put("record", {1: KnownState(5, HASH, 2)}, 0)
         update.miss("record", 1)
         update.seen("record", [1], 2)
         update.miss("record", 2)
@@ -147,7 +151,7 @@ def test_a_file_that_is_damaged_while_it_is_used_is_made_anew_and_said_to_be_rep
 ) -> None:
     file = tmp_path / "S1.sqlite"
     store, cursor = SqliteKnownStore(file), Cursor(study_key="S1")
-    states = [(Identity("S1", "record", each), Known(5, HASH, 2)) for each in range(1, 3000)]
+    states = [(Identity("S1", "record", each), KnownState(5, HASH, 2)) for each in range(1, 3000)]
     store.rebuild(states, cursor)
     store.close()
     with file.open("r+b") as damaged:
@@ -155,7 +159,7 @@ def test_a_file_that_is_damaged_while_it_is_used_is_made_anew_and_said_to_be_rep
         damaged.write(b"\xff" * (file.stat().st_size - 4096))
     store = SqliteKnownStore(file)
     with pytest.raises(RetryableError, match="made anew"), store.update() as update:
-        update.put("record", {7: Known(6, HASH, 2)}, 0)
+        update.put("record", {7: KnownState(6, HASH, 2)}, 0)
     assert not store.matches(cursor)
     store.rebuild(states, cursor)
     assert len(store.lookup("record", [1, 2999])) == 2
@@ -169,7 +173,7 @@ def test_an_entity_takes_at_most_200_bytes(tmp_path: Path) -> None:
         (
             (
                 Identity("S1", "record_revision", 10_000_000 + each),
-                Known(1_750_000_000_000, text, 2),
+                KnownState(1_750_000_000_000, text, 2),
             )
             for each, text in enumerate(hashes)
         ),

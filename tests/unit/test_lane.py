@@ -1,6 +1,6 @@
 import pytest
 
-from connector.interfaces import Position, Start, TopicPartition
+from connector.interfaces import PartitionStart, Position, TopicPartition
 from connector.model.events import Identity
 from connector.sink.batch import Batch, Candidate
 from connector.sink.lane import Lane, LaneLimits, message_bytes
@@ -20,7 +20,7 @@ def message(offset: int) -> State:
 
 
 def lane_with(count: int, limits: LaneLimits = LIMITS) -> Lane:
-    lane = Lane(P0, Start(0, 0, None), limits)
+    lane = Lane(P0, PartitionStart(0, 0, None), limits)
     lane.open(0)
     lane.add([message(offset) for offset in range(count)], now=0.0)
     return lane

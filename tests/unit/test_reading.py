@@ -5,7 +5,7 @@ import pytest
 
 from connector.errors import RetryableError
 from connector.interfaces import Page
-from connector.model.cursor import Place
+from connector.model.cursor import PassPosition
 from connector.model.entities import ENTITIES
 from connector.source.reading import ReadAhead, ReadPage
 from connector.source.window import Mode, Track
@@ -16,7 +16,7 @@ MB = 1_000_000
 
 def read(number: int, size_bytes: int = 0) -> ReadPage:
     page = Page(0, 0, [number], size_bytes=size_bytes)
-    return ReadPage(TRACK, Place(), page, [], Place())
+    return ReadPage(TRACK, PassPosition(), page, [], PassPosition())
 
 
 class Pages:

@@ -6,7 +6,7 @@ import pytest
 from connector.config import SinkSettings
 from connector.errors import FatalError
 from connector.interfaces import Position, Range, TopicPartition
-from connector.replay.replay import Place, Plan, RangedConsumer, resolve
+from connector.replay.replay import RangedConsumer, ReplayPlan, TopicPosition, resolve
 from connector.sink.sink_task import SinkPorts, SinkTask
 from connector.sink.writer_threads import WriterThreads
 from tests.builders import record_row, upsert
@@ -22,9 +22,11 @@ from tests.fakes.in_memory_kafka import (
 BOUNDS = {0: Range(10, 100), 1: Range(0, 50)}
 
 
-def plan(start: str, end: str = "end", study: str | None = None) -> Plan:
-    places = [resolve(Place.parse(text), BOUNDS, lambda _: {0: 40}) for text in (start, end)]
-    return Plan.between(places[0], places[1], BOUNDS, study)
+def plan(start: str, end: str = "end", study: str | None = None) -> ReplayPlan:
+    places = [
+        resolve(TopicPosition.parse(text), BOUNDS, lambda _: {0: 40}) for text in (start, end)
+    ]
+    return ReplayPlan.between(places[0], places[1], BOUNDS, study)
 
 
 @pytest.mark.parametrize(
@@ -63,19 +65,19 @@ def test_a_place_that_is_not_in_the_topic_is_refused_with_what_there_is(
 
 def test_a_plan_is_read_back_from_its_notes() -> None:
     made = plan("0:20", study="S/1")
-    assert Plan.from_notes({each: made.note(each) for each in BOUNDS}) == made
+    assert ReplayPlan.from_notes({each: made.note(each) for each in BOUNDS}) == made
 
 
 @pytest.mark.parametrize("notes", [{}, {0: ""}, {0: "x"}, {0: '{"from":1}'}, {0: "[]"}])
 def test_what_is_no_plan_is_said_to_be_none(notes: dict[int, str]) -> None:
     with pytest.raises(FatalError, match="no replay of this name"):
-        Plan.from_notes(notes)
+        ReplayPlan.from_notes(notes)
 
 
 class Replay:
     """A replay on fakes, run until its group is through."""
 
-    def __init__(self, topic: InMemoryTopic, planned: Plan, **settings: Any) -> None:
+    def __init__(self, topic: InMemoryTopic, planned: ReplayPlan, **settings: Any) -> None:
         self.committed = {
             TopicPartition(TOPIC, each): Position(at.start, 0)
             for each, at in planned.ranges.items()
@@ -118,7 +120,7 @@ def topic_of(count: int) -> InMemoryTopic:
 def test_a_replay_applies_its_ranges_and_ends_at_their_ends() -> None:
     topic = topic_of(400)
     sizes = [len(log) for log in topic.partitions]
-    planned = Plan({0: Range(5, 60), 1: Range(sizes[1], sizes[1])})
+    planned = ReplayPlan({0: Range(5, 60), 1: Range(sizes[1], sizes[1])})
     replay = Replay(topic, planned, transaction_events_max=7)
     replay.run()
     assert replay.task.progress.consumed == 55
@@ -127,7 +129,9 @@ def test_a_replay_applies_its_ranges_and_ends_at_their_ends() -> None:
 
 def test_a_replay_of_one_study_leaves_the_others() -> None:
     topic = topic_of(100)
-    planned = Plan({each: Range(0, len(log)) for each, log in enumerate(topic.partitions)}, "S1")
+    planned = ReplayPlan(
+        {each: Range(0, len(log)) for each, log in enumerate(topic.partitions)}, "S1"
+    )
     replay = Replay(topic, planned)
     replay.run()
     assert replay.task.progress.consumed == 50
@@ -137,7 +141,7 @@ def test_a_replay_of_one_study_leaves_the_others() -> None:
 
 def test_what_lies_behind_the_end_stays_unread_when_full_lanes_go_on() -> None:
     topic = topic_of(3000)
-    planned = Plan({each: Range(0, 1000) for each in (0, 1)})
+    planned = ReplayPlan({each: Range(0, 1000) for each in (0, 1)})
     replay = Replay(topic, planned, buffer_bytes_max=1_000_000)
     replay.run()
     assert replay.task.progress.consumed == 2000
@@ -146,9 +150,9 @@ def test_what_lies_behind_the_end_stays_unread_when_full_lanes_go_on() -> None:
 
 def test_a_partition_that_the_topic_got_later_is_none_of_the_plan() -> None:
     topic = topic_of(100)
-    planned = Plan({0: Range(0, len(topic.partitions[0]))})
+    planned = ReplayPlan({0: Range(0, len(topic.partitions[0]))})
     notes = {0: planned.note(0), 1: ""}
-    replay = Replay(topic, Plan.from_notes(notes))
+    replay = Replay(topic, ReplayPlan.from_notes(notes))
     replay.run()
     assert replay.task.progress.consumed == len(topic.partitions[0])
 
@@ -157,21 +161,21 @@ def test_what_lies_before_the_start_is_not_replayed_by_who_comes_when_the_offset
     None
 ):
     topic = topic_of(100)
-    replay = Replay(topic, Plan({each: Range(10, 20) for each in (0, 1)}))
+    replay = Replay(topic, ReplayPlan({each: Range(10, 20) for each in (0, 1)}))
     replay.committed.clear()
     replay.run()
     assert replay.task.progress.consumed == 20
 
 
 def test_a_worker_remembers_that_the_group_was_through_when_its_offsets_are_gone() -> None:
-    replay = Replay(topic_of(100), Plan({each: Range(0, 10) for each in (0, 1)}))
+    replay = Replay(topic_of(100), ReplayPlan({each: Range(0, 10) for each in (0, 1)}))
     replay.run()
     assert replay.consumer.is_done
 
 
 def test_a_worker_that_is_done_waits_for_the_rest_of_the_group() -> None:
     topic = topic_of(100)
-    planned = Plan({each: Range(0, 10) for each in (0, 1)})
+    planned = ReplayPlan({each: Range(0, 10) for each in (0, 1)})
     replay = Replay(topic, planned)
     replay.inner._first = {TopicPartition(TOPIC, 0)}
     threading.Timer(

@@ -2,27 +2,29 @@
 
 import pytest
 
-from connector.export.resume import RESUME_SECONDS_MAX, Progress, starting
-from connector.model.cursor import Cursor, Place
+from connector.export.resume import RESUME_SECONDS_MAX, ExportProgress, starting
+from connector.model.cursor import Cursor, PassPosition
 from connector.model.entities import ENTITIES
 from connector.neo4j.export_places import KeptPlace
 
 NOW = 1_700_000_000_000
 LIMIT_MS = RESUME_SECONDS_MAX * 1000
-DONE, UNDER_WAY = Place(passes=1), Place(after=70, started_ms=5)
+DONE, UNDER_WAY = PassPosition(passes=1), PassPosition(after=70, started_ms=5)
 
 
-def kept(written_ms: int | None = NOW, **places: Place) -> KeptPlace:
+def kept(written_ms: int | None = NOW, **places: PassPosition) -> KeptPlace:
     cursor = Cursor(
         study_key="S1", places={f"{name}.full": place for name, place in places.items()}
     )
-    progress = Progress(read={"visit": 30, "record": 70}, refused={"S1/records/0": "7 (content)"})
+    progress = ExportProgress(
+        read={"visit": 30, "record": 70}, refused={"S1/records/0": "7 (content)"}
+    )
     return KeptPlace(cursor.to_bytes().decode(), progress.model_dump_json(), written_ms)
 
 
 def test_without_an_interrupted_export_it_starts_at_the_beginning_and_says_nothing() -> None:
     start = starting(None, "S1", ENTITIES, NOW)
-    assert (start.cursor.places, start.progress, start.why) == ({}, Progress(), None)
+    assert (start.cursor.places, start.progress, start.why) == ({}, ExportProgress(), None)
 
 
 @pytest.mark.parametrize("age_ms", [0, 1, LIMIT_MS - 1])
@@ -37,7 +39,7 @@ def test_a_place_younger_than_an_hour_is_resumed_with_what_was_counted(age_ms: i
 @pytest.mark.parametrize("age_ms", [LIMIT_MS, LIMIT_MS * 24, -1])
 def test_an_older_place_or_one_of_the_future_starts_over_and_says_so(age_ms: int) -> None:
     start = starting(kept(NOW - age_ms, visit=DONE), "S1", ENTITIES, NOW)
-    assert (start.cursor.places, start.progress, start.is_resumed) == ({}, Progress(), False)
+    assert (start.cursor.places, start.progress, start.is_resumed) == ({}, ExportProgress(), False)
     assert start.why
 
 
@@ -57,7 +59,7 @@ def test_a_place_that_does_not_say_its_age_or_cannot_be_read_starts_over(place: 
 
 
 def test_numbered_pages_are_read_and_counted_from_their_beginning() -> None:
-    place = Place(offset=20, started_ms=5)
+    place = PassPosition(offset=20, started_ms=5)
     start = starting(kept(subject=DONE, visit=place), "S1", ENTITIES, NOW)
     assert set(start.cursor.places) == {"subject.full"}
     assert start.progress.read == {"visit": 0, "record": 70}

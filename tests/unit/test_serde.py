@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from connector.errors import InvalidEventError
-from connector.model.events import DAY_MS, Identity, Known, Op, RecordEvent
+from connector.model.events import DAY_MS, Identity, KnownState, Op, RecordEvent
 from connector.model.serde import Headers, content_hash, decode, encode, known_state
 from tests.builders import delete, record_row, upsert
 
@@ -166,15 +166,15 @@ def test_content_that_no_reader_could_parse_has_no_hash(levels: int) -> None:
     assert error.value.reason == "content"
 
 
-def known(key: bytes | None, value: bytes | None, headers: Headers) -> Known:
+def known(key: bytes | None, value: bytes | None, headers: Headers) -> KnownState:
     return known_state(key, value, headers, timestamp_ms=5, now_ms=NOW)
 
 
 def test_the_topic_says_version_content_and_subject_of_each_entity() -> None:
     event = upsert(record_row(), 7)
-    assert known(*encode(event)) == Known(7, event.content_hash, 11)
-    assert known(*encode(delete(9, 4))) == Known(4, None, None)
-    assert known(b"S1/record/9", None, []) == Known(5, None, None)
+    assert known(*encode(event)) == KnownState(7, event.content_hash, 11)
+    assert known(*encode(delete(9, 4))) == KnownState(4, None, None)
+    assert known(b"S1/record/9", None, []) == KnownState(5, None, None)
 
 
 @pytest.mark.parametrize("subject", [2**63, 2**70, 0, -1, "11", 11.0, True, None, "", []])

@@ -13,7 +13,14 @@ from connector.errors import (
     RetryableError,
     UnforeseenError,
 )
-from connector.interfaces import Polled, Position, Probed, Span, Start, TopicPartition
+from connector.interfaces import (
+    PartitionStart,
+    PollResult,
+    Position,
+    ProbeResult,
+    Span,
+    TopicPartition,
+)
 from connector.model.events import Identity
 from connector.model.graph import NodeChange
 from connector.model.serde import encode
@@ -63,7 +70,7 @@ class Sink:
         self.until: Callable[[], bool] = self.is_through
         poll = self.consumer.poll
 
-        def stop_when_through(max_messages: int, timeout_seconds: float) -> Polled:
+        def stop_when_through(max_messages: int, timeout_seconds: float) -> PollResult:
             polled = poll(max_messages, timeout_seconds)
             if not polled.messages and not polled.ends and self.until():
                 self.stop.set()
@@ -154,7 +161,7 @@ def test_a_batch_that_was_probed_before_a_restore_does_not_move_the_older_checkp
     probe = again.graph.probe
     restored: list[bool] = []
 
-    def restore(versions: Mapping[Identity, int]) -> Probed:
+    def restore(versions: Mapping[Identity, int]) -> ProbeResult:
         found = probe(versions)
         if not restored:
             restored.append(True)
@@ -231,12 +238,12 @@ def test_what_a_lost_partition_had_in_flight_is_not_committed_even_if_it_comes_b
         began.set()
         assert go_on.wait(20)
 
-    def probe(versions: Mapping[Identity, int]) -> Probed:
+    def probe(versions: Mapping[Identity, int]) -> ProbeResult:
         if assignments > 1:  # the new lane gets nowhere: whatever is committed is the old one's
             raise RetryableError("down")
-        return Probed(set(), set(versions))
+        return ProbeResult(set(), set(versions))
 
-    def count(starts: Mapping[TopicPartition, Start]) -> None:
+    def count(starts: Mapping[TopicPartition, PartitionStart]) -> None:
         nonlocal assignments
         assignments += 1
         assigned(starts)
@@ -413,7 +420,7 @@ def test_no_more_batches_are_written_at_once_than_there_are_writers() -> None:
 def test_a_probe_that_is_too_much_for_the_database_is_replaced_by_the_guarded_write() -> None:
     sink = Sink(topic_of(4))
 
-    def too_much(versions: Mapping[Identity, int]) -> Probed:
+    def too_much(versions: Mapping[Identity, int]) -> ProbeResult:
         raise BatchTooLargeError(f"memory, {len(versions)} rows")
 
     sink.graph.probe = too_much  # type: ignore[method-assign]
@@ -432,7 +439,7 @@ def test_while_full_batches_are_all_new_it_is_not_asked_whether_they_are() -> No
     sink = Sink(topic)
     asked, probe = [], sink.graph.probe
 
-    def count(versions: Mapping[Identity, int]) -> Probed:
+    def count(versions: Mapping[Identity, int]) -> ProbeResult:
         asked.append(len(versions))
         return probe(versions)
 
@@ -554,7 +561,7 @@ def test_a_check_finds_what_the_graph_lost_and_moves_only_what_is_there() -> Non
 
 
 def test_a_gap_before_the_graphs_checkpoint_is_said_and_skipped_only_if_asked_for() -> None:
-    start = Start(90, 50, "id/group/0")
+    start = PartitionStart(90, 50, "id/group/0")
     assert start_offset(start, 70, accept_gap=False) == 70
     assert start_offset(start, 95, accept_gap=False) == 90
     assert start_offset(start, None, accept_gap=False) == 50

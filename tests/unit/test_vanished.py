@@ -8,7 +8,7 @@ import pytest
 from connector.errors import RetryableError
 from connector.export.vanished import MISSING_MAX, Missing, SecondLook
 from connector.lab.simulator.study import build_study
-from connector.model.cursor import Cursor, Place
+from connector.model.cursor import Cursor, PassPosition
 from connector.model.entities import ENTITIES
 from connector.model.events import VERSION_MAX
 from connector.source.reading import PassOptions, ReadPage, read_pass
@@ -36,7 +36,7 @@ class Kind:
     def pages(self, cursor: Cursor) -> Iterable[ReadPage]:
         return read_pass(self.api, self.track, cursor, PassOptions(PACE, SIZE), self.api.clock)
 
-    def read_at(self, place: Place) -> ReadPage:
+    def read_at(self, place: PassPosition) -> ReadPage:
         cursor = Cursor(study_key="S1").moved(self.track.name, place)
         return next(iter(self.pages(cursor)))
 

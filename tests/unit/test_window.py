@@ -5,12 +5,12 @@ import pytest
 
 from connector.errors import FatalError, OddPageError, RetryableError
 from connector.interfaces import Page, PageRequest
-from connector.model.cursor import Cursor, Place
+from connector.model.cursor import Cursor, PassPosition
 from connector.model.entities import ENTITIES
 from connector.source.reading import PassOptions, ReadPage, read_pass
 from connector.source.window import (
     Mode,
-    Now,
+    Moment,
     Pace,
     Track,
     advance,
@@ -39,7 +39,7 @@ def page(*ids: int, total: int | None = None, server_ms: int = SERVER, offset: i
     return Page(server_ms, len(ids) if total is None else total, rows, offset)
 
 
-def cursor(**places: Place) -> Cursor:
+def cursor(**places: PassPosition) -> Cursor:
     return Cursor(
         study_key="S1",
         places={".".join(name.rsplit("_", 1)): place for name, place in places.items()},
@@ -49,32 +49,32 @@ def cursor(**places: Place) -> Cursor:
 def test_a_snapshot_pages_by_keyset_so_that_deletions_shift_nothing() -> None:
     first = next_request(FULL, cursor(), SIZE)
     assert (first.filter, first.sort, first.page) == (None, "recordId,asc", 0)
-    place = advance(FULL, Place(), page(1, 2, 9, total=5), PACE, 0)
+    place = advance(FULL, PassPosition(), page(1, 2, 9, total=5), PACE, 0)
     second = next_request(FULL, cursor(record_full=place), SIZE)
     assert (second.filter, second.page) == ("recordId>9", 0)
 
 
 def test_the_watermark_is_the_servers_clock_at_the_first_page_minus_the_overlap() -> None:
-    place = advance(FULL, Place(), page(1, 2, 3, total=4), PACE, 0)
+    place = advance(FULL, PassPosition(), page(1, 2, 3, total=4), PACE, 0)
     place = advance(FULL, place, page(4, total=1, server_ms=SERVER + 50_000), PACE, 77)
     assert place.watermark_ms == SERVER - 60_000
     assert (place.passes, place.finished_ms, place.in_pass) == (1, 77, False)
 
 
 def test_the_first_window_begins_where_the_snapshot_began_and_includes_its_second() -> None:
-    done = Place(watermark_ms=SERVER - 60_000, passes=1, finished_ms=0)
+    done = PassPosition(watermark_ms=SERVER - 60_000, passes=1, finished_ms=0)
     request = next_request(WINDOW, cursor(record_full=done), SIZE)
     assert request.filter == "dateModified>=2024-11-04T16:02:19Z"
 
 
 def test_no_window_before_its_snapshot() -> None:
-    track, _ = next_track(cursor(), PACE, Now(0), "")
+    track, _ = next_track(cursor(), PACE, Moment(0), "")
     assert track is not None
     assert track.name == "study.full"
 
 
 def test_lists_page_by_number_and_step_back_by_what_vanishes_meanwhile() -> None:
-    place = advance(LIST, Place(), page(1, 2, 3, total=9), PACE, 0)
+    place = advance(LIST, PassPosition(), page(1, 2, 3, total=9), PACE, 0)
     assert next_request(LIST, cursor(subject_full=place), SIZE).page == 1
     after = advance(LIST, place, page(5, 6, 7, total=7, offset=3), PACE, 0)
     assert after.in_pass
@@ -83,7 +83,7 @@ def test_lists_page_by_number_and_step_back_by_what_vanishes_meanwhile() -> None
 
 
 def test_a_place_between_two_pages_of_another_size_reads_some_rows_again_and_leaves_none() -> None:
-    place = Place(started_ms=1, offset=250, total=1000)
+    place = PassPosition(started_ms=1, offset=250, total=1000)
     request = next_request(LIST, cursor(subject_full=place), 500)
     assert request.page == 0
     rows = [record_row(each) for each in range(1, 501)]
@@ -91,21 +91,21 @@ def test_a_place_between_two_pages_of_another_size_reads_some_rows_again_and_lea
 
 
 NOT_ASKED_FOR = {
-    "filter ignored": (Place(after=5, started_ms=1), page(1, 2)),
-    "unsorted": (Place(), page(2, 1)),
+    "filter ignored": (PassPosition(after=5, started_ms=1), page(1, 2)),
+    "unsorted": (PassPosition(), page(2, 1)),
 }
 ODD = {
-    "repeats": (Place(after=5, started_ms=1), page(5, 6)),
-    "twice": (Place(), page(1, 1)),
-    "too many": (Place(), page(1, 2, 3, 4)),
-    "short": (Place(), page(1, 2, total=9)),
-    "empty": (Place(), page(total=9)),
-    "no ids": (Place(), Page(SERVER, 9, [{}, {}, {}])),
-    "total": (Place(), page(1, 2, 3, total=0)),
+    "repeats": (PassPosition(after=5, started_ms=1), page(5, 6)),
+    "twice": (PassPosition(), page(1, 1)),
+    "too many": (PassPosition(), page(1, 2, 3, 4)),
+    "short": (PassPosition(), page(1, 2, total=9)),
+    "empty": (PassPosition(), page(total=9)),
+    "no ids": (PassPosition(), Page(SERVER, 9, [{}, {}, {}])),
+    "total": (PassPosition(), page(1, 2, 3, total=0)),
 }
 
 
-def read(place: Place, answer: Page, tolerated: Collection[str] = ()) -> ReadPage:
+def read(place: PassPosition, answer: Page, tolerated: Collection[str] = ()) -> ReadPage:
     class Api:
         def read(self, request: PageRequest) -> Page:
             assert request.size == SIZE
@@ -115,7 +115,7 @@ def read(place: Place, answer: Page, tolerated: Collection[str] = ()) -> ReadPag
     return next(read_pass(Api(), FULL, cursor(record_full=place), options, FakeClock(SERVER)))
 
 
-def read_twice(place: Place, answer: Page) -> ReadPage:
+def read_twice(place: PassPosition, answer: Page) -> ReadPage:
     with pytest.raises(OddPageError) as odd:
         read(place, answer)
     return read(place, answer, odd.value.oddities)
@@ -155,7 +155,7 @@ def test_a_page_that_contradicts_itself_in_another_way_than_before_is_asked_for_
 
 def test_a_snapshot_that_lacks_rows_is_read_again_soon_a_sweep_is_not() -> None:
     lacking = replace(page(1, 2, total=3), size=3)
-    snapshot = advance(FULL, advance(FULL, Place(), lacking, PACE, 0), page(), PACE, 0)
+    snapshot = advance(FULL, advance(FULL, PassPosition(), lacking, PACE, 0), page(), PACE, 0)
     assert (snapshot.passes, snapshot.is_short, snapshot.is_hurried) == (1, True, True)
     sweep = advance(FULL, advance(FULL, snapshot, lacking, PACE, 0), page(), PACE, 0)
     assert (sweep.passes, sweep.is_short, sweep.is_hurried) == (2, True, False)
@@ -163,27 +163,29 @@ def test_a_snapshot_that_lacks_rows_is_read_again_soon_a_sweep_is_not() -> None:
 
 def test_a_total_that_is_too_low_hides_no_row_behind_a_full_page() -> None:
     full = replace(page(1, 2, 3, total=3), size=3)
-    place = advance(FULL, Place(), full, PACE, 0)
+    place = advance(FULL, PassPosition(), full, PACE, 0)
     assert place.in_pass
     rest = replace(page(4, total=0), size=3)
     assert not advance(FULL, place, rest, PACE, 0, tolerant=True).in_pass
 
 
 def test_a_full_last_page_is_followed_by_an_empty_one_that_ends_the_pass() -> None:
-    place = advance(FULL, Place(), replace(page(1, 2, 3), size=3), PACE, 0)
+    place = advance(FULL, PassPosition(), replace(page(1, 2, 3), size=3), PACE, 0)
     after = advance(FULL, place, replace(page(), size=3), PACE, 0)
     assert (after.in_pass, after.passes, after.is_short) == (False, 1, False)
 
 
 def test_a_total_that_is_too_high_ends_the_pass_as_short() -> None:
     """Whoever announces a row that never comes may hide another: nothing is deleted for it."""
-    place = advance(FULL, Place(), page(1, 2, total=3), PACE, 0, tolerant=True)
+    place = advance(FULL, PassPosition(), page(1, 2, total=3), PACE, 0, tolerant=True)
     after = advance(FULL, place, page(total=1), PACE, 0, tolerant=True)
     assert (after.in_pass, after.is_short) == (False, True)
 
 
 def test_a_list_that_lacks_a_row_in_its_middle_is_read_on_behind_it() -> None:
-    place = advance(LIST, Place(), replace(page(1, 2, total=9), size=3), PACE, 0, tolerant=True)
+    place = advance(
+        LIST, PassPosition(), replace(page(1, 2, total=9), size=3), PACE, 0, tolerant=True
+    )
     assert next_request(LIST, cursor(subject_full=place), SIZE).page == 1
 
 
@@ -206,20 +208,20 @@ def test_an_api_that_allows_smaller_pages_only_is_read_by_its_own_size() -> None
 def test_the_watermark_is_the_clock_at_the_request_not_at_the_answer() -> None:
     """What commits while the API is answering may be on neither page nor in the next window."""
     slow = replace(page(1, server_ms=SERVER), took_ms=20_000)
-    assert advance(FULL, Place(), slow, PACE, 0).watermark_ms == SERVER - 20_000 - 60_000
+    assert advance(FULL, PassPosition(), slow, PACE, 0).watermark_ms == SERVER - 20_000 - 60_000
 
 
 def test_after_a_rebuild_of_the_known_states_full_passes_under_way_begin_again() -> None:
-    under_way = Place(after=7, started_ms=1, rows=7, passes=2, finished_ms=5)
-    at_rest = Place(passes=2, finished_ms=5, watermark_ms=3)
+    under_way = PassPosition(after=7, started_ms=1, rows=7, passes=2, finished_ms=5)
+    at_rest = PassPosition(passes=2, finished_ms=5, watermark_ms=3)
     now = cursor(record_full=under_way, record_window=under_way, subject_full=at_rest)
     found = full_passes_restarted(now, due=False)
-    assert found.place("record.full") == Place(passes=2, finished_ms=5)
+    assert found.place("record.full") == PassPosition(passes=2, finished_ms=5)
     assert found.place("record.window") == under_way
     assert found.place("subject.full") == at_rest
     due = full_passes_restarted(now, due=True)
     assert due.place("record.full").finished_ms is None
-    assert due_ms(LIST, due, PACE, Now(6)) == 0
+    assert due_ms(LIST, due, PACE, Moment(6)) == 0
 
 
 def test_an_unknown_study_stops_with_what_to_do() -> None:
@@ -227,42 +229,42 @@ def test_an_unknown_study_stops_with_what_to_do() -> None:
     request = next_request(track, cursor(), SIZE)
     assert request.filter == "studyKey==S1"
     with pytest.raises(FatalError, match="SOURCE_STUDIES"):
-        check_page(track, request, Place(), page(), [])
+        check_page(track, request, PassPosition(), page(), [])
 
 
 def test_due_tracks_take_turns_so_that_a_sweep_does_not_hold_up_windows() -> None:
-    done = Place(watermark_ms=0, passes=1, finished_ms=0)
+    done = PassPosition(watermark_ms=0, passes=1, finished_ms=0)
     places = {f"{name}.full": done for name in ENTITIES} | {
-        "record.full": Place(after=3, started_ms=1, passes=1, watermark_ms=0),
+        "record.full": PassPosition(after=3, started_ms=1, passes=1, watermark_ms=0),
         "record.window": done,
         "site.window": done,
     }
     state, names, previous = Cursor(study_key="S1", places=places), [], ""
     for _ in range(4):
-        track, _ = next_track(state, PACE, Now(10_000), previous)
+        track, _ = next_track(state, PACE, Moment(10_000), previous)
         assert track is not None
         names.append(previous := track.name)
     assert {"record.full", "record.window", "site.window"} <= set(names)
 
 
 def test_nothing_is_due_between_intervals_and_the_next_due_time_is_told() -> None:
-    done = Place(watermark_ms=0, passes=1, finished_ms=1000)
+    done = PassPosition(watermark_ms=0, passes=1, finished_ms=1000)
     places = {f"{name}.{mode.value}": done for name in ENTITIES for mode in Mode}
-    track, due = next_track(Cursor(study_key="S1", places=places), PACE, Now(2000), "")
+    track, due = next_track(Cursor(study_key="S1", places=places), PACE, Moment(2000), "")
     assert (track, due) == (None, 11_000)
 
 
 def test_a_finish_in_the_future_is_due_at_once() -> None:
     """The cursor was written under a clock that was ahead: waiting for it would be silence."""
-    done = Place(watermark_ms=0, passes=1, finished_ms=86_400_000)
+    done = PassPosition(watermark_ms=0, passes=1, finished_ms=86_400_000)
     places = {f"{name}.{mode.value}": done for name in ENTITIES for mode in Mode}
-    track, _ = next_track(Cursor(study_key="S1", places=places), PACE, Now(2000), "")
+    track, _ = next_track(Cursor(study_key="S1", places=places), PACE, Moment(2000), "")
     assert track is not None
 
 
 def test_an_empty_page_where_more_was_announced_is_asked_for_again_and_ends_a_short_pass() -> None:
     """It may be a lie: a pass that is short deletes nothing. Asked for ever, it would be a loop."""
-    place = advance(FULL, Place(passes=1), page(1, 2, 3, total=7), PACE, 0)
+    place = advance(FULL, PassPosition(passes=1), page(1, 2, 3, total=7), PACE, 0)
     with pytest.raises(RetryableError):
         read(place, page())
     after = read_twice(place, page()).after
@@ -273,7 +275,7 @@ def test_a_pass_that_lacked_rows_in_its_middle_is_short_to_its_end() -> None:
     """Those rows are missed by the pass, and may be there."""
     lacking = replace(page(1, 2, total=5), size=3)
     for track in (FULL, LIST):
-        place = advance(track, Place(), lacking, PACE, 0, tolerant=True)
+        place = advance(track, PassPosition(), lacking, PACE, 0, tolerant=True)
         last = replace(page(4, 5, total=2 if track is FULL else 5, offset=0), size=3)
         last = replace(last, offset=0 if track is FULL else 3)
         after = advance(track, place, last, PACE, 0, tolerant=True)
@@ -284,11 +286,11 @@ def test_a_pass_that_lacked_rows_in_its_middle_is_short_to_its_end() -> None:
 def test_a_pass_with_a_row_without_an_id_is_short() -> None:
     """It may be any of the rows that the pass misses."""
     nameless = Page(SERVER, 2, [record_row(1), record_row(2) | {"recordId": None}], size=3)
-    assert read(Place(), nameless).after.is_short
+    assert read(PassPosition(), nameless).after.is_short
 
 
 def test_totals_that_go_up_and_down_do_not_hold_up_a_list_for_ever() -> None:
-    place, steps = Place(), 0
+    place, steps = PassPosition(), 0
     while steps == 0 or place.in_pass:
         steps += 1
         assert steps < 100
@@ -308,28 +310,32 @@ def test_the_page_size_shrinks_to_divisors_so_that_numbered_pages_stay_in_step()
     while sizes[-1] > 1:
         sizes.append(smaller(sizes[-1]))
     assert sizes == [500, 250, 125, 25, 5, 1]
-    place = Place(offset=1000, started_ms=1, total=5000)
+    place = PassPosition(offset=1000, started_ms=1, total=5000)
     assert [next_request(LIST, cursor(subject_full=place), size).page for size in sizes] == [
         2, 4, 8, 40, 200, 1000,
     ]  # fmt: skip
 
 
 def test_what_is_appended_is_read_from_a_little_before_the_newest_id() -> None:
-    done = cursor(record_revision_full=Place(passes=1, newest=500))
+    done = cursor(record_revision_full=PassPosition(passes=1, newest=500))
     assert next_request(APPENDED, done, SIZE).filter == "recordRevisionId>400"
-    place = Place(started_ms=1, after=402)
-    onward = cursor(record_revision_full=Place(passes=1, newest=500), record_revision_window=place)
+    place = PassPosition(started_ms=1, after=402)
+    onward = cursor(
+        record_revision_full=PassPosition(passes=1, newest=500), record_revision_window=place
+    )
     assert next_request(APPENDED, onward, SIZE).filter == "recordRevisionId>402"
 
 
 def test_a_kind_that_fails_does_not_hold_up_the_snapshot_of_the_others() -> None:
-    track, _ = next_track(cursor(), PACE, Now(0, held={"study.full"}), "")
+    track, _ = next_track(cursor(), PACE, Moment(0, held={"study.full"}), "")
     assert track is not None
     assert track.name == "site.full"
 
 
 def all_done(finished_ms: int) -> Cursor:
-    done = Place(watermark_ms=0, passes=1, began_ms=finished_ms - 100, finished_ms=finished_ms)
+    done = PassPosition(
+        watermark_ms=0, passes=1, began_ms=finished_ms - 100, finished_ms=finished_ms
+    )
     return Cursor(
         study_key="S1",
         places={f"{name}.{mode.value}": done for name in ENTITIES for mode in Mode},
@@ -337,7 +343,7 @@ def all_done(finished_ms: int) -> Cursor:
 
 
 def test_a_sweep_that_was_asked_for_reads_every_kind_once() -> None:
-    now = Now(2000, sweep_since_ms=1500)
+    now = Moment(2000, sweep_since_ms=1500)
     track, _ = next_track(all_done(1000), PACE, now, "")
     assert track is not None
     assert track.mode is Mode.FULL
@@ -355,20 +361,20 @@ def test_each_kind_has_its_own_schedule() -> None:
 
 
 def test_a_pass_that_missed_rows_is_soon_followed_by_one_that_makes_sure() -> None:
-    place = Place(watermark_ms=0, passes=1, finished_ms=1000, is_hurried=True)
+    place = PassPosition(watermark_ms=0, passes=1, finished_ms=1000, is_hurried=True)
     state = all_done(1000).moved("record.full", place)
-    assert due_ms(FULL, state, PACE, Now(2000)) == 1000 + 300_000
+    assert due_ms(FULL, state, PACE, Moment(2000)) == 1000 + 300_000
 
 
 def test_a_server_clock_that_went_back_is_noticed() -> None:
-    before = Place(watermark_ms=0, passes=1, finished_ms=0, skew_ms=5000)
+    before = PassPosition(watermark_ms=0, passes=1, finished_ms=0, skew_ms=5000)
     for now_ms, went_back in ((SERVER, False), (SERVER + 100_000, True), (SERVER - 100_000, False)):
         after = advance(WINDOW, before, page(), PACE, now_ms)
         assert clock_went_back(before, after, PACE.overlap) is went_back
 
 
 def test_what_is_said_during_a_pass_is_about_the_next_one() -> None:
-    hurried = Place(passes=1, is_hurried=True)
+    hurried = PassPosition(passes=1, is_hurried=True)
     begun = advance(FULL, hurried, page(1, 2, 3, total=7), PACE, 0)
     assert not begun.is_hurried
     again = begun.model_copy(update={"is_hurried": True})
@@ -377,7 +383,7 @@ def test_what_is_said_during_a_pass_is_about_the_next_one() -> None:
 
 def test_a_window_that_lacks_rows_is_read_again_from_where_it_began_for_an_hour() -> None:
     lacking, rest = page(1, 2, total=9), page(total=7)
-    place, begins = Place(watermark_ms=SERVER - 10_000), []
+    place, begins = PassPosition(watermark_ms=SERVER - 10_000), []
     for minutes in (0, 30, 90):
         at = SERVER + minutes * 60_000
         for answer in (lacking, rest):
@@ -393,7 +399,7 @@ def test_a_window_that_lacks_rows_is_read_again_from_where_it_began_for_an_hour(
 
 def test_a_first_window_that_lacks_rows_begins_again_at_the_snapshot() -> None:
     answers = (page(1, 2, total=9), page(total=7))
-    place = Place()
+    place = PassPosition()
     for answer in answers:
         place = advance(WINDOW, place, replace(answer, size=3), PACE, 0, tolerant=True)
     assert (place.passes, place.watermark_ms) == (1, None)

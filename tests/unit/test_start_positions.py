@@ -4,7 +4,7 @@ from confluent_kafka import TopicPartition as RawTopicPartition
 from connector.config import KafkaSettings
 from connector.errors import FatalError
 from connector.interfaces import Range
-from connector.kafka.starting import Log, Starting, begin
+from connector.kafka.start_positions import Log, StartPositions, begin
 
 NOW = Log(first=10, next=100, topic_id="T1")
 
@@ -37,7 +37,7 @@ def test_offsets_that_do_not_name_their_topic_are_taken_as_they_are() -> None:
 
 @pytest.mark.parametrize("note", ["", "T1", 'T1 {"from": 1}', ' {"from": 1}'])
 def test_what_stood_behind_an_offset_is_committed_with_the_next(note: str) -> None:
-    starting = Starting(KafkaSettings(bootstrap_servers="127.0.0.1:1"), "g", accept_gap=False)
+    starting = StartPositions(KafkaSettings(bootstrap_servers="127.0.0.1:1"), "g", accept_gap=False)
     starting.topic_id = note.partition(" ")[0]
     starting._begin(RawTopicPartition("t", 0, 5, metadata=note), Range(0, 10))
     assert starting.note(0) == note
@@ -45,7 +45,7 @@ def test_what_stood_behind_an_offset_is_committed_with_the_next(note: str) -> No
 
 def test_a_topic_that_is_made_anew_under_kept_partitions_ends_the_member() -> None:
     """In a cooperative rebalance it keeps offsets of the old one, which say nothing of the new."""
-    starting = Starting(KafkaSettings(bootstrap_servers="127.0.0.1:1"), "g", accept_gap=True)
+    starting = StartPositions(KafkaSettings(bootstrap_servers="127.0.0.1:1"), "g", accept_gap=True)
     starting.check("t", "T1")
     starting.check("t", "")  # a broker that does not say
     starting.check("t", "T1")

@@ -11,7 +11,7 @@ from confluent_kafka import TopicPartition as RawTopicPartition
 
 from connector.config import KafkaSettings
 from connector.errors import FatalError, RetryableError
-from connector.interfaces import Range, Start, TopicPartition
+from connector.interfaces import PartitionStart, Range, TopicPartition
 from connector.kafka.failures import error_of, translate
 from connector.kafka.topic_log import bounds
 from connector.kafka.topics import Topics
@@ -49,7 +49,7 @@ def begin(committed: int | None, committed_topic_id: str, log: Log) -> tuple[int
     return committed, None
 
 
-class Starting:
+class StartPositions:
     """Asks the brokers where the group is, and what they still have."""
 
     def __init__(self, settings: KafkaSettings, group_id: str, *, accept_gap: bool) -> None:
@@ -78,7 +78,7 @@ class Starting:
 
     def positions(
         self, consumer: Consumer, partitions: list[RawTopicPartition]
-    ) -> tuple[list[RawTopicPartition], dict[TopicPartition, Start]]:
+    ) -> tuple[list[RawTopicPartition], dict[TopicPartition, PartitionStart]]:
         """These partitions with the offsets to begin at. Blocks, within a rebalance callback.
 
         For the client, and for the listener.
@@ -95,7 +95,7 @@ class Starting:
         there = _persistently(lambda: bounds(settings, topic))
         positions = [self._begin(each, there[each.partition]) for each in committed]
         starts = {
-            TopicPartition(topic, at.partition): Start(
+            TopicPartition(topic, at.partition): PartitionStart(
                 at.offset,
                 there[at.partition].start,
                 f"{self.topic_id}/{self._group_id}/{at.partition}",
