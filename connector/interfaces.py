@@ -374,6 +374,13 @@ class Span(NamedTuple):
     """Once the batch is applied, it is complete up to here."""
 
 
+class WriteResult(NamedTuple):
+    """What a write met in the graph."""
+
+    were_absent: bool
+    """Whether all was absent that was taken for it. What was not is merged."""
+
+
 class GraphWriter(Protocol):
     """The graph. Thread-safe. Each call blocks up to the transaction timeout.
 
@@ -409,7 +416,7 @@ class GraphWriter(Protocol):
         span: Span | None = None,
         *,
         advance: bool = False,
-    ) -> bool:
+    ) -> WriteResult:
         """Apply, acknowledged on return: a transaction for each kind of entity among them, or more.
 
         With a ``span``, nothing is written while its checkpoint is missing or before ``start``;
@@ -417,8 +424,8 @@ class GraphWriter(Protocol):
 
         A change whose version is not larger than the node's is without effect, however many
         writers there are. What is ``absent`` as far as the caller knows is written faster; if
-        it is there after all, only that is lost, and the answer is False. After an error some kinds
-        may be written, others not: repeat it all.
+        it is there after all, only that is lost. After an error some kinds may be written, others
+        not: repeat it all.
 
         Raises:
             GraphBehindError: as `advance`, where that was asked for.

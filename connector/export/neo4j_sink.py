@@ -40,6 +40,7 @@ from connector.neo4j.export_queries import ExportQueries
 from connector.neo4j.writer import Neo4jGraphWriter
 from connector.sink.batch import TransactionSize
 from connector.sink.isolate import write_isolated
+from connector.sink.novelty import Novelty
 
 log = structlog.stdlib.get_logger("connector.export")
 
@@ -96,7 +97,7 @@ class Neo4jExportSink(ExportSink):
         self._queries = ExportQueries(self._database)
         self._places = ExportPlaces(self._database)
         self._size = TransactionSize(self.config.batch_size)
-        self._are_all_new = not self.config.idempotent
+        self._novelty = Novelty(is_assumed=not self.config.idempotent)
 
     def __repr__(self) -> str:
         return f"Neo4jExportSink({self._where!r}, study_key={self.study_key!r})"
@@ -263,22 +264,22 @@ class Neo4jExportSink(ExportSink):
 
         While batches are all new, as in a first load, it is not asked whether they are.
         """
-        if self._are_all_new:
+        if self._novelty.is_assumed:
             if self._writer.create(changes):
                 return
-            self._are_all_new = False
+            self._novelty.probed(all_absent=False)
         probed = self._writer.probe_content(changes)
-        self._are_all_new = len(probed.absent) == len(changes)
+        self._novelty.probed(all_absent=len(probed.absent) == len(changes))
         self._write_probed(changes, probed)
 
     def _write_decided(self, changes: Sequence[NodeChange], *, are_dated: bool) -> set[Identity]:
         """As `_write`, of records that are handed over; those that the graph has newer."""
-        if self._are_all_new:
+        if self._novelty.is_assumed:
             if self._writer.create(changes):
                 return set()
-            self._are_all_new = False
+            self._novelty.probed(all_absent=False)
         states = self._queries.states(change.identity for change in changes)
-        self._are_all_new = not states
+        self._novelty.probed(all_absent=not states)
         decision = decide(changes, states, are_dated=are_dated)
         if decision.changes:
             self._writer.write(decision.changes, decision.absent)

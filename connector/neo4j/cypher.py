@@ -61,12 +61,15 @@ def probe(entity_name: str) -> str:
 
     Reads take no lock, and need none: versions only grow, so what is stale stays stale.
     """
-    entity = ENTITIES[entity_name]
-    last = len(entity.key_properties)
+    last = len(ENTITIES[entity_name].key_properties)
+    return _probe(entity_name, f"coalesce(n._version, -1) < row[{last}]")
+
+
+def _probe(entity_name: str, is_outdated: str) -> str:
     return (
         f"{KEEP_PLAN} UNWIND range(0, size($rows) - 1) AS i WITH i, $rows[i] AS row"
-        f" OPTIONAL MATCH {_node('n', entity, 'row[0]', 'row[1]')}"
-        f" WITH i, row, n WHERE n IS NULL OR coalesce(n._version, -1) < row[{last}]"
+        f" OPTIONAL MATCH {_node('n', ENTITIES[entity_name], 'row[0]', 'row[1]')}"
+        f" WITH i, row, n WHERE n IS NULL OR {is_outdated}"
         " RETURN collect(CASE WHEN n IS NULL THEN i END),"
         " collect(CASE WHEN n IS NOT NULL THEN i END)"
     )
@@ -78,11 +81,10 @@ def probe_content(entity_name: str) -> str:
 
     A node whose link was redirected is outdated even so: its content says where the link belongs.
     """
-    entity = ENTITIES[entity_name]
-    last = len(entity.key_properties)
-    return probe(entity_name).replace(
-        f"< row[{last}]",
-        f"< row[{last}]"
+    last = len(ENTITIES[entity_name].key_properties)
+    return _probe(
+        entity_name,
+        f"coalesce(n._version, -1) < row[{last}]"
         f" AND (coalesce(n._hash, '') <> row[{last + 1}] OR n.{REDIRECTED} IS NOT NULL)",
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Any
 
 from connector.errors import InvalidEventError, RetryableError
-from connector.interfaces import ProbeResult, Span
+from connector.interfaces import ProbeResult, Span, WriteResult
 from connector.model.events import Identity
 from connector.model.graph import NodeChange, key_values
 from connector.neo4j import checkpoints, cypher
@@ -88,15 +88,15 @@ class Neo4jGraphWriter:
         span: Span | None = None,
         *,
         advance: bool = False,
-    ) -> bool:
+    ) -> WriteResult:
         """One transaction of one statement for each kind, parents first."""
-        is_as_expected = True
+        were_absent = True
         statements = cypher.statements(changes, absent)
         for statement in statements:
             moves = advance and statement is statements[-1]
             if not self._write(statement, span, advance=moves):
-                is_as_expected = False
-        return is_as_expected
+                were_absent = False
+        return WriteResult(were_absent)
 
     def _write(self, statement: Statement, span: Span | None, *, advance: bool) -> bool:
         """False where nodes that it was to create were there already: then they are merged."""

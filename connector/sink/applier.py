@@ -26,6 +26,7 @@ from connector.sink.batch import (
     letters_among,
 )
 from connector.sink.isolate import write_isolated
+from connector.sink.novelty import Novelty
 from connector.sink.states import Arrival, State, newest_states, older_states
 
 T = TypeVar("T")
@@ -81,8 +82,7 @@ class Applier:
         self._size = TransactionSize(transaction_events_max)
         self._events_max = transaction_events_max
         self._bytes_max = transaction_bytes_max
-        # While full batches are all new, as in a first load, it is not asked whether they are.
-        self._are_all_new = False
+        self._novelty = Novelty()
         # Python decodes on one core at a time anyway; threads that wait their turn cost less than
         # threads that fight for the interpreter.
         self._decoding = threading.Lock()
@@ -98,7 +98,7 @@ class Applier:
         Raises:
             RetryableError: the graph does not answer.
         """
-        if self._are_all_new and len(arrivals) >= self._events_max:
+        if self._novelty.is_assumed and len(arrivals) >= self._events_max:
             arrivals = arrivals[: self._events_max]
             states = newest_states(arrivals)
             return self._decoded(arrivals, states.values(), states.keys())
@@ -108,7 +108,7 @@ class Applier:
         states = newest_states(arrivals)
         probed = self._probe(states)
         is_full = len(arrivals) >= self._events_max
-        self._are_all_new = is_full and len(probed.absent) == len(states)
+        self._novelty.probed(all_absent=is_full and len(probed.absent) == len(states))
         newer = probed.absent | probed.outdated
         if len(newer) > self._events_max:
             arrivals = arrivals[: first_changing(arrivals, newer, self._events_max)]
@@ -192,8 +192,7 @@ class Applier:
             nonlocal has_advanced
             moves = advance and len(some) == len(part)
             changes = [each.change for each in some]
-            if not self._writer.write(changes, absent, span, advance=moves):
-                self._are_all_new = False
+            self._novelty.wrote(self._writer.write(changes, absent, span, advance=moves))
             has_advanced = moves
 
         isolated = write_isolated(write, part, self._size)

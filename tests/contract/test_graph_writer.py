@@ -115,8 +115,8 @@ def test_what_is_taken_for_absent_and_is_not_is_written_all_the_same(
               upsert(row(study, 6))]  # fmt: skip
     changes = [node_change(event) for event in events]
     for _ in range(2):
-        as_expected = graph.writer.write(changes, absent={change.identity for change in changes})
-        assert not as_expected
+        result = graph.writer.write(changes, absent={change.identity for change in changes})
+        assert not result.were_absent
     wanted = expected(old, newest, *events[2:], upsert(row(study, 4, parentRecordId=3)))
     assert_equal(wanted, graph.state())
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Any
 
 from connector.errors import GraphBehindError, RetryableError
-from connector.interfaces import ProbeResult, Span
+from connector.interfaces import ProbeResult, Span, WriteResult
 from connector.model.entities import ENTITIES
 from connector.model.events import Identity
 from connector.model.graph import NodeChange, key_values
@@ -83,13 +83,13 @@ class InMemoryGraph:
         span: Span | None = None,
         *,
         advance: bool = False,
-    ) -> bool:
+    ) -> WriteResult:
         self.before_write(changes)
         with self._lock:
             if span and not self._is_complete_to(span):
                 if advance:
                     raise GraphBehindError("behind")
-                return True
+                return WriteResult(were_absent=True)
             met = any(
                 each.identity in absent and key_of(each.identity) in self.graph.nodes
                 for each in changes
@@ -97,7 +97,7 @@ class InMemoryGraph:
             self._write(changes)
             if span and advance:
                 self.offsets[span.checkpoint] = max(span.end, self.offsets[span.checkpoint])
-            return not met
+            return WriteResult(not met)
 
     def _write(self, changes: Sequence[NodeChange]) -> None:
         self.writes += 1
