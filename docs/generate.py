@@ -30,14 +30,24 @@ def event_schema() -> str:
 
 
 def configuration() -> str:
-    """A table of all settings."""
-    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    """All settings, a table for each section."""
+    lines = [
+        "# Settings",
+        "",
+        "Made from `connector/config/` by `make docs`.",
+        "",
+        "A setting is a variable of the environment, or stands in a TOML file (`--config FILE`):",
+        "`KAFKA_EVENTS_TOPIC` is `events_topic` in `[kafka]`. The environment goes first. A name",
+        "that no setting has is refused in a file.",
+    ]
     for section in sections():
-        for name, field in section.model_fields.items():
-            rows.append(
-                f"| `{environment_name(section, name)}` | {_default(field)} | {field.description} |"
-            )
-    return "\n".join(rows)
+        lines += ["", f"## `[{section.name}]`", "", f"{section.__doc__}", ""]
+        lines += ["| variable | default | meaning |", "|---|---|---|"]
+        lines += [
+            f"| `{environment_name(section, name)}` | {_default(field)} | {field.description} |"
+            for name, field in section.model_fields.items()
+        ]
+    return "\n".join([*lines, ""])
 
 
 def _default(field: FieldInfo) -> str:
@@ -131,7 +141,7 @@ def main(arguments: list[str]) -> int:
     files = {
         ROOT / "schemas" / "record_event.v1.json": event_schema(),
         ROOT / "docs" / "graph-model.md": graph_model(),
-        ROOT / "README.md": between(ROOT / "README.md", "configuration", configuration()),
+        ROOT / "docs" / "configuration.md": configuration(),
         ROOT / "ARCHITECTURE.md": between(ROOT / "ARCHITECTURE.md", "file map", file_map()),
     }
     stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]

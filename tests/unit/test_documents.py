@@ -1,6 +1,7 @@
 """What is written about the program is true of it."""
 
 import json
+import pkgutil
 import re
 import subprocess
 import sys
@@ -51,6 +52,12 @@ def test_every_test_that_the_architecture_names_exists() -> None:
     assert named
     defined = "\n".join(path.read_text() for path in Path("tests").rglob("test_*.py"))
     assert {name for name in named if f"def {name}(" not in defined} == set()
+
+
+def test_every_function_on_the_paths_that_the_architecture_draws_exists() -> None:
+    named = re.findall(r"`(connector(?:\.\w+)+)`", Path("ARCHITECTURE.md").read_text())
+    assert len(named) > 12
+    assert [name for name in named if not pkgutil.resolve_name(name)] == []
 
 
 def test_every_command_and_target_that_the_documents_name_exists() -> None:
