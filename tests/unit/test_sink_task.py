@@ -290,6 +290,20 @@ def test_a_revoke_does_not_wait_for_a_database_that_is_away() -> None:
     assert sink.committed == {}
 
 
+def test_a_step_that_is_given_up_with_its_partition_ends_nothing_but_itself() -> None:
+    sink = Sink(topic_of(40, partitions=2))
+    sink.graph.failures = [RetryableError("down")] * 10**6
+
+    def lose_one() -> None:
+        sink.consumer.lose(1)
+        later(lambda: len(sink.task._lanes) == 1, sink.graph.failures.clear)
+
+    later(lambda: sink.task._patience.retries > 3, lose_one)
+    sink.until = lambda: len(sink.task._lanes) == 1 and sink.is_through()
+    sink.run()
+    assert sink.committed == {P0: Position(len(sink.topic.partitions[0]), 0)}
+
+
 def later(holds: Callable[[], bool], act: Callable[[], None]) -> None:
     def wait() -> None:
         end = time.monotonic() + 20
