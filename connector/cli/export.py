@@ -26,7 +26,7 @@ from connector.model.cursor import Cursor
 from connector.model.entities import ENTITIES
 from connector.neo4j.cypher import statements
 from connector.source import window
-from connector.source.window import Mode, Track
+from connector.source.tracks import Mode, Track
 
 _SAMPLES = 3
 _COLLECT_AFTER = 50_000

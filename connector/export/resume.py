@@ -9,7 +9,7 @@ from connector.errors import FatalError
 from connector.model.cursor import Cursor
 from connector.model.entities import ENTITIES, Reading
 from connector.neo4j.export_places import KeptPlace
-from connector.source.window import Mode, Track
+from connector.source.tracks import Mode, Track
 
 RESUME_SECONDS_MAX = 3600
 """An interrupted export is resumed within this time. Later, the kinds that it had finished would

@@ -36,7 +36,8 @@ from connector.neo4j.export_places import KeptPlace
 from connector.retry import Backoff
 from connector.source import window
 from connector.source.reading import PassOptions, ReadAhead, ReadPage, read_pass
-from connector.source.window import Mode, Pace, Track
+from connector.source.tracks import Mode, Track
+from connector.source.window import Pace
 
 log = structlog.stdlib.get_logger("connector.export")
 

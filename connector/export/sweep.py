@@ -11,7 +11,7 @@ from connector.model.events import EntityId, KnownState
 from connector.neo4j.export_queries import emptying
 from connector.source.changes import may_delete
 from connector.source.reading import ReadPage
-from connector.source.window import Track
+from connector.source.tracks import Track
 
 log = structlog.stdlib.get_logger("connector.export")
 

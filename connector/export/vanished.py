@@ -15,7 +15,7 @@ from connector.model.cursor import PassPosition
 from connector.model.events import VERSION_MAX
 from connector.source import window
 from connector.source.reading import ReadPage
-from connector.source.window import Track
+from connector.source.tracks import Track
 
 MISSING_MAX = 100_000
 """Ids of one kind that a pass may miss (some 10 MB); more are not credible, and not looked for."""

@@ -9,7 +9,8 @@ from connector.model.cursor import Cursor
 from connector.retry import Backoff
 from connector.source import window
 from connector.source.reading import OpenStream, PageStream, PassOptions, ReadPage, read_pass
-from connector.source.window import Moment, Pace, Track
+from connector.source.tracks import Track
+from connector.source.window import Moment, Pace
 
 TRANSACTION_ROWS = 4000
 """Rows of the API whose events go into one transaction, about: a commit costs some 20 ms."""

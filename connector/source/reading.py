@@ -15,8 +15,9 @@ from connector.errors import OddPageError, RetryableError
 from connector.interfaces import ApiReader, Clock, Page
 from connector.model.cursor import Cursor, PassPosition
 from connector.model.events import EntityId
-from connector.source import window
-from connector.source.window import Pace, Track
+from connector.source import page_checks, window
+from connector.source.tracks import Track
+from connector.source.window import Pace
 
 _CLOCK_SKEW_MS_MAX = 3_600_000
 
@@ -69,8 +70,8 @@ def read_pass(
         page = reader.read(request)
         now_ms = clock.now_ms()
         _check_clock(page.server_ms, now_ms)
-        ids = window.valid_ids(track.entity, page)
-        oddities = window.check_page(track, request, before, page, ids)
+        ids = page_checks.valid_ids(track.entity, page)
+        oddities = page_checks.check_page(track, request, before, page, ids)
         if not set(oddities) <= set(options.tolerated):
             raise OddPageError(f"{track.name}: {', '.join(oddities)}", oddities)
         after = window.advance(track, before, page, options.pace, now_ms, tolerant=bool(oddities))

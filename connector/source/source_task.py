@@ -19,7 +19,7 @@ from connector.errors import (
 from connector.interfaces import ApiReader, Clock, EventLog, KnownStore, KnownUpdate, VanishedRows
 from connector.model.cursor import Cursor, PassPosition
 from connector.retry import Backoff
-from connector.source import changes, window
+from connector.source import changes, tracks, window
 from connector.source.changes import Changes, Sighting
 from connector.source.passes import Passes
 from connector.source.reading import (
@@ -27,7 +27,8 @@ from connector.source.reading import (
     ReadAhead,
     ReadPage,
 )
-from connector.source.window import Mode, Pace, Track
+from connector.source.tracks import Mode, Track
+from connector.source.window import Pace
 
 log = structlog.stdlib.get_logger("connector.source")
 
@@ -97,7 +98,7 @@ class SourceTask:
         self._committed_at = 0.0
         self._sweep_since_ms: int | None = None
         self._rereads_topic = False
-        self._completed = dict.fromkeys((track.name for track in window.TRACKS), 0)
+        self._completed = dict.fromkeys((track.name for track in tracks.TRACKS), 0)
         """Passes since the start, by track."""
         self.progress = SourceProgress()
         self.snapshot = SnapshotProgress()
@@ -145,7 +146,7 @@ class SourceTask:
         try:
             pages = self._passes.take(track, self._cursor)
         except (RetryableError, BatchTooLargeError, FatalError) as error:
-            is_first = self._cursor.place(window.STUDY.name).passes == 0
+            is_first = self._cursor.place(tracks.STUDY.name).passes == 0
             if isinstance(error, FatalError) and is_first:
                 raise  # once the study was read, one kind's trouble is its own
             backoff = self._passes.delay(track, error)

@@ -1,4 +1,4 @@
-"""What to read next, whether the answer is what was asked for, and where that leaves us. Pure.
+"""What to read next, and where an answer leaves us. Pure.
 
 A kind is read along tracks. ``full`` goes through all rows in id order: the snapshot, and later
 the sweeps. ``window`` reads what changed since the watermark, in id order too, for rows never
@@ -11,53 +11,18 @@ by as much. The window of an append-only kind is what comes after its newest id,
 before: ids may become visible out of order.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
-from itertools import pairwise
 from typing import Any
 
-from connector.errors import FatalError, RetryableError
-from connector.interfaces import Page, PageRequest, UnreadableRow
+from connector.errors import FatalError
+from connector.interfaces import Page, PageRequest
 from connector.model.cursor import Cursor, PassPosition
 from connector.model.dates import filter_text
-from connector.model.entities import ENTITIES, Entity, Reading
-from connector.model.events import EntityId, Origin, valid_id
-
-
-class Mode(Enum):
-    """How a track reads."""
-
-    FULL = "full"
-    WINDOW = "window"
-
-
-@dataclass(frozen=True, slots=True)
-class Track:
-    """One way of reading one kind."""
-
-    entity: Entity
-    mode: Mode
-
-    @property
-    def name(self) -> str:
-        """Its name in the cursor."""
-        return f"{self.entity.name}.{self.mode.value}"
-
-    @property
-    def is_keyset(self) -> bool:
-        """Whether pages are asked for by id rather than by number."""
-        return self.entity.reading is not Reading.LISTED
-
-    @property
-    def others(self) -> "list[Track]":
-        """The other ways of reading the same kind."""
-        return [each for each in TRACKS if each.entity == self.entity and each != self]
-
-    @property
-    def full(self) -> "Track":
-        """The track that reads all rows of the same kind."""
-        return Track(self.entity, Mode.FULL)
+from connector.model.entities import Entity, Reading
+from connector.model.events import EntityId, Origin
+from connector.source.page_checks import row_id
+from connector.source.tracks import TRACKS, Mode, Track, was_announced
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +50,6 @@ class Pace:
         return self.poll_interval if track.is_keyset else self.list_interval
 
 
-TRACKS: tuple[Track, ...] = tuple(
-    Track(entity, mode)
-    for entity in ENTITIES.values()
-    for mode in Mode
-    if mode is Mode.FULL or entity.reading is not Reading.LISTED
-)
-STUDY = Track(ENTITIES["study"], Mode.FULL)
-"""What is read first: it tells whether the study is there."""
 _STEPS_BACK_MAX = 10
 """Of a pass: an API whose totals go up and down would be read for ever."""
 _SHORT_WINDOW_MS_MAX = 3_600_000
@@ -208,75 +165,9 @@ def _window_start_ms(track: Track, cursor: Cursor) -> int:
     return watermark
 
 
-def check_page(
-    track: Track, request: PageRequest, place: PassPosition, page: Page, ids: Sequence[EntityId]
-) -> list[str]:
-    """Accept only a page that is what was asked for; any other moves nothing.
-
-    ``ids`` are the page's `valid_ids`. Returns what is odd about it: contradictions that cost no
-    row, so that the pass can go on if the API insists on them.
-
-    Raises:
-        RetryableError: rows of another place or order.
-        FatalError: the study is not there.
-    """
-    if any(low > high for low, high in pairwise(ids)):  # type: ignore[operator]
-        raise RetryableError(f"{track.name}: page is not in id order")
-    after = place.after if track.is_keyset else None
-    if after is not None and ids and not after < ids[-1]:  # type: ignore[operator]
-        raise RetryableError(f"{track.name}: page does not go beyond its predecessor")
-    left = page.total_elements - page.offset
-    found = {
-        "a row is repeated": len(set(ids)) < len(ids),
-        "rows of the page before": after is not None and bool(ids) and not after < ids[0],  # type: ignore[operator]
-        "more rows than were asked for": len(page.rows) > request.size,
-        "more rows than the total announces": len(page.rows) > max(0, left),
-        "fewer rows than the total announces": len(page.rows) < min(_size(request, page), left),
-        "no row has an id": bool(page.rows) and not ids and left > len(page.rows),
-        "nothing where more was announced": (
-            _was_announced(track, place) and not page.total_elements
-        ),
-    }
-    if track.entity.name == "study":
-        _check_study(request, place, page, ids)
-    return [what for what, is_so in found.items() if is_so]
-
-
-def _size(request: PageRequest, page: Page) -> int:
-    """How many rows a page has by the API's own word: it may allow fewer than were asked for."""
-    return request.size if page.size is None else min(page.size, request.size)
-
-
-def _check_study(
-    request: PageRequest, place: PassPosition, page: Page, ids: Sequence[EntityId]
-) -> None:
-    if any(each != request.study_key for each in ids):
-        raise RetryableError("the list of studies has others than were asked for")
-    if not ids and not place.in_pass:
-        if place.passes or page.total_elements:
-            raise RetryableError("the API does not list the study any more")
-        raise FatalError(
-            f"study {request.study_key} is not known to the API: check SOURCE_STUDIES and the"
-            " permissions of the API key"
-        )
-
-
-def valid_ids(entity: Entity, page: Page) -> list[EntityId]:
-    """The ids of the rows that have one, in their order."""
-    ids = (_row_id(entity, row) for row in page.rows)
-    return [entity_id for entity_id in ids if entity_id is not None]
-
-
-def _row_id(entity: Entity, row: Any) -> EntityId | None:
-    # A row that cannot be parsed is listed all the same: taken for missing, it would be deleted.
-    if isinstance(row, UnreadableRow):
-        return valid_id(entity.name, row.id_hint)
-    return valid_id(entity.name, row.get(entity.id_field)) if isinstance(row, dict) else None
-
-
 def _last_id(entity: Entity, page: Page) -> EntityId | None:
     for row in reversed(page.rows):
-        if found := _row_id(entity, row):
+        if found := row_id(entity, row):
             return found
     return None
 
@@ -357,14 +248,9 @@ def _is_short(track: Track, place: PassPosition, page: Page) -> bool:
     """Whether the pass so far lacks rows that were announced."""
     announced = rows_left(page) + len(page.rows)
     if not page.rows:
-        announced = max(announced, (place.total or 0) if _was_announced(track, place) else 0)
+        announced = max(announced, (place.total or 0) if was_announced(track, place) else 0)
     lacks_rows = len(page.rows) < min(page.size or len(page.rows) or 1, announced)
     return (place.in_pass and place.is_short) or lacks_rows
-
-
-def _was_announced(track: Track, place: PassPosition) -> bool:
-    """Whether the page before announced rows after its own."""
-    return place.in_pass and track.is_keyset and bool(place.total)
 
 
 def _onward(track: Track, page: Page, last_id: EntityId | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from connector.kafka.topic_log import read_to_end
 from connector.lab.simulator.api import API_KEY, SECURITY_KEY, Simulation
 from connector.lab.simulator.server import serving
 from connector.lab.simulator.study import build_study
-from connector.source.window import TRACKS
+from connector.source.tracks import TRACKS
 from tests.programs import passes, running, source_environment, wait_until
 
 pytestmark = pytest.mark.servers

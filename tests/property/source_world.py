@@ -20,10 +20,11 @@ from connector.model.events import Identity, Op, RecordEvent
 from connector.model.graph_state import GraphState, differences
 from connector.ops.expected_graph import add_row
 from connector.retry import Backoff
-from connector.source import window
+from connector.source import tracks
 from connector.source.reading import ReadPage
 from connector.source.source_task import SourceLimits, SourcePorts, SourceTask
-from connector.source.window import Mode, Pace
+from connector.source.tracks import Mode
+from connector.source.window import Pace
 from connector.store.known_store import SqliteKnownStore
 from tests.fakes.clock import FakeClock
 from tests.fakes.in_memory_kafka import InMemoryEventLog, InMemoryTopic, Killed
@@ -40,7 +41,7 @@ _FOR_SWEEPS = {"no_date", "null_date", "empty", "bad_utf8"}
 """Nothing in these answers tells that they are wrong: the row's next change or a sweep does."""
 _VALUE_FAULTS = {"huge_subject", "blank_reference"}
 """These show another state of a row, which looks like a right one and is published as such."""
-_SWEPT = {track.name for track in window.TRACKS if track.mode is Mode.FULL and track.is_keyset}
+_SWEPT = {track.name for track in tracks.TRACKS if track.mode is Mode.FULL and track.is_keyset}
 _STEPS = 60
 _STEPS_TO_SETTLE = 3000
 _PAGE_READS_PER_KILL = 60

@@ -11,10 +11,11 @@ from connector.interfaces import InvalidRow, Page, PageRequest
 from connector.model.cursor import Cursor, PassPosition, TopicMark
 from connector.model.dates import parse_api_date
 from connector.model.events import Identity, KnownState, RecordEvent
-from connector.source import changes, window
+from connector.source import changes, page_checks, window
 from connector.source.passes import OpenPass, Passes
 from connector.source.reading import ReadPage
-from connector.source.window import Mode, Pace, Track
+from connector.source.tracks import Mode, Track
+from connector.source.window import Pace
 from connector.store import known_store
 from tests.fakes.in_memory_kafka import InMemoryEventLog
 from tests.property.test_source_simulation import failure, quiet
@@ -81,7 +82,7 @@ def sorted_by_date() -> Iterator[None]:
     with (
         patch.object(Track, "is_keyset", property(is_keyset)),
         patch.object(window, "next_request", asked),
-        patch.object(window, "check_page", lambda *_: []),
+        patch.object(page_checks, "check_page", lambda *_: []),
     ):
         yield
 

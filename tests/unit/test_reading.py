@@ -8,7 +8,7 @@ from connector.interfaces import Page
 from connector.model.cursor import PassPosition
 from connector.model.entities import ENTITIES
 from connector.source.reading import ReadAhead, ReadPage
-from connector.source.window import Mode, Track
+from connector.source.tracks import Mode, Track
 
 TRACK = Track(ENTITIES["record"], Mode.FULL)
 MB = 1_000_000

@@ -14,7 +14,7 @@ from connector.interfaces import Page, PageRequest, UnreadableRow
 from connector.model.entities import ENTITIES
 from connector.model.events import Origin
 from connector.source.changes import Changes, Sighting, detect
-from connector.source.window import valid_ids
+from connector.source.page_checks import valid_ids
 
 RECORD = ENTITIES["record"]
 REQUEST = PageRequest("S1", "records", None, "recordId,asc", 500, 0)

@@ -7,14 +7,13 @@ from connector.errors import FatalError, OddPageError, RetryableError
 from connector.interfaces import Page, PageRequest
 from connector.model.cursor import Cursor, PassPosition
 from connector.model.entities import ENTITIES
+from connector.source.page_checks import check_page
 from connector.source.reading import PassOptions, ReadPage, read_pass
+from connector.source.tracks import Mode, Track
 from connector.source.window import (
-    Mode,
     Moment,
     Pace,
-    Track,
     advance,
-    check_page,
     clock_went_back,
     due_ms,
     full_passes_restarted,
