@@ -1,0 +1,59 @@
+"""The ports: what the two tasks need of the world, and what each call promises.
+
+The tasks import these only. `connector.imednet`, `connector.kafka` and `connector.neo4j` implement
+them on the real clients, ``tests/fakes`` in memory; one contract suite runs on both.
+"""
+
+from connector.interfaces.api import ApiReader, Page, PageRequest, UnreadableRow
+from connector.interfaces.clock import Clock
+from connector.interfaces.event_log import (
+    EventLog,
+    InvalidRow,
+    KnownStore,
+    KnownUpdate,
+    OpenedLog,
+    VanishedRows,
+)
+from connector.interfaces.graph import GraphWriter, ProbeResult, Span, WriteResult
+from connector.interfaces.topic import (
+    AssignmentListener,
+    DeadLetter,
+    DeadLetterQueue,
+    EventConsumer,
+    Message,
+    MessageDetails,
+    PartitionStart,
+    PollResult,
+    Position,
+    Range,
+    TopicPartition,
+)
+
+__all__ = [
+    "ApiReader",
+    "AssignmentListener",
+    "Clock",
+    "DeadLetter",
+    "DeadLetterQueue",
+    "EventConsumer",
+    "EventLog",
+    "GraphWriter",
+    "InvalidRow",
+    "KnownStore",
+    "KnownUpdate",
+    "Message",
+    "MessageDetails",
+    "OpenedLog",
+    "Page",
+    "PageRequest",
+    "PartitionStart",
+    "PollResult",
+    "Position",
+    "ProbeResult",
+    "Range",
+    "Span",
+    "TopicPartition",
+    "UnreadableRow",
+    "VanishedRows",
+    "WriteResult",
+]
