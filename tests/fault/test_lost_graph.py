@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from connector.config import KafkaSettings, Neo4jSettings
+from connector.kafka.group_offsets import GroupOffsets
 from connector.kafka.topic_log import read_to_end
 from connector.lab.servers.local import LocalNeo4j
 from connector.lab.servers.processes import free_port
@@ -54,6 +55,10 @@ def graph(neo4j: LocalNeo4j, variables: dict[str, str]) -> Iterator[Neo4jDatabas
         yield database
 
 
+def has_committed(offsets: GroupOffsets) -> bool:
+    return all((at.offset or 0) > 10 for at in offsets.committed().values())
+
+
 def run(graph: Neo4jDatabase, cypher: str) -> None:
     graph.write(Statement(cypher, []), {})
 
@@ -77,6 +82,8 @@ def test_an_emptied_database_is_filled_again_without_a_replay(
         publish_load(kafka_settings, study, 2000)
         with live_edits(kafka_settings, study, every_seconds=0.1):
             wait_until(lambda: graph.read("MATCH (n:Record) RETURN count(n)")[0][0] > 500, 60, "x")
+            offsets = GroupOffsets(kafka_settings, study)
+            wait_until(lambda: has_committed(offsets), 60, "a commit")  # or nothing is ahead
             drop_schema(graph)
             run(graph, "MATCH (n) DETACH DELETE n")
             time.sleep(2)
