@@ -22,13 +22,16 @@ class Sweep:
     def __init__(self, track: Track, sink: Neo4jExportSink) -> None:
         self._track, self._sink = track, sink
         self._missing = Missing()
+        self._is_short = False
 
     def begin_again(self) -> None:
         """The pass begins again: what was missing so far says nothing."""
         self._missing = Missing()
+        self._is_short = False
 
     def spans(self, pages: Sequence[ReadPage]) -> list[IdRange]:
         """The ranges of ids of these pages. Must be called for all pages of the pass, in order."""
+        self._is_short |= any(read.after.is_short for read in pages)
         return [self._missing.range_of(read) for read in pages]
 
     def first_look(self, spans: Sequence[IdRange]) -> None:
@@ -51,6 +54,8 @@ class Sweep:
         missing, entity = self._missing, self._track.entity
         if not missing.ids:
             return None
+        if self._is_short:
+            return _WITHHELD
         if missing.are_too_many:
             anew = _start_anew(self._sink.study_key)
             return _refused(f"more than {MISSING_MAX:,}", missing.listed, anew)
@@ -79,6 +84,10 @@ def _refused(gone: str, listed: int, what_to_do: str) -> str:
     )
 
 
+_WITHHELD = (
+    "exported, but nothing is deleted: the API listed fewer rows than it announced, or rows without"
+    " an id; check the API, then export again"
+)
 _RAISE_RATIO = (
     "raise SOURCE_MAX_DELETE_RATIO (max_delete_ratio of Neo4jSinkConfig) if they are really gone"
 )

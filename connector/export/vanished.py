@@ -97,7 +97,7 @@ class SecondLook:
     def _by_id(self) -> Iterator[tuple[int, ReadPage | None]]:
         pending = deque(sorted(self._missing.ids))
         while pending:
-            read = self._read_at(PassPosition(after=pending[0] - 1))
+            read = self._whole(PassPosition(after=pending[0] - 1))
             ids = page_ids(read)
             if not ids and pending[0] < self._missing.last_listed:
                 raise RetryableError(f"{self._track.name}: rows that were listed are missing")
@@ -134,8 +134,15 @@ class SecondLook:
 
     def _numbered(self, number: int) -> ReadPage:
         if number not in self._pages:
-            self._pages = {number: self._read_at(PassPosition(offset=number * self._size))}
+            self._pages = {number: self._whole(PassPosition(offset=number * self._size))}
         return self._pages[number]
+
+    def _whole(self, place: PassPosition) -> ReadPage:
+        """The page; not one that withholds rows, for it proves nothing."""
+        read = self._read_at(place)
+        if read.after.is_short:
+            raise RetryableError(f"{self._track.name}: fewer rows than the API announces")
+        return read
 
 
 def _is_between(came_from: ReadPage | None, read: ReadPage, next_number: int) -> bool:

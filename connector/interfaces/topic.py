@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from connector.errors import InvalidEventError
 from connector.model.serde import Headers
 
 
@@ -52,6 +53,20 @@ class MessageDetails(Protocol):
         """Of the leader that appended it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _WithoutHeaders:
+    details: MessageDetails
+
+    def headers(self) -> None:
+        return None
+
+    def timestamp(self) -> tuple[int, int]:
+        return self.details.timestamp()
+
+    def leader_epoch(self) -> int | None:
+        return self.details.leader_epoch()
+
+
 class Message(NamedTuple):
     """A consumed message; bytes as they are in the topic. A tuple, since there are millions."""
 
@@ -63,8 +78,20 @@ class Message(NamedTuple):
 
     @property
     def headers(self) -> Headers:
-        """In their order. They cost as much as all the rest of the message: ask for them late."""
-        return list(self.details.headers() or ())
+        """In their order. They cost as much as all the rest of the message: ask for them late.
+
+        Raises:
+            InvalidEventError: a name is not UTF-8. Ask no second time (confluent-kafka 2.16.1 then
+                answers with null pointers): go on with `without_headers`.
+        """
+        try:
+            return list(self.details.headers() or ())
+        except (SystemError, UnicodeError):
+            raise InvalidEventError("headers cannot be read", reason="headers") from None
+
+    def without_headers(self) -> "Message":
+        """The same message, as if it had none."""
+        return self._replace(details=_WithoutHeaders(self.details))
 
     @property
     def timestamp_ms(self) -> int:

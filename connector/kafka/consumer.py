@@ -10,7 +10,7 @@ from confluent_kafka import Message as RawMessage
 from confluent_kafka import TopicPartition as RawTopicPartition
 
 from connector.config import KafkaSettings, SinkSettings
-from connector.errors import FatalError, RetryableError
+from connector.errors import FatalError, InvalidEventError, RetryableError
 from connector.interfaces import (
     AssignmentListener,
     Message,
@@ -223,8 +223,15 @@ def _raw_partitions(partitions: Collection[TopicPartition]) -> list[RawTopicPart
 
 
 def list_headers(raw: RawMessage) -> Headers:
-    """The message's headers as pairs (the client's type also allows what it never returns)."""
-    headers = raw.headers() or []
+    """The message's headers as pairs (the client's type also allows what it never returns).
+
+    Raises:
+        InvalidEventError: a name is not UTF-8.
+    """
+    try:
+        headers = raw.headers() or []
+    except (SystemError, UnicodeError):
+        raise InvalidEventError("headers cannot be read", reason="headers") from None
     return headers if isinstance(headers, list) else list(headers.items())
 
 

@@ -9,7 +9,7 @@ from connector.interfaces import DeadLetter
 from connector.model.entities import ENTITIES
 from connector.model.events import Identity
 from connector.model.graph import NodeChange, node_change
-from connector.sink.states import Arrival, State, decode, newest_states, older_states
+from connector.sink.states import Arrival, State, decode, letter_of, newest_states, older_states
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ def decode_newest(
             try:
                 candidates.append(Candidate(state, node_change(decode(state, now_ms))))
             except InvalidEventError as error:
-                letters.append(DeadLetter(state.message, error.reason, str(error)))
+                letters.append(letter_of(state.message, error))
                 failed.append(state.identity)
         states = newest_states(older_states(failed, letters, arrivals)).values() if failed else ()
     candidates.sort(key=lambda each: _RANK[each.change.identity.entity])

@@ -94,6 +94,9 @@ class SinkTask:
         self._check_at = ports.clock.monotonic() + settings.check_interval_seconds
         self._is_checking = False
         self._is_ending = threading.Event()
+        self._is_letting_go = False
+        self._postponed: list[FinishedStep] = []
+        """Openings that ended within a rebalance: what its poll holds is of before their seek."""
         self._patience = Patience(ports.clock, settings.retry_wait_seconds_max)
         self._polling = Patience(ports.clock, settings.retry_wait_seconds_max)
         self._lanes: dict[TopicPartition, Lane] = {}
@@ -152,6 +155,8 @@ class SinkTask:
 
     def _collect(self, wait_seconds: float = 0.0) -> bool:
         """Take in what writers have finished; whether there was anything."""
+        while self._postponed and not self._is_letting_go:
+            self._take_in(self._postponed.pop(0))
         first = done = self._ports.writers.done(wait_seconds)
         while done is not None:
             self._take_in(done)
@@ -171,6 +176,8 @@ class SinkTask:
         elif done.error is not None:
             lane.dropped.set()
             raise done.error
+        elif isinstance(done.result, OpenedPartition) and self._is_letting_go:
+            self._postponed.append(done)
         elif isinstance(done.result, OpenedPartition):
             self._open(lane, done.result)
         elif isinstance(done.result, Batch):
@@ -317,6 +324,7 @@ class SinkTask:
         lanes = [self._lanes[each] for each in partitions if each in self._lanes]
         clock = self._ports.clock
         end = clock.monotonic() + wait_seconds
+        self._is_letting_go = True
         try:
             while (
                 any(lane.is_writing and not lane.dropped.is_set() for lane in lanes)
@@ -325,6 +333,7 @@ class SinkTask:
             ):
                 pass
         finally:
+            self._is_letting_go = False
             self._commit(lanes)
             self.lost(partitions)
 

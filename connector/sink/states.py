@@ -32,16 +32,25 @@ def parse(message: Message, now_ms: int) -> Arrival:
             version = decode_event(identity, message, now_ms).version
         return State(identity, version, message)
     except InvalidEventError as error:
-        return DeadLetter(message, error.reason, str(error))
+        return letter_of(message, error)
+
+
+def letter_of(message: Message, error: InvalidEventError) -> DeadLetter:
+    """The message as a dead letter, which keeps its headers if they can be read."""
+    kept = message.without_headers() if error.reason == "headers" else message
+    return DeadLetter(kept, error.reason, str(error))
 
 
 def decode(state: State, now_ms: int) -> RecordEvent:
     """The event.
 
     Raises:
-        InvalidEventError: the payload is none, or contradicts key or header.
+        InvalidEventError: the payload is none, or contradicts key, header or its own beginning.
     """
-    return decode_event(state.identity, state.message, now_ms)
+    event = decode_event(state.identity, state.message, now_ms)
+    if event.version != state.version:
+        raise InvalidEventError("the payload gives two versions", reason="version")
+    return event
 
 
 def newest_states(arrivals: Iterable[Arrival]) -> dict[Identity, State]:

@@ -53,6 +53,7 @@ class Pace:
 _STEPS_BACK_MAX = 10
 """Of a pass: an API whose totals go up and down would be read for ever."""
 _SHORT_WINDOW_MS_MAX = 3_600_000
+_SHORT_WINDOW_IDS_MAX = 10_000
 _CLOCK_NOISE_MS = 2_000
 """The API says whole seconds, and an answer takes its time."""
 APPENDED_OVERLAP_IDS = 100
@@ -203,8 +204,6 @@ def advance(
     began = place.began_ms if place.in_pass else now_ms
     is_hurried = place.is_hurried and place.in_pass  # said meanwhile, so it is about the next one
     last_id = _last_id(track.entity, page)
-    is_appended = track.entity.reading is Reading.APPENDED
-    newest = last_id if is_appended and last_id is not None else place.newest
     if is_last(page, tolerant=tolerant):
         watermark = started - round(pace.overlap * 1000)
         lacks_changes = is_short and track.mode is Mode.WINDOW
@@ -216,7 +215,7 @@ def advance(
             skew_ms=skew,
             # A snapshot that lacks rows does not wait for the next sweep: nothing else finds them.
             is_hurried=is_hurried or (is_short and place.passes == 0),
-            newest=newest,
+            newest=_newest(track, place, last_id, lacks_changes=lacks_changes),
             is_short=is_short,
         )
     return place.model_copy(
@@ -225,7 +224,6 @@ def advance(
             "began_ms": began,
             "skew_ms": skew,
             "is_hurried": is_hurried,
-            "newest": newest,
             "rows": place.rows + len(page.rows),
             "is_short": is_short,
             **_onward(track, page, last_id),
@@ -233,15 +231,25 @@ def advance(
     )
 
 
-def _held_back(place: PassPosition, watermark: int) -> int | None:
+def _newest(
+    track: Track, place: PassPosition, last_id: EntityId | None, *, lacks_changes: bool
+) -> EntityId | None:
+    """The id that the next window of an append-only kind begins at, a little before."""
+    newest = place.after if last_id is None else last_id
+    if track.entity.reading is not Reading.APPENDED or newest is None:
+        return place.newest
+    if lacks_changes and isinstance(newest, int) and isinstance(place.newest, int):
+        return min(newest, max(place.newest, newest - _SHORT_WINDOW_IDS_MAX))
+    return newest
+
+
+def _held_back(place: PassPosition, watermark: int) -> int:
     """The watermark after a window that lacks rows: the next one asks for them again.
 
     For an hour, lest the windows of an API that always announces a row too many grow for ever.
-    None: the next window begins where this one did, at the snapshot's.
     """
-    if place.watermark_ms is None:
-        return None
-    return min(watermark, max(place.watermark_ms, watermark - _SHORT_WINDOW_MS_MAX))
+    hour_before = watermark - _SHORT_WINDOW_MS_MAX
+    return min(watermark, max(place.watermark_ms or hour_before, hour_before))
 
 
 def _is_short(track: Track, place: PassPosition, page: Page) -> bool:

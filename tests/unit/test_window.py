@@ -396,9 +396,26 @@ def test_a_window_that_lacks_rows_is_read_again_from_where_it_began_for_an_hour(
     assert whole.watermark_ms == SERVER + 94 * 60_000
 
 
-def test_a_first_window_that_lacks_rows_begins_again_at_the_snapshot() -> None:
+def test_a_first_window_that_lacks_rows_is_read_again_for_an_hour_too() -> None:
     answers = (page(1, 2, total=9), page(total=7))
     place = PassPosition()
     for answer in answers:
         place = advance(WINDOW, place, replace(answer, size=3), PACE, 0, tolerant=True)
-    assert (place.passes, place.watermark_ms) == (1, None)
+    assert (place.passes, place.watermark_ms) == (1, SERVER - 60_000 - 3_600_000)
+
+
+def test_a_window_of_an_append_only_kind_that_lacks_rows_begins_where_it_began() -> None:
+    place = PassPosition(passes=1, newest=1000, watermark_ms=0)
+    lacking = Page(SERVER, 300, [{"recordRevisionId": 1300}], size=500)
+    short = advance(APPENDED, place, lacking, PACE, 0, tolerant=True)
+    while short.in_pass:
+        short = advance(APPENDED, short, page(total=1), PACE, 0, tolerant=True)
+    assert (short.is_short, short.newest) == (True, 1000)
+    far = advance(
+        APPENDED, short, Page(SERVER, 300, [{"recordRevisionId": 50_000}], size=500), PACE, 0
+    )
+    while far.in_pass:
+        far = advance(APPENDED, far, page(total=1), PACE, 0, tolerant=True)
+    assert far.newest == 40_000
+    whole = Page(SERVER, 1, [{"recordRevisionId": 50_001}], size=500)
+    assert advance(APPENDED, far, whole, PACE, 0).newest == 50_001
