@@ -1,6 +1,7 @@
 """A whole study on a real Neo4j: resumed, in part, without rows that have vanished."""
 
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
@@ -317,6 +318,28 @@ def test_an_api_that_lists_nothing_deletes_nothing_and_the_advice_starts_anew(
     database.write(Statement(advice, []), {})
     assert export_later(world) == world.records
     assert live(database, study, "Site") == 0
+
+
+def test_rows_that_the_api_counts_and_withholds_are_not_deleted(
+    world: World, database: Neo4jDatabase, study: str
+) -> None:
+    world.export()
+    before = live(database, study)
+    read = world.api.read
+
+    hidden = world.study.table("records").ids[5]
+
+    def withheld(request: PageRequest) -> Page:
+        page = read(request)
+        return replace(page, rows=[row for row in page.rows if row.get("recordId") != hidden])
+
+    world.api.read = withheld  # type: ignore[method-assign]
+    with pytest.raises(ExportIncompleteError) as caught:
+        export_later(world, max_delete_ratio=1.0, max_retries=9)
+    assert "fewer rows than it announced" in caught.value.failed["record"]
+    assert live(database, study) == before
+    world.api.read = read  # type: ignore[method-assign]
+    assert export_later(world) == world.records
 
 
 def test_what_a_second_look_finds_is_not_deleted(

@@ -1,6 +1,10 @@
+from typing import ClassVar
+
+import pytest
+
 from connector.errors import InvalidEventError
 from connector.interfaces import DeadLetter, Message, TopicPartition
-from connector.model.serde import encode
+from connector.model.serde import Headers, encode
 from connector.sink.batch import (
     Candidate,
     TransactionSize,
@@ -173,3 +177,32 @@ def test_a_version_within_the_content_is_not_taken_for_the_events() -> None:
 def test_a_payload_and_a_header_that_give_different_versions_are_a_dead_letter() -> None:
     key, value, _ = encode(upsert(record_row(), 7))
     assert versions([builders.message(P0, 0, key, value, [("version", b"8")])]) == ([], [0])
+
+
+class Broken(Details):
+    """confluent-kafka of a header whose name is not UTF-8: an error once, null pointers then."""
+
+    asked: ClassVar[list[int]] = []
+
+    def headers(self) -> Headers:
+        assert self.asked == [], "a second call would crash the process"
+        self.asked.append(1)
+        raise SystemError
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_headers_that_cannot_be_read_make_a_dead_letter_that_has_none(*, is_ours: bool) -> None:
+    Broken.asked.clear()
+    key, value, _ = encode(upsert(record_row(), 7))
+    written = value if is_ours else value.replace(b":", b": ", 1)
+    broken = Message(P0, 0, key, written, Broken([], NOW, 0))
+    candidates, (letter,) = decoded([broken])
+    assert candidates == []
+    assert (letter.reason, letter.message.headers) == ("headers", [])
+    assert (letter.message.key, letter.message.value) == (key, written)
+
+
+def test_a_payload_that_gives_two_versions_is_a_dead_letter() -> None:
+    key, value, _ = encode(upsert(record_row(), 5))
+    twice = value.replace(b'"version":5,', b'"version":5,"version":7,', 1)
+    assert versions([builders.message(P0, 0, key, twice)]) == ([], [0])

@@ -24,9 +24,10 @@ from connector.interfaces import (
 from connector.model.events import Identity
 from connector.model.graph import NodeChange
 from connector.model.serde import encode
-from connector.sink.checkpoints import Checkpoints, start_offset
+from connector.sink.checkpoints import Checkpoints, OpenedPartition, start_offset
+from connector.sink.lane import Lane
 from connector.sink.sink_task import SinkPorts, SinkTask
-from connector.sink.writer_threads import WriterThreads
+from connector.sink.writer_threads import FinishedStep, WriterThreads
 from tests.builders import is_through, record_row, upsert
 from tests.fakes.clock import FakeClock
 from tests.fakes.in_memory_graph import InMemoryGraph
@@ -302,6 +303,20 @@ def test_a_step_that_is_given_up_with_its_partition_ends_nothing_but_itself() ->
     sink.until = lambda: len(sink.task._lanes) == 1 and sink.is_through()
     sink.run()
     assert sink.committed == {P0: Position(len(sink.topic.partitions[0]), 0)}
+
+
+def test_a_lane_is_not_opened_within_a_rebalance_whose_poll_holds_messages_from_before() -> None:
+    """They, or an end, would count as what comes after the seek, and be committed."""
+    sink = Sink(topic_of(4))
+    task, lane = sink.task, Lane(P0, PartitionStart(4, 0, "id/group/0"), sink.task._limits)
+    task._lanes[P0] = lane
+    task._is_letting_go = True
+    task._take_in(FinishedStep(lane, OpenedPartition(0, 0), None))
+    task._accept(PollResult([], {P0: Position(4, None)}))
+    assert (lane.is_open, lane.applied) == (False, None)
+    task._is_letting_go = False
+    task._collect()
+    assert (lane.is_open, sink.consumer.next[P0]) == (True, 0)
 
 
 def later(holds: Callable[[], bool], act: Callable[[], None]) -> None:

@@ -1,6 +1,7 @@
 """Rows that a complete pass misses are asked for again; only what both looks miss is gone."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -157,3 +158,17 @@ def test_no_more_ids_are_held_than_the_limit_and_one_page() -> None:
         missing.add(range(start, start + 1000), start)
     assert missing.are_too_many
     assert len(missing.ids) <= MISSING_MAX + 1000
+
+
+def test_a_second_look_at_a_page_that_withholds_rows_deletes_nothing(kind: Kind) -> None:
+    """A row that the API counts and does not list may be the one that is missing."""
+    kind.first_look({*kind.ids, max(kind.ids) + 7})
+    read_at = kind.read_at
+
+    def withheld(place: PassPosition) -> ReadPage:
+        read = read_at(place)
+        return replace(read, after=read.after.model_copy(update={"is_short": True}))
+
+    kind.read_at = withheld  # type: ignore[method-assign]
+    with pytest.raises(RetryableError):
+        kind.gone()
