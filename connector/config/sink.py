@@ -54,5 +54,6 @@ class SinkSettings(Section):
     )
     close_timeout_seconds: Seconds = Field(9.0, description="Bound of a shutdown, whatever hangs.")
     accept_gap: bool = Field(
-        False, description="Go on at the first event there is when some are gone (--accept-gap)."
+        False,
+        description="Continue at the first available event if earlier ones are gone (--accept-gap).",
     )
