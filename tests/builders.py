@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from connector.interfaces import Message, TopicPartition
-from connector.model.events import Op, Origin, RecordEvent
-from connector.model.serde import Headers, content_hash
+from connector.model.events import Identity, Op, Origin, RecordEvent
+from connector.model.serde import Headers, content_hash, decode_event
 from connector.sink.sink_task import SinkTask
 
 STUDY = "S1"
@@ -90,3 +90,11 @@ def is_through(task: SinkTask) -> bool:
     return bool(lanes) and not any(
         not lane.is_open or lane.is_busy or lane.waiting_bytes or lane.is_paused for lane in lanes
     )
+
+
+def decode(
+    key: bytes | None, value: bytes | None, headers: Headers, *, timestamp_ms: int, now_ms: int
+) -> RecordEvent:
+    """The event of a message, as a sink decodes it."""
+    read = message(TopicPartition("t", 0), 0, key, value, headers, timestamp_ms=timestamp_ms)
+    return decode_event(Identity.from_key(key), read, now_ms)

@@ -264,26 +264,27 @@ class Neo4jExportSink(ExportSink):
 
         While batches are all new, as in a first load, it is not asked whether they are.
         """
-        if self._novelty.is_assumed:
-            if self._writer.create(changes):
-                return
-            self._novelty.probed(all_absent=False)
+        if self._novelty.is_assumed and self._has_created(changes):
+            return
         probed = self._writer.probe_content(changes)
         self._novelty.probed(all_absent=len(probed.absent) == len(changes))
         self._write_probed(changes, probed)
 
     def _write_decided(self, changes: Sequence[NodeChange], *, are_dated: bool) -> set[Identity]:
         """As `_write`, of records that are handed over; those that the graph has newer."""
-        if self._novelty.is_assumed:
-            if self._writer.create(changes):
-                return set()
-            self._novelty.probed(all_absent=False)
+        if self._novelty.is_assumed and self._has_created(changes):
+            return set()
         states = self._queries.states(change.identity for change in changes)
         self._novelty.probed(all_absent=not states)
         decision = decide(changes, states, are_dated=are_dated)
         if decision.changes:
             self._writer.write(decision.changes, decision.absent)
         return decision.left_alone
+
+    def _has_created(self, changes: Sequence[NodeChange]) -> bool:
+        result = self._writer.create(changes)
+        self._novelty.wrote(result)
+        return result.were_absent
 
     def _write_newer(self, changes: Sequence[NodeChange]) -> None:
         versions = {change.identity: change.version for change in changes}

@@ -1,7 +1,7 @@
 """A whole study, page by page, into an export sink: constant memory, and resumable."""
 
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -120,7 +120,7 @@ class StudyExport:
         self._cursor, self._progress = Cursor(study_key=sink.study_key), ExportProgress()
         self._failed: dict[str, str] = {}
         self._sizes: dict[str, int] = {}
-        self._odd: dict[str, frozenset[str]] = {}
+        self._odd: dict[str, frozenset[str]] = defaultdict(frozenset)
         """By kind, how its pages contradict themselves: what comes again is taken."""
         self._written: deque[_Part] = deque()
 
@@ -241,7 +241,7 @@ class StudyExport:
         """Before it is read again; or give up."""
         config = self._sink.config
         if isinstance(error, OddPageError):
-            self._odd[entity.name] = self._odd.get(entity.name, frozenset()) | error.oddities
+            self._odd[entity.name] |= error.oddities
         if failed > config.max_retries:
             self._settle(under_way=0)  # the resumed export need not read it again
             raise ExportError(f"reading {entity.plural} failed {failed} times: {error}") from None

@@ -27,11 +27,10 @@ class Sweep:
     def begin_again(self) -> None:
         """The pass begins again: what was missing so far says nothing."""
         self._missing = Missing()
-        self._is_short = False
 
     def spans(self, pages: Sequence[ReadPage]) -> list[IdRange]:
         """The ranges of ids of these pages. Must be called for all pages of the pass, in order."""
-        self._is_short |= any(read.after.is_short for read in pages)
+        self._is_short = pages[-1].after.is_short  # a pass that lacked rows is short to its end
         return [self._missing.range_of(read) for read in pages]
 
     def first_look(self, spans: Sequence[IdRange]) -> None:

@@ -81,8 +81,8 @@ class Message(NamedTuple):
         """In their order. They cost as much as all the rest of the message: ask for them late.
 
         Raises:
-            InvalidEventError: a name is not UTF-8. Ask no second time (confluent-kafka 2.16.1 then
-                answers with null pointers): go on with `without_headers`.
+            InvalidEventError: a name is not UTF-8. Do not ask again (confluent-kafka 2.16.1 then
+                answers with null pointers): use `without_headers`.
         """
         try:
             return list(self.details.headers() or ())

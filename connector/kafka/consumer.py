@@ -10,7 +10,7 @@ from confluent_kafka import Message as RawMessage
 from confluent_kafka import TopicPartition as RawTopicPartition
 
 from connector.config import KafkaSettings, SinkSettings
-from connector.errors import FatalError, InvalidEventError, RetryableError
+from connector.errors import FatalError, RetryableError
 from connector.interfaces import (
     AssignmentListener,
     Message,
@@ -24,7 +24,6 @@ from connector.kafka.reasons import made
 from connector.kafka.settings import group_consumer
 from connector.kafka.start_positions import StartPositions
 from connector.kafka.topics import Topics
-from connector.model.serde import Headers
 
 log = structlog.stdlib.get_logger("connector.kafka.consumer")
 
@@ -131,7 +130,7 @@ class KafkaEventConsumer:
             if error is None:
                 # A callback may have taken a partition away after its messages were fetched.
                 if (partition := self._owned.get(item.partition() or 0)) is not None:
-                    messages.append(_message(item, partition))
+                    messages.append(message_of(item, partition))
             elif error.code() != KafkaError._PARTITION_EOF:
                 self._hold(item, error)
             elif (partition := self._owned.get(item.partition() or 0)) is not None:
@@ -222,20 +221,8 @@ def _raw_partitions(partitions: Collection[TopicPartition]) -> list[RawTopicPart
     return [RawTopicPartition(each.topic, each.partition) for each in partitions]
 
 
-def list_headers(raw: RawMessage) -> Headers:
-    """The message's headers as pairs (the client's type also allows what it never returns).
-
-    Raises:
-        InvalidEventError: a name is not UTF-8.
-    """
-    try:
-        headers = raw.headers() or []
-    except (SystemError, UnicodeError):
-        raise InvalidEventError("headers cannot be read", reason="headers") from None
-    return headers if isinstance(headers, list) else list(headers.items())
-
-
-def _message(raw: RawMessage, partition: TopicPartition) -> Message:
+def message_of(raw: RawMessage, partition: TopicPartition) -> Message:
+    """The client's message as ours; nothing is converted that nobody asks for."""
     return Message(partition, raw.offset() or 0, raw.key(), raw.value(), raw)
 
 

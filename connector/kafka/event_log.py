@@ -17,8 +17,8 @@ from connector.errors import (
     InvalidEventError,
     RetryableError,
 )
-from connector.interfaces import InvalidRow, OpenedLog
-from connector.kafka.consumer import list_headers
+from connector.interfaces import InvalidRow, OpenedLog, TopicPartition
+from connector.kafka.consumer import message_of
 from connector.kafka.dead_letters import invalid_row_headers
 from connector.kafka.failures import FENCED, error_of, translate
 from connector.kafka.partitioner import partition_of
@@ -205,20 +205,13 @@ class KafkaEventLog:
 
     def replay(self) -> Iterator[tuple[Identity, KnownState]]:
         """Messages that are not events of the study are passed over: the sink reports them."""
-        for message in read_to_end(self._settings, self._settings.events_topic):
+        topic = self._settings.events_topic
+        for raw in read_to_end(self._settings, topic):
             try:
-                identity = Identity.from_key(message.key())
+                identity = Identity.from_key(raw.key())
                 if identity.study_key == self._study_key:
-                    yield (
-                        identity,
-                        known_state(
-                            message.key(),
-                            message.value(),
-                            list_headers(message),
-                            timestamp_ms=message.timestamp()[1],
-                            now_ms=time.time_ns() // 1_000_000,
-                        ),
-                    )
+                    message = message_of(raw, TopicPartition(topic, raw.partition() or 0))
+                    yield identity, known_state(identity, message, time.time_ns() // 1_000_000)
             except InvalidEventError:
                 continue
 

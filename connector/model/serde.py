@@ -3,7 +3,7 @@
 import hashlib
 import re
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -172,26 +172,12 @@ def _check_not_in_future(version: int, now_ms: int) -> None:
         raise InvalidEventError("version is more than a day in the future", reason="version")
 
 
-def decode(
-    key: bytes | None, value: bytes | None, headers: Headers, *, timestamp_ms: int, now_ms: int
-) -> RecordEvent:
-    """The event that a message holds; a null value is a delete (tombstone).
+def decode_event(identity: Identity, message: Stored, now_ms: int) -> RecordEvent:
+    """The event of a message whose key names this entity; a null value is a delete (tombstone).
 
     Raises:
         InvalidEventError: the message is not an event of version 1 that could be applied.
     """
-    message = _Stored(value, headers, timestamp_ms)
-    return decode_event(Identity.from_key(key), message, now_ms)
-
-
-class _Stored(NamedTuple):
-    value: bytes | None
-    headers: Headers
-    timestamp_ms: int
-
-
-def decode_event(identity: Identity, message: Stored, now_ms: int) -> RecordEvent:
-    """As `decode`, of a message whose key names this entity."""
     version = header_version(message.headers)
     if message.value is None:
         event = _tombstone(identity, message.timestamp_ms if version is None else version)
@@ -245,17 +231,15 @@ def _check_consistent(event: RecordEvent, identity: Identity, version: int | Non
             raise InvalidEventError("data is another entity's than the event", reason="id")
 
 
-def known_state(
-    key: bytes | None, value: bytes | None, headers: Headers, *, timestamp_ms: int, now_ms: int
-) -> KnownState:
-    """What a message of the events topic says of its entity, for the source.
+def known_state(identity: Identity, message: Stored, now_ms: int) -> KnownState:
+    """What a message of the events topic says of this entity, for the source.
 
     A live entity whose hash is missing or malformed has the hash ``""``, which no content has.
 
     Raises:
-        InvalidEventError: as `decode`: what no sink applies is not known to be in the graph.
+        InvalidEventError: as `decode_event`: what no sink applies is not known to be in the graph.
     """
-    event = decode(key, value, headers, timestamp_ms=timestamp_ms, now_ms=now_ms)
+    event = decode_event(identity, message, now_ms)
     if event.data is None:
         return KnownState(event.version, None, None)
     subject = valid_id("subject", event.data.get("subjectId"))

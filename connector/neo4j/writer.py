@@ -65,8 +65,8 @@ class Neo4jGraphWriter:
         rows = [[study_key, visit] for visit in visits]
         return {row[0]: row[1] for row in self._database.read(cypher.OWNERS, rows)}
 
-    def create(self, changes: Sequence[NodeChange]) -> bool:
-        """Write nodes that are not there yet; False: one is, and not all were written.
+    def create(self, changes: Sequence[NodeChange]) -> WriteResult:
+        """Write nodes that are not there yet. Where one is there, not all are written.
 
         Raises:
             ConnectorError: as `write`.
@@ -78,8 +78,8 @@ class Neo4jGraphWriter:
             except InvalidEventError as error:
                 if error.reason != NODE_EXISTS:
                     raise
-                return False
-        return True
+                return WriteResult(were_absent=False)
+        return WriteResult(were_absent=True)
 
     def write(
         self,

@@ -1,5 +1,6 @@
 """Which passes are being read: streams, turns, and back-off of tracks that failed."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -57,7 +58,7 @@ class Passes:
         self._delays: dict[str, RetryDelay] = {}
         self._sizes: dict[str, int] = {}
         """Page sizes of tracks that the API was too slow for."""
-        self._odd: dict[str, frozenset[str]] = {}
+        self._odd: dict[str, frozenset[str]] = defaultdict(frozenset)
         """By track, how its pages contradict themselves: what comes again is taken."""
         self.rows_max = TRANSACTION_ROWS
         """How many rows one transaction takes: fewer while the brokers are slow."""
@@ -107,7 +108,7 @@ class Passes:
         if isinstance(error, BatchTooLargeError):
             self._sizes[track.name] = window.smaller(self._size(track))
         if isinstance(error, OddPageError):
-            self._odd[track.name] = self._odd.get(track.name, frozenset()) | error.oddities
+            self._odd[track.name] |= error.oddities
         delay = self._delays.setdefault(track.name, RetryDelay(0.0, self._new_backoff()))
         return delay.backoff
 

@@ -158,16 +158,7 @@ class InMemoryEventLog:
             try:
                 identity = Identity.from_key(message.key)
                 if identity.study_key == self.study_key:
-                    yield (
-                        identity,
-                        known_state(
-                            message.key,
-                            message.value,
-                            message.headers,
-                            timestamp_ms=message.timestamp_ms,
-                            now_ms=time.time_ns() // 1_000_000,
-                        ),
-                    )
+                    yield identity, known_state(identity, message, time.time_ns() // 1_000_000)
             except InvalidEventError:
                 continue
 

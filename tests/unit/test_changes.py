@@ -11,7 +11,7 @@ from connector.interfaces import UnreadableRow, VanishedRows
 from connector.model.entities import ENTITIES
 from connector.model.events import Delivery, Identity, KnownState, Op, Origin
 from connector.model.graph import node_change
-from connector.model.serde import content_hash, decode, encode
+from connector.model.serde import content_hash, encode
 from connector.source.changes import (
     Changes,
     Sighting,
@@ -20,7 +20,7 @@ from connector.source.changes import (
     may_delete,
     subject_of,
 )
-from tests.builders import record_row
+from tests.builders import decode, record_row
 
 RECORD = ENTITIES["record"]
 AT = Sighting("S1", 1_730_736_199_000, Origin.POLL)

@@ -4,9 +4,10 @@ import orjson
 import pytest
 
 from connector.errors import InvalidEventError
+from connector.interfaces import TopicPartition
 from connector.model.events import DAY_MS, Identity, KnownState, Op, RecordEvent
-from connector.model.serde import Headers, content_hash, decode, encode, known_state
-from tests.builders import delete, record_row, upsert
+from connector.model.serde import Headers, content_hash, encode, known_state
+from tests.builders import decode, delete, message, record_row, upsert
 
 NOW = 1_800_000_000_000
 
@@ -167,7 +168,8 @@ def test_content_that_no_reader_could_parse_has_no_hash(levels: int) -> None:
 
 
 def known(key: bytes | None, value: bytes | None, headers: Headers) -> KnownState:
-    return known_state(key, value, headers, timestamp_ms=5, now_ms=NOW)
+    read = message(TopicPartition("t", 0), 0, key, value, headers, timestamp_ms=5)
+    return known_state(Identity.from_key(key), read, NOW)
 
 
 def test_the_topic_says_version_content_and_subject_of_each_entity() -> None:
