@@ -55,5 +55,5 @@ class SinkSettings(Section):
     close_timeout_seconds: Seconds = Field(9.0, description="Bound of a shutdown, whatever hangs.")
     accept_gap: bool = Field(
         False,
-        description="Continue at the first available event if earlier ones are gone (--accept-gap).",
+        description="Continue at the first available event if some are gone (--accept-gap).",
     )
