@@ -1,4 +1,4 @@
-"""``python -m connector``."""
+"""Entry point of ``python -m connector``."""
 
 from connector.cli import main
 

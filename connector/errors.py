@@ -1,18 +1,18 @@
-"""Errors, named by what the caller must do.
+"""The error hierarchy, organised by what the caller must do: retry, split, dead-letter or stop.
 
-Adapters translate their client's errors once, at the edge, with ``raise ... from``. Messages never
-hold record content, keys or passwords: they may be logged and printed as they are.
+Adapters translate their client's exceptions once, at the edge, with ``raise ... from``. Messages
+never contain record content, keys or passwords, so they are safe to log and print.
 """
 
 from collections.abc import Iterable
 
 
 class ConnectorError(Exception):
-    """Base of all errors that this program raises on purpose."""
+    """Base class of every error that this program raises on purpose."""
 
 
 class RetryableError(ConnectorError):
-    """The same call may succeed later: wait and repeat it, for as long as it takes."""
+    """A failure that may be transient: wait, then repeat the call, indefinitely."""
 
     def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
@@ -20,18 +20,21 @@ class RetryableError(ConnectorError):
 
 
 class UnforeseenError(RetryableError):
-    """Nobody has classified this error: repeat the call, loudly, and stop after some attempts."""
+    """An error that no table classifies: warn, retry a limited number of times, then stop."""
 
 
 class AccessRefusedError(RetryableError):
-    """The server refuses this user or this database, until somebody changes one of them.
+    """The server denies access to this user or database until an administrator changes that.
 
-    Fatal where it is the first thing that a program asks; one that has worked waits.
+    Fatal at startup. A program that has already connected waits and retries.
     """
 
 
 class OddPageError(RetryableError):
-    """A page contradicts itself: ask for it again, and take it if it comes the same way again."""
+    """A page that contradicts itself: request it again, and accept it if it comes back the same.
+
+    ``oddities`` names the contradictions.
+    """
 
     def __init__(self, message: str, oddities: Iterable[str]) -> None:
         super().__init__(message)
@@ -39,14 +42,14 @@ class OddPageError(RetryableError):
 
 
 class BatchTooLargeError(ConnectorError):
-    """It is more than the other side takes at once: ask for less, or write it in halves."""
+    """A request or batch over the other side's limit: request fewer rows, or split the batch."""
 
 
 class InvalidEventError(ConnectorError):
-    """This event can never be applied: dead-letter it and go on.
+    """An event that can never be applied: dead-letter it and continue.
 
-    Raised for a batch, it says that at least one event of the batch is invalid.
-    ``reason`` is one word for headers and metrics.
+    When raised for a batch, at least one event in the batch is invalid.
+    ``reason`` is a one-word code for headers and metrics.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:
@@ -55,15 +58,15 @@ class InvalidEventError(ConnectorError):
 
 
 class GraphBehindError(ConnectorError):
-    """The graph lacks events that were applied before this batch: nothing of it was written.
+    """A stale graph: events applied before this batch are missing, so none of it was written.
 
-    Somebody emptied, restored or swapped the database. Read again from the graph's checkpoint.
+    The database was emptied, restored or swapped. Read again from the graph's checkpoint.
     """
 
 
 class FatalError(ConnectorError):
-    """Repeating cannot help: stop. The message says what is wrong and what to do about it."""
+    """A failure that a retry cannot fix: stop. The message names the problem and the remedy."""
 
 
 class ResourceRefusedError(FatalError):
-    """The API refuses one resource of a study. Others may be readable."""
+    """The API denies access to one resource of a study; others may be readable."""

@@ -1,4 +1,7 @@
-"""Logging: one event a line on stderr, JSON or console. Never record content, keys or passwords."""
+"""Logging setup: one event per line on stderr, as JSON or console text.
+
+Record content, keys and passwords are never logged.
+"""
 
 import io
 import logging
@@ -12,14 +15,14 @@ import structlog
 
 from connector.config import LogSettings
 
-_SAY_AGAIN_SECONDS = 60.0
-_LINES_REMEMBERED_MAX = 1000
+_REPEAT_INTERVAL_SECONDS = 60.0
+_MESSAGES_REMEMBERED_MAX = 1000
 _VARYING = re.compile(r" \(after \d+ms in state [^)]*\)+")
-"""What librdkafka adds to a line about a connection; it differs each time."""
+"""The suffix of a librdkafka connection error that differs each time."""
 
 
 class _Stderr(io.TextIOBase):
-    """Whatever stderr is at the time: a progress bar puts itself in its place for a while."""
+    """A stream that writes to the current ``sys.stderr``, which a progress bar may replace."""
 
     def write(self, text: str) -> int:
         return sys.stderr.write(text)
@@ -32,46 +35,46 @@ class _Stderr(io.TextIOBase):
 
 
 class RepeatedLines(logging.Filter):
-    """Lets a library's line through once a minute, with the number of those held back since.
+    """A filter that passes each library message once a minute, with a count of its repeats.
 
-    A client that cannot log in says so several times a second for as long as it tries. Lines of
-    this program are its own business: what they say differs in their fields.
+    A client that cannot log in repeats its message several times a second. This program's own
+    events always pass, because they differ in their fields.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._now = now
         self._seen: dict[str, tuple[float, int]] = {}
-        """By line: when it was let through, and how many were held back since."""
+        """Per message: when it last passed, and how many repeats were suppressed since."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is let through."""
+        """Return whether to log the record."""
         if record.name.partition(".")[0] == "connector":
             return True
         text = _VARYING.sub("", record.getMessage())
         now = self._now()
-        said, held_back = self._seen.get(text, (now - _SAY_AGAIN_SECONDS, 0))
-        if now - said < _SAY_AGAIN_SECONDS:
-            self._seen[text] = (said, held_back + 1)
+        logged_at, suppressed = self._seen.get(text, (now - _REPEAT_INTERVAL_SECONDS, 0))
+        if now - logged_at < _REPEAT_INTERVAL_SECONDS:
+            self._seen[text] = (logged_at, suppressed + 1)
             return False
-        if len(self._seen) >= _LINES_REMEMBERED_MAX:
+        if len(self._seen) >= _MESSAGES_REMEMBERED_MAX:
             self._seen.clear()
         self._seen[text] = (now, 0)
-        if held_back:
-            record.msg = f"{record.getMessage()} ({held_back} more such lines were held back)"
+        if suppressed:
+            record.msg = f"{record.getMessage()} ({suppressed} repeats suppressed)"
             record.args = ()
         return True
 
 
 def configure(settings: LogSettings, stream: TextIO | io.TextIOBase | None = None) -> None:
-    """Send structlog's and the libraries' logs to one stream (stderr) in one format."""
+    """Send structlog events and library logs to one stream (default: stderr) in one format."""
     stream = stream or _Stderr()
     as_json = settings.format == "json" or (settings.format == "auto" and not stream.isatty())
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer()
         if as_json
         else structlog.dev.ConsoleRenderer(
-            exception_formatter=structlog.dev.plain_traceback  # the default one prints locals
+            exception_formatter=structlog.dev.plain_traceback  # the default prints local variables
         )
     )
     shared: list[structlog.types.Processor] = [
@@ -95,8 +98,8 @@ def configure(settings: LogSettings, stream: TextIO | io.TextIOBase | None = Non
     handler.addFilter(RepeatedLines())
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(logging.WARNING)  # libraries: httpx logs whole URLs at INFO
+    root.setLevel(logging.WARNING)  # for libraries: httpx logs full URLs at INFO
     logging.getLogger("connector").setLevel(settings.level.upper())
-    # The SDK logs each failed request with its URL; the task that retries says what is needed.
+    # The SDK logs each failed request with its URL; the retrying task logs the failure without it.
     logging.getLogger("imednet").setLevel(logging.CRITICAL)
     logging.getLogger("neo4j").setLevel(logging.ERROR)

@@ -1,7 +1,7 @@
-"""The command line: reads the environment, wires objects, sets exit codes.
+"""The command line: reads the environment, wires objects together, sets exit codes.
 
-Exit codes: 0 done, 1 stopped with a reason on stderr, 2 wrong usage or settings, 130 ended by a
-second signal.
+Exit codes: 0 success; 1 failure, with the reason on stderr; 2 invalid usage; 130 ended by a second
+signal.
 """
 
 import io
@@ -9,7 +9,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command; a failure is one clear line on stderr, never a traceback."""
+    """Run the command and report a failure as one line on stderr, never as a traceback."""
     from connector.cli.app import app
     from connector.cli.defects import described, hide_content
 
@@ -17,9 +17,9 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(
             errors="backslashreplace"
-        )  # as stderr: a name may not fit the locale
+        )  # as stderr does: the locale may not encode a name
     try:
         app()
-    except Exception as error:  # noqa: BLE001 - the last door
+    except Exception as error:  # noqa: BLE001 - the last resort
         print(f"imednet-connector: {described(error)}", file=sys.stderr)
         sys.exit(1)

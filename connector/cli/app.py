@@ -1,4 +1,4 @@
-"""The commands by name. Clients are imported when a command runs, so that --help is quick."""
+"""The commands and their options. Clients are imported on use, which keeps --help fast."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,25 +10,26 @@ from connector.errors import FatalError
 
 app = typer.Typer(
     name="imednet-connector",
-    help="iMednet API -> Kafka -> Neo4j: nothing lost, nothing stale.",
+    help="Publish changes from the iMednet API to Kafka and apply them to a Neo4j graph.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
 )
 
 Config = Annotated[
-    Path | None, typer.Option("--config", help="TOML file; the environment goes before it.")
+    Path | None,
+    typer.Option("--config", help="TOML file with settings; environment variables override it."),
 ]
 
 
 @app.command()
 def source(
     sweep: Annotated[
-        bool, typer.Option("--sweep", help="Begin with a full sweep of every kind (also SIGUSR1).")
+        bool, typer.Option("--sweep", help="Start with a full sweep of every kind (also SIGUSR1).")
     ] = False,
     config: Config = None,
 ) -> None:
-    """Publish the studies' changes to Kafka until stopped."""
+    """Publish changes in the configured studies to Kafka until stopped."""
     from connector.cli import source as command
 
     command.run(Settings.load(config), sweep=sweep)
@@ -37,11 +38,14 @@ def source(
 @app.command()
 def sink(
     accept_gap: Annotated[
-        bool, typer.Option("--accept-gap", help="Go on where events are missing from the topic.")
+        bool,
+        typer.Option(
+            "--accept-gap", help="Continue at the first available event if some are gone."
+        ),
     ] = False,
     config: Config = None,
 ) -> None:
-    """Apply the events of a consumer group to the graph until stopped."""
+    """Apply events to the graph, as a member of the consumer group, until stopped."""
     from connector.cli import sink as command
 
     command.run(Settings.load(config), accept_gap=accept_gap)
@@ -51,59 +55,69 @@ def sink(
 def replay(
     start: Annotated[
         str | None,
-        typer.Option("--from", help="beginning, a time with its zone, or PARTITION:OFFSET,..."),
+        typer.Option(
+            "--from", help="Start: beginning, an ISO 8601 time with zone, or PARTITION:OFFSET,..."
+        ),
     ] = None,
-    end: Annotated[str, typer.Option("--to", help="As --from; not included.")] = "end",
-    study: Annotated[str | None, typer.Option(help="Only the events of this study.")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Show ranges and counts only.")] = False,
+    end: Annotated[
+        str, typer.Option("--to", help="End (exclusive), in the same forms, or end.")
+    ] = "end",
+    study: Annotated[str | None, typer.Option(help="Replay only the events of this study.")] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only show ranges and event counts.")
+    ] = False,
     join: Annotated[
-        str | None, typer.Option(metavar="REPLAY", help="Work with, or go on with, this replay.")
+        str | None, typer.Option(metavar="REPLAY", help="Join or resume this replay.")
     ] = None,
     rewind: Annotated[
-        bool, typer.Option("--rewind", help="Move the live group back instead; its sinks are down.")
+        bool,
+        typer.Option(
+            "--rewind", help="Move the live group's own offsets instead; stop its sinks first."
+        ),
     ] = False,
     config: Config = None,
 ) -> None:
-    """Apply events of the topic once more. Live sinks and their offsets are untouched."""
+    """Apply events from the topic again, in a separate consumer group (or rewind the live one)."""
     from connector.cli import replay as command
 
     if (start is None) == (join is None):
-        raise FatalError("give one of --from and --join")
-    asked = command.ReplayArguments(start or "", end, study, join, plan, rewind)
-    command.run(Settings.load(config), asked)
+        raise FatalError("Give either --from or --join")
+    arguments = command.ReplayArguments(start or "", end, study, join, plan, rewind)
+    command.run(Settings.load(config), arguments)
 
 
 @app.command()
 def export(
-    study: Annotated[str, typer.Argument(help="Key of the study.")],
+    study: Annotated[str, typer.Argument(help="Study key.")],
     kinds: Annotated[
         str | None,
-        typer.Option(help="Only these, comma-separated, such as visit,record; and the study."),
+        typer.Option(help="Export only these kinds (such as visit,record) and the study itself."),
     ] = None,
     create: Annotated[
-        bool, typer.Option("--create", help="Create without looking first: for an empty graph.")
+        bool,
+        typer.Option("--create", help="Skip the lookup of existing nodes: for an empty graph."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print statements and three sample rows only.")
+        bool, typer.Option("--dry-run", help="Only print the statements and three sample rows.")
     ] = False,
     password_file: Annotated[
-        Path | None, typer.Option(help="File with the Neo4j password, instead of NEO4J_PASSWORD.")
+        Path | None, typer.Option(help="File with the Neo4j password; overrides NEO4J_PASSWORD.")
     ] = None,
     config: Config = None,
 ) -> None:
-    """Export one study to Neo4j without Kafka; an interrupted export is resumed for an hour."""
+    """Export one study to Neo4j without Kafka; resumes an export interrupted within the hour."""
     from connector.cli import export as command
 
-    asked = command.ExportArguments(study, kinds, create, dry_run, password_file)
-    command.run(Settings.load(config), asked)
+    arguments = command.ExportArguments(study, kinds, create, dry_run, password_file)
+    command.run(Settings.load(config), arguments)
 
 
 @app.command()
 def setup(
     config: Config = None,
-    check: Annotated[bool, typer.Option("--check", help="Change nothing.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only report; change nothing.")] = False,
 ) -> None:
-    """Make topics, constraints and indexes, or say what differs."""
+    """Create missing topics, constraints and indexes, and report those that need fixing."""
     from connector.cli import setup as command
 
     command.run(Settings.load(config), check=check)
@@ -111,15 +125,16 @@ def setup(
 
 @app.command()
 def simulate(
-    port: Annotated[int, typer.Option(help="0: any free port.")] = 8080,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 8080,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    subjects: Annotated[int, typer.Option(min=1, help="Subjects of the study.")] = 2000,
-    records: Annotated[int, typer.Option(min=1, help="Records of the study, about.")] = 50_000,
-    seed: Annotated[int, typer.Option(help="Same seed, same data.")] = 1,
+    subjects: Annotated[int, typer.Option(min=1, help="Subjects per study.")] = 2000,
+    records: Annotated[int, typer.Option(min=1, help="Approximate records per study.")] = 50_000,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same data.")] = 1,
     study: Annotated[str, typer.Option(help="Study keys, comma-separated.")] = "DEMO",
-    edits: Annotated[float, typer.Option(min=0, help="Live changes a second.")] = 0.0,
+    edits: Annotated[float, typer.Option(min=0, help="Live edits per second.")] = 0.0,
     fault: Annotated[
-        list[str] | None, typer.Option(help="NAME=SHARE of answers, such as server_error=0.1.")
+        list[str] | None,
+        typer.Option(help="NAME=SHARE of responses, such as server_error=0.1; repeatable."),
     ] = None,
 ) -> None:
     """Serve a simulated iMednet API."""
@@ -132,10 +147,12 @@ def simulate(
 def servers(
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder for data and logs: new, empty, or of an earlier run (replaced)."),
+        typer.Option(
+            help="Folder for data and logs: new, empty, or from an earlier run (replaced)."
+        ),
     ] = None,
 ) -> None:
-    """Start a real Kafka and a real Neo4j on free local ports, without Docker, until stopped."""
+    """Run a real Kafka and a real Neo4j on free local ports, without Docker, until stopped."""
     from connector.cli import demo as command
 
     command.servers(data)
@@ -143,22 +160,24 @@ def servers(
 
 @app.command()
 def demo(
-    subjects: Annotated[int, typer.Option(min=10, help="Subjects of the study.")] = 2000,
-    records: Annotated[int, typer.Option(min=100, help="Records of the study, about.")] = 50_000,
-    seconds: Annotated[float, typer.Option(min=1, help="How long to keep editing.")] = 20.0,
+    subjects: Annotated[int, typer.Option(min=10, help="Subjects in the study.")] = 2000,
+    records: Annotated[
+        int, typer.Option(min=100, help="Approximate records in the study.")
+    ] = 50_000,
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds of live edits.")] = 20.0,
     output: Annotated[
         Path,
-        typer.Option(help="Folder for picture and logs: new, empty, or of an earlier demo."),
+        typer.Option(help="Folder for picture and logs: new, empty, or from an earlier demo."),
     ] = Path("demo-output"),
     use_environment: Annotated[
         bool,
         typer.Option(
             "--use-environment",
-            help="Use the exported Kafka or Neo4j, under names of the demo's own (demo-...).",
+            help="Use the exported Kafka or Neo4j; topics, group and study get demo-... names.",
         ),
     ] = False,
 ) -> None:
-    """The whole way in one command: API simulator, Kafka, source, two sinks, Neo4j, comparison."""
+    """Run simulated API, Kafka, source, two sinks and Neo4j, then compare graph and API."""
     from connector.cli import demo as command
 
     command.demo((subjects, records), seconds, output, use_environment=use_environment)

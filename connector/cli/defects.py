@@ -1,6 +1,6 @@
-"""What is said of an unexpected exception: its type and where it happened, never its text.
+"""Reports of unexpected exceptions: their type and location, never their text.
 
-Texts and locals of an exception may hold record content.
+An exception's text and local variables may contain record content.
 """
 
 import sys
@@ -15,30 +15,30 @@ _FRAMES_MAX = 5
 
 
 def places(error: BaseException) -> list[str]:
-    """``module:line`` of the last frames within this program, the innermost last."""
-    found = []
+    """Return ``module:line`` of the last frames within this program, innermost last."""
+    locations = []
     for frame in traceback.extract_tb(error.__traceback__):
         path = Path(frame.filename)
         if path.is_relative_to(_ROOT):
             module = path.relative_to(_ROOT.parent).with_suffix("")
-            found.append(f"{'.'.join(module.parts)}:{frame.lineno}")
-    return found[-_FRAMES_MAX:]
+            locations.append(f"{'.'.join(module.parts)}:{frame.lineno}")
+    return locations[-_FRAMES_MAX:]
 
 
 def described(error: BaseException) -> str:
-    """One line for a person. What this program raises on purpose may be said as it is."""
+    """Return one line: the text of this program's own errors, else the type and location."""
     if isinstance(error, ConnectorError):
         return str(error)
-    where = ", ".join(places(error)) or "an unknown place"
+    where = ", ".join(places(error)) or "an unknown location"
     return f"internal error: {type(error).__name__} at {where}"
 
 
 def hide_content() -> None:
-    """For exceptions that end a thread, or nobody can raise: no traceback, no text."""
+    """Report exceptions that end a thread, or cannot propagate, without text or traceback."""
 
-    def said(error: BaseException | None) -> None:
+    def report(error: BaseException | None) -> None:
         if error is not None and not isinstance(error, SystemExit):
             print(f"imednet-connector: {described(error)}", file=sys.stderr)
 
-    threading.excepthook = lambda given: said(given.exc_value)
-    sys.unraisablehook = lambda given: said(given.exc_value)
+    threading.excepthook = lambda hook_args: report(hook_args.exc_value)
+    sys.unraisablehook = lambda hook_args: report(hook_args.exc_value)

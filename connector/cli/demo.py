@@ -1,4 +1,4 @@
-"""``simulate``, ``servers`` and ``demo``: what stands in for things that a user has."""
+"""``simulate``, ``servers`` and ``demo``: a local API, local servers, and the whole pipeline."""
 
 import tempfile
 from pathlib import Path
@@ -11,16 +11,16 @@ from connector.config import LogSettings
 from connector.errors import FatalError
 from connector.logs import configure
 
-_EXTRA = "this command needs the demo extra: pip install 'imednet-connector[demo]'"
+_EXTRA_MISSING = "This command needs the demo extra: pip install 'imednet-connector[demo]'"
 
 
 def simulate(
     address: tuple[str, int], seed: int, size: tuple[str, int, int], edits: float, fault: list[str]
 ) -> None:
-    """Serve until stopped.
+    """Serve the simulated API until stopped; print the environment that the source needs.
 
     Raises:
-        FatalError: the port is in use, or a fault is not known.
+        FatalError: the demo extra is not installed, the port cannot be used, or a fault is unknown.
     """
     try:
         from connector.lab.simulator.api import API_KEY, SECURITY_KEY, Simulation
@@ -28,25 +28,27 @@ def simulate(
         from connector.lab.simulator.server import listen, serve
         from connector.lab.simulator.study import build_study
     except ImportError:
-        raise FatalError(_EXTRA) from None
+        raise FatalError(_EXTRA_MISSING) from None
     studies, subjects, records = size
     faults = Faults.parse(fault)
     try:
         listener = listen(*address)
     except OSError as error:
-        raise FatalError(f"port {address[1]}: {error.strerror}; give another by --port") from None
-    made = {key: build_study(key, subjects, records, seed) for key in studies.split(",")}
+        raise FatalError(
+            f"Cannot listen on port {address[1]}: {error.strerror}. Choose another with --port"
+        ) from None
+    built = {key: build_study(key, subjects, records, seed) for key in studies.split(",")}
     print(f"export IMEDNET_BASE_URL=http://127.0.0.1:{listener.getsockname()[1]}")
     print(f"export IMEDNET_API_KEY={API_KEY} IMEDNET_SECURITY_KEY={SECURITY_KEY}")
     print(f"export SOURCE_STUDIES={studies}", flush=True)
-    serve(Simulation(made, faults, edits), listener)
+    serve(Simulation(built, faults, edits), listener)
 
 
 def servers(data: Path | None) -> None:
-    """Run until stopped; prints the environment that the other commands need.
+    """Run both servers until stopped; print the environment that the other commands need.
 
     Raises:
-        FatalError: ``data`` holds something else, Java or Maven is missing, or a server failed.
+        FatalError: ``data`` holds other files, Java or Maven is missing, or a server failed.
     """
     from connector.lab.servers.local import local_servers, remove_data, run_until
 
@@ -56,18 +58,18 @@ def servers(data: Path | None) -> None:
     with local_servers(folder, {}) as running:
         for name, value in running.environment.items():
             print(f"export {name}={value}")
-        print(f"# logs and data: {folder}; Ctrl-C ends both servers", flush=True)
+        print(f"# logs and data: {folder}; Ctrl-C stops both servers", flush=True)
         run_until(stop, running)
     if data is None:
         remove_data(folder)
 
 
 def demo(size: tuple[int, int], seconds: float, output: Path, *, use_environment: bool) -> None:
-    """Run the demo; exit code 1 when the graph differs from the API."""
+    """Run the demo; exit with code 1 if the graph differs from the API."""
     try:
         from connector.lab.demo import DemoPlan, run
     except ImportError:
-        raise FatalError(_EXTRA) from None
+        raise FatalError(_EXTRA_MISSING) from None
     configure(LogSettings(level="warning"))
     plan = DemoPlan(*size, seconds, output, use_environment)
     if not run(plan, Console(highlight=False)):

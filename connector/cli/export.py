@@ -1,4 +1,4 @@
-"""``imednet-connector export``: one study into Neo4j, without Kafka."""
+"""``imednet-connector export``: export one study to Neo4j, without Kafka."""
 
 import contextlib
 import sys
@@ -30,7 +30,10 @@ from connector.source.tracks import Mode, Track
 
 _SAMPLES = 3
 _COLLECT_AFTER = 50_000
-"""A twelfth less CPU than by the 10 000 of the sink, which must not stand still so long."""
+"""New objects between garbage collections.
+
+It takes a twelfth less CPU than the sink's 10 000; a sink cannot afford the longer pauses.
+"""
 
 
 class ExportArguments(NamedTuple):
@@ -43,30 +46,30 @@ class ExportArguments(NamedTuple):
     password_file: Path | None
 
 
-def run(settings: Settings, asked: ExportArguments) -> None:
-    """Export, or show what would be written.
+def run(settings: Settings, arguments: ExportArguments) -> None:
+    """Export the study, or for a dry run show what would be written.
 
     Raises:
-        FatalError: no such kind; the API does not know the study; no password.
-        ExportError: as `connector.export.export_to_neo4j`.
+        FatalError: unknown kind, unknown study, or no password.
+        ExportError: as raised by `connector.export.export_to_neo4j`.
     """
     logs.configure(settings.log)
     tune()
-    kinds = kinds_of(asked.kinds)
+    kinds = kinds_of(arguments.kinds)
     reader = ImednetReader(settings.imednet, SystemClock())
     console = Console(highlight=False, soft_wrap=True)
     with contextlib.closing(reader):
-        if asked.dry_run:
-            _show(reader, asked.study, console)
+        if arguments.dry_run:
+            _show_dry_run(reader, arguments.study, console)
             return
         neo4j = settings.neo4j
         config = Neo4jSinkConfig(
-            idempotent=not asked.create,
+            idempotent=not arguments.create,
             database=neo4j.database,
             max_delete_ratio=settings.source.max_delete_ratio,
         )
-        auth = (neo4j.username, _password(neo4j.password, asked.password_file))
-        with Neo4jExportSink(neo4j.uri, auth, asked.study, config=config) as sink:
+        auth = (neo4j.username, _password(neo4j.password, arguments.password_file))
+        with Neo4jExportSink(neo4j.uri, auth, arguments.study, config=config) as sink:
             export = StudyExport(reader, sink, kinds=kinds)
             try:
                 export.run()
@@ -74,29 +77,29 @@ def run(settings: Settings, asked: ExportArguments) -> None:
                 for line in outcome_lines(error.exported, error.failed):
                     console.print(line, markup=False)
                 raise
-    said = ["record"] if "record" in kinds else list(export.counts)
-    counts = ", ".join(f"{export.counts[name]:,} {ENTITIES[name].plural}" for name in said)
-    console.print(f"study {asked.study}: {counts} exported")
+    reported = ["record"] if "record" in kinds else list(export.counts)
+    counts = ", ".join(f"{export.counts[name]:,} {ENTITIES[name].plural}" for name in reported)
+    console.print(f"study {arguments.study}: {counts} exported")
 
 
 def kinds_of(text: str | None) -> list[str]:
-    """The kinds that ``--kinds`` names, all without it.
+    """Return the kinds listed in ``--kinds``, or all kinds if it is not given.
 
     Raises:
-        FatalError: it names a kind that does not exist, or none.
+        FatalError: the list contains an unknown kind or is empty.
     """
     if text is None:
         return list(ENTITIES)
     kinds = [name.strip() for name in text.split(",") if name.strip()]
     if unknown := [name for name in kinds if name not in ENTITIES]:
-        raise FatalError(f"there is no kind {', '.join(unknown)}; the kinds: {', '.join(ENTITIES)}")
+        raise FatalError(f"Unknown kind {', '.join(unknown)}. Choose from: {', '.join(ENTITIES)}")
     if not kinds:
-        raise FatalError(f"--kinds names no kind; the kinds: {', '.join(ENTITIES)}")
+        raise FatalError(f"--kinds is empty. Choose from: {', '.join(ENTITIES)}")
     return kinds
 
 
 def outcome_lines(exported: Mapping[str, int], failed: Mapping[str, str]) -> list[str]:
-    """A line for each kind: how many rows were exported, or why it failed."""
+    """Return one line per kind: the number of rows exported, or why it failed."""
     width = max(len(ENTITIES[name].plural) for name in exported)
     return [
         f"{ENTITIES[name].plural:<{width}}  {failed.get(name) or f'{count:,} exported'}"
@@ -105,27 +108,29 @@ def outcome_lines(exported: Mapping[str, int], failed: Mapping[str, str]) -> lis
 
 
 def tune() -> None:
-    """Memory and collector of this process, as an export needs them."""
+    """Tune memory allocation and garbage collection of this process for an export."""
     tune_memory()
     tune_interpreter(_COLLECT_AFTER)
 
 
-def _password(given: SecretStr | None, file: Path | None) -> str:
-    """Of the file, the environment, or asked for; never of the command line."""
+def _password(configured: SecretStr | None, file: Path | None) -> str:
+    """Take the password from the file, the settings or a prompt; never from the command line."""
     if file is not None:
         try:
             return file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise FatalError(f"cannot read {file}: {type(error).__name__}") from None
-    if given is not None and given.get_secret_value():
-        return given.get_secret_value()
+            raise FatalError(f"Cannot read {file}: {type(error).__name__}") from None
+    if configured is not None and configured.get_secret_value():
+        return configured.get_secret_value()
     if not sys.stdin.isatty():
-        raise FatalError("set NEO4J_PASSWORD, or give --password-file")
+        raise FatalError(
+            "The Neo4j password is missing. Set NEO4J_PASSWORD or pass --password-file"
+        )
     return Prompt.ask("Neo4j password", password=True, console=Console(stderr=True))
 
 
-def _show(reader: ImednetReader, study: str, console: Console) -> None:
-    """The statements of each kind, and the first records as their rows."""
+def _show_dry_run(reader: ImednetReader, study: str, console: Console) -> None:
+    """Print the statements that would write the first few records, and their parameter rows."""
     record = ENTITIES["record"]
     track = Track(record, Mode.FULL)
     request = window.next_request(track, Cursor(study_key=study), _SAMPLES)
@@ -140,8 +145,8 @@ def _show(reader: ImednetReader, study: str, console: Console) -> None:
     for statement in statements(changes):
         for row in statement.rows:
             console.print_json(orjson.dumps(row).decode())
-    refused = len(found.refused)
+    rejected = len(found.refused)
     console.print(
-        f"dry run: {page.total_elements:,} records in study {study}; nothing was written"
-        + (f"; of the first {len(page.rows)}, {refused} cannot be stored" if refused else "")
+        f"dry run: study {study} has {page.total_elements:,} records; nothing was written"
+        + (f"; {rejected} of the first {len(page.rows)} cannot be stored" if rejected else "")
     )

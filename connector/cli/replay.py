@@ -1,4 +1,4 @@
-"""``imednet-connector replay``: events of the topic once more, beside the live group."""
+"""``imednet-connector replay``: apply events from the topic again, alongside the live group."""
 
 import dataclasses
 import re
@@ -22,15 +22,15 @@ from connector.kafka.topic_log import bounds, offsets_at, read_ranges
 from connector.kafka.topics import Topics
 from connector.replay.replay import RangedConsumer, ReplayPlan, TopicPosition, resolve
 
-_STARTED = "%Y%m%dT%H%M%S%f"
+_START_FORMAT = "%Y%m%dT%H%M%S%f"
 _REPLAY_GROUP = re.compile(r".+-replay-(\d{8}T\d{12})")
-_OFFSETS_KEPT = timedelta(days=7)
+_OFFSET_RETENTION = timedelta(days=7)
 _COUNTS = ("consumed", "written", "unchanged", "dead_letters")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReplayArguments:
-    """What the command line says."""
+    """The command's options."""
 
     start: str
     end: str
@@ -40,43 +40,47 @@ class ReplayArguments:
     rewind: bool
 
 
-def run(settings: Settings, asked: ReplayArguments) -> None:
-    """Replay, join a replay, show its plan, or move the live group.
+def run(settings: Settings, arguments: ReplayArguments) -> None:
+    """Start a replay, join one, show its plan, or rewind the live group.
 
     Raises:
-        FatalError: a server cannot be reached, the range is not in the topic, no such replay.
+        FatalError: a server is unreachable, the range is not in the topic, the replay does not
+            exist or stopped before its end, or the live group still has members.
     """
     logs.configure(settings.log)
     Topics(settings.kafka).check()
     console = Console(highlight=False, soft_wrap=True)
-    if asked.join:
-        _join(settings, asked.join, console)
+    if arguments.join:
+        _join(settings, arguments.join, console)
         return
-    if asked.rewind and (asked.end != "end" or asked.study_key or asked.plan_only):
-        raise FatalError("--rewind moves the live group: it goes on to the end, with all studies")
-    plan = _plan(settings, asked)
-    if asked.plan_only:
-        _show(settings, plan, console)
-    elif asked.rewind:
+    if arguments.rewind and (arguments.end != "end" or arguments.study_key or arguments.plan_only):
+        raise FatalError(
+            "--rewind always covers all studies, to the end of the topic. Omit --to, --study and"
+            " --plan"
+        )
+    plan = _make_plan(settings, arguments)
+    if arguments.plan_only:
+        _show_plan(settings, plan, console)
+    elif arguments.rewind:
         _rewind(settings, plan, console)
     else:
-        group = f"{settings.sink.group_id}-replay-{datetime.now(UTC):{_STARTED}}"
-        _note(settings, group, plan)
-        console.print(f"more workers: imednet-connector replay --join {group}")
+        group = f"{settings.sink.group_id}-replay-{datetime.now(UTC):{_START_FORMAT}}"
+        _store_plan(settings, group, plan)
+        console.print(f"To add workers, run: imednet-connector replay --join {group}")
         _work(settings, group, plan, console)
 
 
-def _plan(settings: Settings, asked: ReplayArguments) -> ReplayPlan:
+def _make_plan(settings: Settings, arguments: ReplayArguments) -> ReplayPlan:
     kafka, topic = settings.kafka, settings.kafka.events_topic
-    there = bounds(kafka, topic)
+    topic_bounds = bounds(kafka, topic)
     start, end = (
-        resolve(TopicPosition.parse(text), there, lambda at: offsets_at(kafka, topic, at))
-        for text in (asked.start, asked.end)
+        resolve(TopicPosition.parse(text), topic_bounds, lambda at: offsets_at(kafka, topic, at))
+        for text in (arguments.start, arguments.end)
     )
-    return ReplayPlan.between(start, end, there, asked.study_key)
+    return ReplayPlan.between(start, end, topic_bounds, arguments.study_key)
 
 
-def _show(settings: Settings, plan: ReplayPlan, console: Console) -> None:
+def _show_plan(settings: Settings, plan: ReplayPlan, console: Console) -> None:
     kafka = settings.kafka
     counts: Counter[int] = Counter()
     for message in read_ranges(kafka, kafka.events_topic, plan.ranges):
@@ -90,71 +94,74 @@ def _show(settings: Settings, plan: ReplayPlan, console: Console) -> None:
 
 def _rewind(settings: Settings, plan: ReplayPlan, console: Console) -> None:
     group, topic = settings.sink.group_id, settings.kafka.events_topic
-    note = Topics(settings.kafka).topic_id(topic)
-    starts = {each: at.start for each, at in plan.ranges.items() if at.end > at.start}
+    topic_id = Topics(settings.kafka).topic_id(topic)
+    starts = {each: span.start for each, span in plan.ranges.items() if span.end > span.start}
     with closing(GroupOffsets(settings.kafka, group)) as offsets:
-        offsets.move({each: CommittedOffset(start, note) for each, start in starts.items()})
+        offsets.move({each: CommittedOffset(start, topic_id) for each, start in starts.items()})
     for partition, start in starts.items():
-        console.print(f"group {group}, partition {partition}: goes on at {start}")
+        console.print(f"group {group}, partition {partition}: offset set to {start}")
 
 
-def _note(settings: Settings, group: str, plan: ReplayPlan) -> None:
-    """Keep the plan where every worker finds it: beside the offsets that the group begins at."""
+def _store_plan(settings: Settings, group: str, plan: ReplayPlan) -> None:
+    """Store the plan where every worker can read it: in the metadata of the group's offsets."""
     topic_id = Topics(settings.kafka).topic_id(settings.kafka.events_topic)
     with closing(GroupOffsets(settings.kafka, group)) as offsets:
         offsets.move({
-            partition: CommittedOffset(at.start, f"{topic_id} {plan.note(partition)}")
-            for partition, at in plan.ranges.items()
+            partition: CommittedOffset(span.start, f"{topic_id} {plan.note(partition)}")
+            for partition, span in plan.ranges.items()
         })  # fmt: skip
 
 
 def has_finished(group: str, notes: Mapping[int, str], now: datetime) -> bool:
-    """Whether this is a replay whose group was deleted at its end. Pure.
+    """Return whether ``group`` is a recent replay whose group was deleted on completion. Pure.
 
-    A replay that was given up long ago has no notes either: brokers drop the offsets of a group
-    without members, by default after 7 days.
+    An abandoned replay loses its notes as well: brokers expire the offsets of a group without
+    members after 7 days by default. So only a replay younger than that counts as finished.
     """
     found = _REPLAY_GROUP.fullmatch(group)
     if found is None or any(notes.values()):
         return False
     try:
-        started = datetime.strptime(found[1], _STARTED).replace(tzinfo=UTC)
+        started = datetime.strptime(found[1], _START_FORMAT).replace(tzinfo=UTC)
     except ValueError:
         return False
-    return timedelta(0) <= now - started < _OFFSETS_KEPT
+    return timedelta(0) <= now - started < _OFFSET_RETENTION
 
 
 def _join(settings: Settings, group: str, console: Console) -> None:
     with closing(GroupOffsets(settings.kafka, group)) as offsets:
-        notes = {each: at.note.partition(" ")[2] for each, at in offsets.committed().items()}
+        notes = {
+            each: committed.note.partition(" ")[2]
+            for each, committed in offsets.committed().items()
+        }
     if has_finished(group, notes, datetime.now(UTC)):
-        console.print("that replay has finished")
+        console.print(f"replay {group} has finished")
         return
     _work(settings, group, ReplayPlan.from_notes(notes), console)
 
 
 def _work(settings: Settings, group: str, plan: ReplayPlan, console: Console) -> None:
-    side = settings.sink.model_copy(update={"group_id": group, "group_instance_id": None})
+    sink = settings.sink.model_copy(update={"group_id": group, "group_instance_id": None})
     observer = GroupOffsets(settings.kafka, group)
 
     def committed() -> dict[int, int]:
-        return {each: at.offset or 0 for each, at in observer.committed().items()}
+        return {each: found.offset or 0 for each, found in observer.committed().items()}
 
     workers: list[RangedConsumer] = []
 
-    def narrowed(consumer: EventConsumer, stop: threading.Event) -> EventConsumer:
+    def restrict_to_plan(consumer: EventConsumer, stop: threading.Event) -> EventConsumer:
         workers.append(RangedConsumer(consumer, plan, committed, stop, SystemClock()))
         return workers[0]
 
-    progress = apply(settings.model_copy(update={"sink": side}), narrowed)
+    progress = apply(settings.model_copy(update={"sink": sink}), restrict_to_plan)
     is_done = workers[0].is_done or plan.is_done(committed())
     if is_done:
-        observer.forget()  # the last worker to leave; before, it has members
+        observer.forget()  # a no-op until the last worker leaves: the group has members
     observer.close()
-    done = dataclasses.asdict(progress)
-    console.print(", ".join(f"{name.replace('_', ' ')}: {done[name]}" for name in _COUNTS))
+    totals = dataclasses.asdict(progress)
+    console.print(", ".join(f"{name.replace('_', ' ')}: {totals[name]}" for name in _COUNTS))
     if not is_done:
         raise FatalError(
-            f"stopped before the end; to go on: imednet-connector replay --join {group}"
+            f"The replay stopped before its end. To resume: imednet-connector replay --join {group}"
         )
-    console.print("the replay is through")
+    console.print("replay finished")

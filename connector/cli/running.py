@@ -1,4 +1,4 @@
-"""What long-running commands share: signals, and progress lines."""
+"""Shared by long-running commands: signal handling, memory tuning and progress lines."""
 
 import contextlib
 import ctypes
@@ -27,24 +27,24 @@ _MALLOPT = {-8: 1, -1: 32 << 20, -3: 16 << 20}
 def stop_on_signals(
     seconds_max: float | None = None, on_user_signal: Callable[[], None] | None = None
 ) -> threading.Event:
-    """An event that SIGTERM or SIGINT sets; a second one ends the process at once.
+    """Return an event that SIGTERM or SIGINT sets; a second signal exits immediately.
 
-    ``on_user_signal`` is called, on a thread of its own, for each SIGUSR1 before that.
+    ``on_user_signal`` is called on a separate thread for each SIGUSR1 received before that.
 
-    After ``seconds_max`` the process ends in any case: a client may hang in a call to a server
-    that does not answer. Nothing is lost by it: what is not committed comes again.
+    ``seconds_max`` after the first signal the process exits in any case, because a client may hang
+    in a call to an unresponsive server. Nothing is lost: uncommitted events are redelivered.
     """
     stop = threading.Event()
-    # A handler in Python would wait for the main thread to come back from a client's call, which
-    # may hang. The interpreter writes to this socket at once, and a thread of its own acts on it.
+    # A Python handler would run only when the main thread returns from a client call, which may
+    # hang. The interpreter writes to this socket immediately, and a dedicated thread reads it.
     signals, wakeup = socket.socketpair()
     wakeup.setblocking(False)
-    signal.set_wakeup_fd(wakeup.detach(), warn_on_full_buffer=False)  # open as long as the process
+    signal.set_wakeup_fd(wakeup.detach(), warn_on_full_buffer=False)  # stays open until exit
     user_signals = [signal.SIGUSR1] if on_user_signal else []
     for each in (signal.SIGTERM, signal.SIGINT, *user_signals):
-        signal.signal(each, _acted_on_elsewhere)
+        signal.signal(each, _do_nothing)
 
-    def act() -> None:
+    def handle() -> None:
         while (received := signal.Signals(signals.recv(1)[0])) in user_signals:
             if on_user_signal:
                 on_user_signal()
@@ -54,40 +54,42 @@ def stop_on_signals(
         try:
             signals.recv(1)
         except TimeoutError:
-            log.warning("not ended in time: what was not committed comes again", limit=seconds_max)
+            log.warning("shutdown timed out; uncommitted events are redelivered", limit=seconds_max)
             os._exit(1)
         os._exit(_ENDED_BY_SIGNAL)
 
-    threading.Thread(target=act, name="signals", daemon=True).start()
+    threading.Thread(target=handle, name="signals", daemon=True).start()
     return stop
 
 
-def _acted_on_elsewhere(_signum: int, _frame: object) -> None:
-    """Only so that the signal does not end the process."""
+def _do_nothing(_signum: int, _frame: object) -> None:
+    """Replace the default action, which would end the process."""
 
 
 def tune_memory() -> None:
-    """For programs whose threads pass batches on: one heap, that keeps what it will need again.
+    """Make glibc use one heap for all threads and keep freed memory for reuse.
 
-    By default glibc gives threads heaps of their own, and what one allocates and another frees
-    stays in all of them (600 MB where 350 MB will do). Call it before threads are started.
+    By default each thread gets its own heap. Where threads hand batches to one another, memory that
+    one allocates and another frees stays in all of them (600 MB instead of 350 MB). Call it before
+    starting threads. Without glibc it is a no-op.
     """
-    with contextlib.suppress(OSError, AttributeError):  # not glibc: nothing to tune
+    with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         for option, value in _MALLOPT.items():
             mallopt(option, value)
 
 
 def tune_interpreter(collect_after: int = 10_000) -> None:
-    """For programs whose threads decode events.
+    """Tune garbage collection and thread switching for programs whose threads decode events.
 
-    Events hold no circles, but the driver's results do, some 100 objects a call: collected by
-    10 000 they cost nothing that could be measured, by 200 000 they stopped all threads for 150 ms.
-    By the default of 700 the collector walks through batches in vain (a quarter of the CPU). What
-    is alive by now stays. And threads that take turns less often lose less time by it.
+    Events contain no reference cycles, but the driver's results do, about 100 objects per call.
+    Collecting every 10 000 new objects has no measurable cost; every 200 000 pauses all threads for
+    150 ms; the default of 700 spends a quarter of the CPU scanning batches in vain. Objects alive
+    now are exempt from collection, and threads switch less often, which costs less time.
 
-    ``collect_after``: so many new objects. Who lets many rows live at once, and keeps nobody
-    waiting, takes more: then most of them are gone before the collector looks at them.
+    ``collect_after`` is the number of new objects between collections. Raise it for batch programs
+    that hold many rows and have no latency target: most rows are then freed before they are
+    scanned.
     """
     gc.collect()
     gc.freeze()
@@ -96,9 +98,9 @@ def tune_interpreter(collect_after: int = 10_000) -> None:
 
 
 def peak_memory_mb() -> float:
-    """The most memory that this process has had resident, in MB."""
+    """Return this process's peak resident memory in MB."""
     status = Path("/proc/self/status")
-    if status.exists():  # Linux's getrusage also counts what the parent had before exec
+    if status.exists():  # On Linux, getrusage also counts the parent's memory before exec
         found = re.search(
             r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii", errors="replace")
         )
@@ -109,15 +111,15 @@ def peak_memory_mb() -> float:
 
 
 @contextlib.contextmanager
-def repeating(interval_seconds: float, act: Callable[[], None]) -> Iterator[None]:
-    """Call ``act`` every so often, on a thread of its own, while the block runs."""
+def repeating(interval_seconds: float, action: Callable[[], None]) -> Iterator[None]:
+    """Call ``action`` every ``interval_seconds`` on a separate thread while the block runs."""
     done = threading.Event()
 
-    def work() -> None:
+    def repeat() -> None:
         while not done.wait(interval_seconds):
-            act()
+            action()
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=repeat, daemon=True)
     thread.start()
     try:
         yield
@@ -128,14 +130,14 @@ def repeating(interval_seconds: float, act: Callable[[], None]) -> Iterator[None
 
 @contextlib.contextmanager
 def progress_lines(interval_seconds: float, read: Callable[[], dict[str, Any]]) -> Iterator[None]:
-    """Log what ``read`` returns every so often while it changes, and once at the end."""
-    before: dict[str, Any] = {}
+    """Log the result of ``read`` at each interval if it has changed, and once at the end."""
+    last: dict[str, Any] = {}
 
     def report() -> None:
-        nonlocal before
-        if (now := read()) != before:
+        nonlocal last
+        if (now := read()) != last:
             log.info("progress", **now)
-            before = now
+            last = now
 
     try:
         with repeating(interval_seconds, report):
@@ -145,5 +147,5 @@ def progress_lines(interval_seconds: float, read: Callable[[], dict[str, Any]]) 
 
 
 def counts(progress: Any) -> dict[str, Any]:
-    """A progress dataclass as log fields."""
+    """Return a progress dataclass as log fields."""
     return dataclasses.asdict(progress)

@@ -1,4 +1,4 @@
-"""``imednet-connector setup``: topics, constraints and indexes."""
+"""``imednet-connector setup``: create or check topics, constraints and indexes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,53 +13,59 @@ from connector.neo4j.schema import Obstacle, SchemaError, SchemaItem, described
 
 
 def run(settings: Settings, *, check: bool) -> None:
-    """Make what is missing unless ``check``; exit code 1 when something is not as it should be."""
+    """Create missing items (``check``: only report); exit with code 1 if any problem is left."""
     logs.configure(settings.log)
     console = Console(highlight=False, soft_wrap=True)
-    wrong = _topics(settings, console, check=check)
-    wrong += _graph(settings, console, check=check)
-    if wrong:
+    problems = _set_up_topics(settings, console, check=check)
+    problems += _set_up_graph(settings, console, check=check)
+    if problems:
         raise typer.Exit(1)
 
 
-def _topics(settings: Settings, console: Console, *, check: bool) -> int:
-    wrong = 0
+def _set_up_topics(settings: Settings, console: Console, *, check: bool) -> int:
+    """Create or check the topics, print a line for each, and return the number of problems."""
+    problems = 0
     topics = Topics(settings.kafka)
     topics.check()
     for state in topics.ensure(make=not check):
         if state.made:
-            console.print(f"topic {state.name}: made")
+            console.print(f"topic {state.name}: created")
         elif state.missing:
             console.print(f"topic {state.name}: missing")
         elif state.differences:
             console.print(f"topic {state.name}: {'; '.join(state.differences)}")
         else:
-            console.print(f"topic {state.name}: as it should be")
-        wrong += (state.missing and not state.made) or bool(state.differences)
-    return wrong
+            console.print(f"topic {state.name}: ok")
+        problems += (state.missing and not state.made) or bool(state.differences)
+    return problems
 
 
-def _graph(settings: Settings, console: Console, *, check: bool) -> int:
+def _set_up_graph(settings: Settings, console: Console, *, check: bool) -> int:
+    """Create or check the schema, print a line for each item, and return the number missing."""
     with Neo4jDatabase(settings.neo4j) as database:
         missing = database.missing_schema()
         if not missing:
-            console.print("graph: constraints and indexes as they should be")
+            console.print("graph: constraints and indexes ok")
             return 0
-        still = (
-            _made(database, missing)
+        still_missing = (
+            _create(database, missing)
             if not check
             else {item: database.obstacles(item) for item in missing}
         )
     for item in missing:
-        said = described(item, still[item]) if item in still else f"made {item.name}"
-        console.print(f"graph: {said}", markup=False)
-    return len(still)
+        text = (
+            described(item, still_missing[item])
+            if item in still_missing
+            else f"created {item.name}"
+        )
+        console.print(f"graph: {text}", markup=False)
+    return len(still_missing)
 
 
-def _made(
+def _create(
     database: Neo4jDatabase, items: Sequence[SchemaItem]
 ) -> Mapping[SchemaItem, Sequence[Obstacle]]:
-    """Make these; those that could not be made, with the causes."""
+    """Create the items; return those that could not be created, with the causes."""
     try:
         database.make_schema(items)
     except SchemaError as error:

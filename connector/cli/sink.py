@@ -1,4 +1,4 @@
-"""``imednet-connector sink``: one member of the consumer group."""
+"""``imednet-connector sink``: run one member of the consumer group."""
 
 import threading
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def run(settings: Settings, *, accept_gap: bool = False) -> None:
     """Apply events until stopped.
 
     Raises:
-        FatalError: a server cannot be reached or refuses, topics or constraints are missing.
+        FatalError: a server is unreachable or denies access, or a topic or constraint is missing.
     """
     logs.configure(settings.log)
     accept_gap |= settings.sink.accept_gap
@@ -37,14 +37,14 @@ def run(settings: Settings, *, accept_gap: bool = False) -> None:
 
 def apply(
     settings: Settings,
-    narrowed: Callable[[EventConsumer, threading.Event], EventConsumer] = lambda consumer, _: (
-        consumer
-    ),
+    wrap: Callable[[EventConsumer, threading.Event], EventConsumer] = lambda consumer, _: consumer,
 ) -> SinkProgress:
-    """Apply what ``narrowed`` lets through until stopped, by a signal or by itself; what was done.
+    """Apply events until a signal, or the wrapped consumer, sets the stop event; return the totals.
+
+    ``wrap`` gets the consumer and the stop event and returns the consumer to read from.
 
     Raises:
-        FatalError: as `run`.
+        FatalError: as raised by `run`.
     """
     tune_memory()
     topics = Topics(settings.kafka)
@@ -56,7 +56,7 @@ def apply(
         stop = stop_on_signals(settings.sink.close_timeout_seconds)
         consumer = KafkaEventConsumer(settings.kafka, settings.sink)
         ports = SinkPorts(
-            consumer=narrowed(consumer, stop),
+            consumer=wrap(consumer, stop),
             writer=Neo4jGraphWriter(database, {"group": settings.sink.group_id}),
             dead_letters=KafkaDeadLetterQueue(settings.kafka, settings.sink.group_id),
             clock=SystemClock(),

@@ -1,4 +1,4 @@
-"""How far the snapshots are, on a terminal: one bar for each study that is being read first."""
+"""Progress bars on a terminal: one for each study whose snapshot is being read."""
 
 import contextlib
 import sys
@@ -23,10 +23,10 @@ _REFRESH_SECONDS = 0.5
 
 
 class _Rate(ProgressColumn):
-    """Rows a second."""
+    """A column that shows rows per second."""
 
     def render(self, task: Task) -> Text:
-        """As text; empty until there is a rate."""
+        """Return the rate as text, empty until it is known."""
         speed = task.finished_speed or task.speed
         return Text(f"{speed:,.0f} rows/s" if speed else "")
 
@@ -35,7 +35,7 @@ class _Rate(ProgressColumn):
 def snapshot_bars(
     tasks: Mapping[str, SourceTask], console: Console | None = None
 ) -> Iterator[None]:
-    """While the block runs, where stderr (or ``console``) is a terminal; else nothing."""
+    """Show the bars while the block runs, if stderr (or ``console``) is a terminal."""
     console = console or Console(file=sys.stderr)
     if not console.is_terminal:
         yield
@@ -50,11 +50,16 @@ def snapshot_bars(
 
     def refresh() -> None:
         for study, task in tasks.items():
-            now = task.snapshot
-            if now.kind != kinds.get(study):
-                kinds[study] = now.kind
-                bars.reset(ids[study], description=f"{study} {now.kind}")
-            bars.update(ids[study], total=now.total, completed=now.rows, visible=bool(now.kind))
+            snapshot = task.snapshot
+            if snapshot.kind != kinds.get(study):
+                kinds[study] = snapshot.kind
+                bars.reset(ids[study], description=f"{study} {snapshot.kind}")
+            bars.update(
+                ids[study],
+                total=snapshot.total,
+                completed=snapshot.rows,
+                visible=bool(snapshot.kind),
+            )
 
     refresh()
     with bars, repeating(_REFRESH_SECONDS, refresh):

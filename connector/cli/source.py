@@ -1,4 +1,4 @@
-"""``imednet-connector source``: one task a study, each in a thread of its own."""
+"""``imednet-connector source``: run one task per study, each on its own thread."""
 
 import hashlib
 import re
@@ -36,16 +36,17 @@ _READABLE_MAX = 60
 
 
 def run(settings: Settings, *, sweep: bool = False) -> None:
-    """Publish until stopped; with ``sweep``, and at SIGUSR1, every kind is read fully at once.
+    """Publish changes until stopped; ``sweep`` and SIGUSR1 start full passes of all kinds at once.
 
     Raises:
-        FatalError: what one of the studies stopped for, after all have stopped.
+        FatalError: a server is unreachable, a setting or topic is missing, or a study failed; a
+            failed study is reported when all studies have stopped.
     """
     logs.configure(settings.log)
     tune_memory()
     studies = settings.source.studies
     if not studies:
-        raise FatalError("SOURCE_STUDIES is empty: give the keys of the studies to read")
+        raise FatalError("SOURCE_STUDIES is empty. Set it to the keys of the studies to read")
     kafka, topics = settings.kafka, Topics(settings.kafka)
     topics.check()
     for topic in (kafka.events_topic, kafka.cursors_topic, kafka.dead_letter_topic):
@@ -55,7 +56,7 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
     tasks = {study: _task(settings, study, reader, cluster_id) for study in studies}
 
     def sweep_all() -> None:
-        log.info("sweeping", studies=list(tasks))
+        log.info("sweep requested", studies=list(tasks))
         for task in tasks.values():
             task.sweep()
 
@@ -69,7 +70,7 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
     ]
     tune_interpreter()
     interval = settings.log.progress_interval_seconds
-    with progress_lines(interval, lambda: _sum(tasks)), snapshot_bars(tasks):
+    with progress_lines(interval, lambda: _totals(tasks)), snapshot_bars(tasks):
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -80,13 +81,14 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
 
 
 def cache_file(study: str, topic: str, cluster_id: str) -> str:
-    """The name of the study's cache file: one for each topic of each cluster, short and plain.
+    """Return the name of the study's cache file, unique per study, topic and cluster.
 
-    A topic that is made again has the same file: what it knows of the old topic is published again.
+    It is short and plain ASCII whatever the study key. A recreated topic keeps the same file, so
+    that the source can republish the states that only the old topic had.
     """
     readable = re.sub(r"[^A-Za-z0-9_-]", "_", study)[:_READABLE_MAX]
-    whole = f"{study}\0{topic}\0{cluster_id}".encode()
-    return f"{readable}-{hashlib.blake2b(whole, digest_size=10).hexdigest()}.sqlite"
+    identity = f"{study}\0{topic}\0{cluster_id}".encode()
+    return f"{readable}-{hashlib.blake2b(identity, digest_size=10).hexdigest()}.sqlite"
 
 
 def _task(settings: Settings, study: str, reader: ImednetReader, cluster_id: str) -> SourceTask:
@@ -112,20 +114,20 @@ def _task(settings: Settings, study: str, reader: ImednetReader, cluster_id: str
 
 
 def _work(task: SourceTask, stop: threading.Event, failures: list[ConnectorError]) -> None:
-    """A failing study ends alone; the others go on."""
+    """Run one study to its end, recording a failure; the other studies continue."""
     try:
         task.run(stop)
     except ConnectorError as error:
         log.error("study stopped", reason=str(error))  # noqa: TRY400 - no traceback: no values
         failures.append(error)
     except Exception as error:  # noqa: BLE001
-        # A defect: the process must not look healthy when the others have ended.
-        log.error("study stopped by a defect", error=type(error).__name__, where=places(error))  # noqa: TRY400
+        # A bug: record it, so that the process exits with an error once the others have ended.
+        log.error("study crashed", error=type(error).__name__, where=places(error))  # noqa: TRY400
         failures.append(FatalError(described(error)))
 
 
-def _sum(tasks: Mapping[str, SourceTask]) -> dict[str, Any]:
-    """Counters over all studies; ``passes`` of the one that is behind; snapshots under way."""
+def _totals(tasks: Mapping[str, SourceTask]) -> dict[str, Any]:
+    """Return counters summed over all studies (``passes``: the minimum), and running snapshots."""
     each = [counts(task.progress) for task in tasks.values()]
     total: dict[str, Any] = {name: sum(one[name] for one in each) for name in each[0]}
     total["passes"] = min(one["passes"] for one in each)

@@ -99,7 +99,7 @@ def test_an_index_in_the_way_is_named_and_all_other_items_are_made(
     run(database, "CREATE INDEX `my-own` FOR (n:Visit) ON (n.study_key, n.visit_id)")
     run(database, f"DROP INDEX {INDEX.name}")
     said = setup(variables, code=1)
-    assert f"graph: made {INDEX.name}" in said
+    assert f"graph: created {INDEX.name}" in said
     assert database.missing_schema() == [KEY]
     assert "the index my-own on Visit (study_key, visit_id) is in the way" in said
     assert "DROP INDEX `my-own`;" in said

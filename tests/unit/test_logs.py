@@ -38,8 +38,8 @@ def test_a_librarys_line_comes_once_a_minute_and_says_how_many_were_held_back() 
         said.append(passed(lines, LINE, tick, tick))
     said = [each for each in said if each]
     assert len(said) == 3
-    assert "held back" not in said[0]
-    assert said[1].endswith("(179 more such lines were held back)")
+    assert "repeats suppressed" not in said[0]
+    assert said[1].endswith("(179 repeats suppressed)")
 
 
 def test_lines_that_say_something_else_are_not_held_back() -> None:
