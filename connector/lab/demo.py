@@ -1,4 +1,4 @@
-"""The whole way on real servers: simulator -> source -> Kafka -> two sinks -> Neo4j -> compared."""
+"""The whole pipeline on real servers: simulator, source, Kafka, two sinks, Neo4j, comparison."""
 
 import os
 import sys
@@ -32,44 +32,44 @@ MARKER = ".imednet-connector-demo"
 _PAGE = "subject.html"
 _SINKS = 2
 _EDITS_PER_SECOND = 100.0
-_QUIET_PASSES = 4
-"""The count that was read may be one old, a pass may have begun before the last edit, and a
-vanished row is deleted at its second miss."""
-_QUIET_SECONDS_MAX = 600.0
+_SETTLING_PASSES = 4
+"""Passes to complete after the last edit: the pass count read from the log may be one behind, a
+pass may have started before the last edit, and a row is deleted only when missed twice."""
+_SETTLING_SECONDS_MAX = 600.0
 _OWN_FILES = (
     _PAGE,
     "known",
     *(f"logs/{name}.log" for name in ("simulator", "setup", "source-0", "sink-0", "sink-1")),
 )
-"""What a demo leaves in its folder, beside the servers' own."""
+"""Files and folders that a demo writes to its output folder, besides the servers' folder."""
 _PROGRAM = [sys.executable, "-m", "connector"]
 
 
 @dataclass(frozen=True, slots=True)
 class DemoPlan:
-    """How much the demo does."""
+    """The demo's size, duration and output folder."""
 
     subjects: int
     records: int
     seconds: float
     output: Path
     use_environment: bool = False
-    """Use the exported servers, with names of the demo's own."""
+    """Use the exported servers, with ``demo-...`` names."""
 
 
 @dataclass(slots=True)
 class Programs:
-    """The demo's own processes."""
+    """The processes started by the demo."""
 
     simulator: Child
     source: Child
     sinks: list[Child]
 
     def check(self) -> None:
-        """All still run.
+        """Check that all processes are still running.
 
         Raises:
-            FatalError: one has ended; with its last words.
+            FatalError: one has ended; the message contains the end of its log.
         """
         for child in (self.simulator, self.source, *self.sinks):
             if child.poll() is not None:
@@ -77,34 +77,34 @@ class Programs:
 
 
 def run(plan: DemoPlan, console: Console) -> bool:
-    """Run it all; whether the graph equals the API. Everything started here has ended then.
+    """Run the demo and return whether the graph equals the API; stops every process it started.
 
-    Settings that the shell exports are removed from this process's environment first.
+    Removes all exported settings from this process's environment first.
 
     Raises:
-        FatalError: a program or server failed, or the output folder holds something else.
+        FatalError: a program or server failed, or the output folder contains other files.
     """
-    began = time.monotonic()
+    started_at = time.monotonic()
     output = plan.output.absolute()
-    given = endpoints(os.environ) if plan.use_environment else {}
-    names = Names.beginning_with(f"demo-{uuid.uuid4().hex[:8]}") if given else Names()
-    kept = without_settings(os.environ) | given
+    exported = endpoints(os.environ) if plan.use_environment else {}
+    names = Names.beginning_with(f"demo-{uuid.uuid4().hex[:8]}") if exported else Names()
+    environment = without_settings(os.environ) | exported
     os.environ.clear()
-    os.environ.update(kept)
+    os.environ.update(environment)
     with owned(output, MARKER):
         remove_within(output, _OWN_FILES)
         comparison = _run(plan, output, names, console)
-    if given:
+    if exported:
         topics = [value for name, value in names.environment.items() if name.endswith("_TOPIC")]
         console.print(
-            f"left there: topics {', '.join(topics)}; group {names.group}; study {names.study} in"
+            f"not removed: topics {', '.join(topics)}; group {names.group}; study {names.study} in"
             " the graph",
             soft_wrap=True,
         )
     equal = comparison.different == 0
-    took = time.monotonic() - began
+    seconds = time.monotonic() - started_at
     console.print(
-        f"[bold green]the graph equals the API[/] ({took:.0f} s in all)"
+        f"[bold green]the graph equals the API[/] (total {seconds:.0f} s)"
         if equal
         else f"[bold red]the graph differs from the API in {comparison.different} places[/]"
     )
@@ -119,17 +119,17 @@ def _run(plan: DemoPlan, output: Path, names: Names, console: Console) -> Compar
         simulator = _start_simulator(stack, plan, api, names.study, logs)
         servers = stack.enter_context(local_servers(output / "servers", os.environ))
         stack.callback(remove_data, output / "servers")
-        simulator.wait_until(lambda: _answers(api), 300)
+        simulator.wait_until(lambda: _is_serving(api), 300)
         environment = servers.environment | _environment(api, output) | names.environment
-        _setup(environment, logs)
-        settings = _settings(environment)
+        _run_setup(environment, logs)
+        settings = _load_settings(environment)
         source = _start(stack, "source", environment, logs)
         sinks = [_start(stack, "sink", environment, logs, index) for index in range(_SINKS)]
         programs = Programs(simulator, source, sinks)
         with DemoProgress(
             LogTail(source.log), [LogTail(sink.log) for sink in sinks], console
         ) as progress:
-            edits = _drive(plan, programs, progress, settings, api)
+            edits = _edit_and_drain(plan, programs, progress, settings, api)
         comparison = compare(settings.imednet, settings.neo4j, names.study)
         for child in (source, *sinks):
             child.stop()
@@ -145,18 +145,18 @@ def _run(plan: DemoPlan, output: Path, names: Names, console: Console) -> Compar
 
 def _announce(plan: DemoPlan, names: Names, console: Console) -> None:
     kafka, neo4j = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("NEO4J_URI")
-    started = [name for name, given in (("Kafka", kafka), ("Neo4j", neo4j)) if not given]
+    started = [name for name, address in (("Kafka", kafka), ("Neo4j", neo4j)) if not address]
     console.print(
         f"starting the API simulator with {plan.subjects:,} subjects and about"
         f" {plan.records:,} records{''.join(f', {name}' for name in started)}"
-        f"{' (the first time, Maven brings them)' if started else ''} ...",
+        f"{' (on first use, Maven downloads them)' if started else ''} ...",
         soft_wrap=True,
     )
-    for name, given in (("Kafka", kafka), ("Neo4j", neo4j)):
-        if given:
+    for name, address in (("Kafka", kafka), ("Neo4j", neo4j)):
+        if address:
             console.print(
-                f"using the {name} of the environment, {given}; topics, group and study are"
-                f" called {names.study}...",
+                f"using the exported {name} at {address}; names of topics, group and study start"
+                f" with {names.study}",
                 soft_wrap=True,
             )
 
@@ -179,7 +179,7 @@ def _environment(api: str, output: Path) -> dict[str, str]:
     }
 
 
-def _settings(environment: Mapping[str, str]) -> Settings:
+def _load_settings(environment: Mapping[str, str]) -> Settings:
     os.environ.update(environment)
     return Settings.load()
 
@@ -193,21 +193,20 @@ def _start_simulator(stack: ExitStack, plan: DemoPlan, api: str, study: str, log
     return child
 
 
-def _answers(api: str) -> bool:
+def _is_serving(api: str) -> bool:
     try:
         return httpx.get(f"{api}/simulator", trust_env=False).is_success
     except httpx.TransportError:
         return False
 
 
-def _setup(environment: dict[str, str], logs: Path) -> None:
+def _run_setup(environment: dict[str, str], logs: Path) -> None:
     child = Child("setup", [*_PROGRAM, "setup"], logs / "setup.log", environment)
     while child.poll() is None:
         time.sleep(0.05)
     if child.poll():
-        raise FatalError(
-            f"setup failed: {child.log.read_text(encoding='utf-8', errors='replace')[-600:]}"
-        )
+        tail = child.log.read_text(encoding="utf-8", errors="replace")[-600:]
+        raise FatalError(f"setup failed. Its log {child.log} ends with:\n{tail}")
 
 
 def _start(
@@ -219,41 +218,44 @@ def _start(
     return child
 
 
-def _drive(
+def _edit_and_drain(
     plan: DemoPlan, programs: Programs, progress: DemoProgress, settings: Settings, api: str
 ) -> dict[str, int]:
-    """Edit for a while, stop, wait until all of it has arrived; the edits by kind."""
-    _edits(api, _EDITS_PER_SECOND)
-    lag = GroupOffsets(settings.kafka, settings.sink.group_id)
+    """Make live edits, stop, wait until the graph has caught up; return the edit counts by kind."""
+    _set_edit_rate(api, _EDITS_PER_SECOND)
+    offsets = GroupOffsets(settings.kafka, settings.sink.group_id)
     end = time.monotonic() + plan.seconds
     while time.monotonic() < end:
         programs.check()
-        progress.update("loading, with live edits", _read(lag))
+        progress.update("loading with live edits", _lag(offsets))
         time.sleep(0.25)
-    edits = _edits(api, 0)
-    wanted = progress.update("edits stopped", _read(lag)).passes + _QUIET_PASSES
-    deadline = time.monotonic() + _QUIET_SECONDS_MAX
+    edits = _set_edit_rate(api, 0)
+    passes_needed = progress.update("edits stopped", _lag(offsets)).passes + _SETTLING_PASSES
+    deadline = time.monotonic() + _SETTLING_SECONDS_MAX
     while True:
         programs.check()
-        now = progress.update("waiting for quiet", _read(lag))
-        # In this order: what the last pass published must be in the lag that is read after it.
-        if now.passes >= wanted and _read(lag) == 0:
-            progress.update("quiet", 0)
+        now = progress.update("catching up", _lag(offsets))
+        # In this order: the lag must be read after the last pass, to include what it published.
+        if now.passes >= passes_needed and _lag(offsets) == 0:
+            progress.update("caught up", 0)
             return edits
         if time.monotonic() > deadline:
-            raise FatalError("there is no quiet: the sinks do not catch up with the source")
+            raise FatalError(
+                f"The sinks did not catch up with the source within {_SETTLING_SECONDS_MAX:.0f} s"
+            )
         time.sleep(0.25)
 
 
-def _read(lag: GroupOffsets) -> int | None:
-    """The lag, None while a new broker is still finding its coordinator."""
+def _lag(offsets: GroupOffsets) -> int | None:
+    """Return the group's lag, or None while a new broker cannot name its coordinator yet."""
     try:
-        return lag.lag()
+        return offsets.lag()
     except RetryableError:
         return None
 
 
-def _edits(api: str, per_second: float) -> dict[str, int]:
+def _set_edit_rate(api: str, per_second: float) -> dict[str, int]:
+    """Set the simulator's edit rate; return the number of edits so far by kind."""
     body = {"edits_per_second": per_second}
     answer = httpx.post(f"{api}/simulator", json=body, trust_env=False).raise_for_status()
     edits: dict[str, int] = answer.json()["edits"]
@@ -277,19 +279,19 @@ def _report(
         console.print(f"  {line}", markup=False)
     total = progress.history[-1]
     initial = sum(comparison.expected[entity.label] for entity in ENTITIES.values())
-    say = partial(console.print, soft_wrap=True)
-    say(
-        f"compared {comparison.properties:,} properties; {comparison.deleted} deleted entities"
-        f" are marks without data; {sum(edits.values()):,} live edits"
+    print_line = partial(console.print, soft_wrap=True)
+    print_line(
+        f"compared {comparison.properties:,} properties after {sum(edits.values()):,} live edits;"
+        f" {comparison.deleted} deleted entities have no data left"
     )
     for name in ("published", "applied"):
         count = min(initial, getattr(total, name))
         seconds = progress.reached(name, count)
         if seconds:
             rate = count / seconds
-            say(
-                f"{name}: {getattr(total, name):,} events; the first {count:,} in {seconds:.1f} s:"
-                f" {rate:,.0f} events/s"
+            print_line(
+                f"{name}: {getattr(total, name):,} events, the first {count:,} in {seconds:.1f} s"
+                f" ({rate:,.0f} events/s)"
             )
     sinks = ", ".join(f"{sink.peak_memory_mb:.0f} MB" for sink in programs.sinks)
-    say(f"peak memory: source {programs.source.peak_memory_mb:.0f} MB, sinks {sinks}")
+    print_line(f"peak memory: source {programs.source.peak_memory_mb:.0f} MB, sinks {sinks}")

@@ -1,4 +1,4 @@
-"""Folders that a tool may write into: new, empty, or marked as the tool's own. No others."""
+"""Output folders of the lab commands: only new, empty, or previously marked ones are used."""
 
 import fcntl
 import shutil
@@ -8,35 +8,37 @@ from pathlib import Path
 
 from connector.errors import FatalError
 
-_NOTE = "The imednet-connector tool that made this folder replaces its own files in it.\n"
+_NOTE = "imednet-connector marked this folder and replaces its own files in it.\n"
 
 
 @contextmanager
 def owned(folder: Path, marker: str) -> Iterator[None]:
-    """Mark the folder as ours, and hold it against a second process, while the block runs.
+    """Create and mark the folder, and lock it against other processes while the block runs.
 
     Raises:
-        FatalError: it holds something that we did not put there, another process uses it, or it
-            cannot be written. Nothing in it was touched.
+        FatalError: the folder contains other files, another process uses it, or it cannot be
+            written. Nothing in it was changed.
     """
     try:
         if folder.exists() and not _may_be_used(folder, marker):
             raise FatalError(
-                f"{folder} holds files that this command did not make (there is no {marker} in"
-                " it). Nothing was touched: give a folder that is new or empty"
+                f"{folder} contains files that this command did not create (it has no {marker})."
+                " Nothing was changed. Choose a new or empty folder"
             )
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        held = (folder / marker).open("a+", encoding="utf-8")
+        lock = (folder / marker).open("a+", encoding="utf-8")
     except OSError as error:
-        raise FatalError(f"cannot use the folder {folder}: {error.strerror}") from None
-    with held:
+        raise FatalError(f"Cannot use the folder {folder}: {error.strerror}") from None
+    with lock:
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FatalError(f"another process uses {folder}: give another folder") from None
-        if held.tell() == 0:
-            held.write(_NOTE)
-            held.flush()
+            raise FatalError(
+                f"{folder} is in use by another process. Choose another folder"
+            ) from None
+        if lock.tell() == 0:
+            lock.write(_NOTE)
+            lock.flush()
         yield
 
 
@@ -45,16 +47,16 @@ def _may_be_used(folder: Path, marker: str) -> bool:
 
 
 def remove_within(folder: Path, names: Iterable[str]) -> None:
-    """Remove these files and folders of an owned folder, where they exist.
+    """Remove the named files and folders, if they exist, from an owned folder.
 
     Raises:
-        FatalError: one cannot be removed, or is a link to somewhere else.
+        FatalError: one of them cannot be removed, or is a symbolic link to a folder.
     """
     for path in (folder / name for name in names):
         try:
             if path.is_dir():
-                shutil.rmtree(path)  # refuses a link
+                shutil.rmtree(path)  # refuses a symbolic link
             else:
                 path.unlink(missing_ok=True)
         except OSError as error:
-            raise FatalError(f"cannot remove {path}: {error.strerror or error}") from None
+            raise FatalError(f"Cannot remove {path}: {error.strerror or error}") from None

@@ -1,4 +1,4 @@
-"""A sample subject's graph as one self-contained HTML page, drawn by neo4j-viz."""
+"""A sample subject's graph as a self-contained HTML page, drawn by neo4j-viz."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ RETURN elementId(a), labels(a), properties(a), type(r), elementId(b)
 
 
 def draw_subject(database: Neo4jDatabase, study_key: str, page: Path) -> None:
-    """Write the page: the study's first subject with its visits and records.
+    """Write an HTML page that shows the study's first subject with its visits and records.
 
     Raises:
         FatalError: neo4j-viz is not installed.
@@ -33,7 +33,9 @@ def draw_subject(database: Neo4jDatabase, study_key: str, page: Path) -> None:
     try:
         from neo4j_viz import Layout, Node, Relationship, VisualizationGraph
     except ImportError:
-        raise FatalError("the picture needs neo4j-viz: install imednet-connector[demo]") from None
+        raise FatalError(
+            "The picture needs neo4j-viz: pip install 'imednet-connector[demo]'"
+        ) from None
     nodes: dict[str, Any] = {}
     relationships = []
     for start, labels, properties, kind, end in database.read(_SUBJECT, study=study_key):

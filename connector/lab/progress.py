@@ -1,4 +1,4 @@
-"""The demo's eyes: reads the programs' own progress lines and shows them."""
+"""The demo's progress display, read from the progress lines in the programs' logs."""
 
 import time
 from collections import defaultdict
@@ -14,20 +14,20 @@ from rich.table import Table
 
 @dataclass(slots=True)
 class LogTail:
-    """The last progress line of one program's JSON log."""
+    """A reader of the newest progress line in one program's JSON log."""
 
     path: Path
-    at: int = 0
-    rest: bytes = b""
+    bytes_read: int = 0
+    partial_line: bytes = b""
     latest: dict[str, Any] = field(default_factory=dict)
 
     def read(self) -> dict[str, Any]:
-        """Read what was written since the last call; the newest progress."""
+        """Read new log lines and return the fields of the newest progress line."""
         if self.path.exists():
             with self.path.open("rb") as log:
-                log.seek(self.at)
-                *lines, self.rest = (self.rest + log.read()).split(b"\n")
-                self.at = log.tell()
+                log.seek(self.bytes_read)
+                *lines, self.partial_line = (self.partial_line + log.read()).split(b"\n")
+                self.bytes_read = log.tell()
             for line in lines:
                 if b'"progress"' in line:
                     self.latest = orjson.loads(line)
@@ -36,7 +36,7 @@ class LogTail:
 
 @dataclass(slots=True)
 class Totals:
-    """Published and applied at one moment, in events."""
+    """Counts of published and applied events at one moment."""
 
     seconds: float
     published: int
@@ -46,14 +46,14 @@ class Totals:
 
 
 class DemoProgress:
-    """Totals over the source and all sinks, with rates; on a terminal a table that stays."""
+    """Totals and rates of the source and all sinks, on a terminal as a table updated in place."""
 
     def __init__(self, source: LogTail, sinks: list[LogTail], console: Console) -> None:
         self._source, self._sinks = source, sinks
         self._console = console
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._began = time.monotonic()
-        self._shown = -10.0
+        self._shown_at = -10.0
         self.history: list[Totals] = []
 
     def __enter__(self) -> Self:
@@ -66,13 +66,13 @@ class DemoProgress:
             self._live.stop()
 
     def update(self, phase: str, lag: int | None) -> Totals:
-        """Read the logs, show where things are, return it."""
+        """Read the logs, display the totals and return them."""
         now = self.read(lag)
         self._show(phase, now)
         return now
 
     def read(self, lag: int | None) -> Totals:
-        """Read the logs and add the totals to the history."""
+        """Read the logs, append the totals to the history and return them."""
         source = self._source.read()
         sums: dict[str, int] = defaultdict(int)
         for sink in self._sinks:
@@ -90,22 +90,22 @@ class DemoProgress:
         return now
 
     def reached(self, name: str, count: int) -> float | None:
-        """When ``published`` or ``applied`` first was at least ``count``, in seconds."""
+        """Return the seconds until ``published`` or ``applied`` reached ``count``, or None."""
         times = (each.seconds for each in self.history if getattr(each, name) >= count)
         return next(times, None)
 
     def _show(self, phase: str, now: Totals) -> None:
         past = next((each for each in self.history if each.seconds > now.seconds - 3), now)
-        span = max(now.seconds - past.seconds, 0.001)
-        published = round((now.published - past.published) / span)
-        applied = round((now.applied - past.applied) / span)
+        elapsed = max(now.seconds - past.seconds, 0.001)
+        published = round((now.published - past.published) / elapsed)
+        applied = round((now.applied - past.applied) / elapsed)
         if self._live is None:
-            if now.seconds - self._shown >= 2:  # noqa: PLR2004 - a line every two seconds
-                self._shown = now.seconds
+            if now.seconds - self._shown_at >= 2:  # noqa: PLR2004 - one line every two seconds
+                self._shown_at = now.seconds
                 self._console.print(
                     f"{now.seconds:6.1f} s  {phase:<24} published {now.published:>7}"
                     f" ({published:>5}/s)  applied {now.applied:>7} ({applied:>5}/s)"
-                    f"  lag {_shown(now.lag):>7}",
+                    f"  lag {_format_lag(now.lag):>7}",
                     soft_wrap=True,
                 )
             return
@@ -114,9 +114,9 @@ class DemoProgress:
             table.add_column(column, justify="right" if column else "left")
         table.add_row("published", f"{now.published:,}", f"{published:,}")
         table.add_row("applied", f"{now.applied:,}", f"{applied:,}")
-        table.add_row("lag", _shown(now.lag), "")
+        table.add_row("lag", _format_lag(now.lag), "")
         self._live.update(table, refresh=True)
 
 
-def _shown(lag: int | None) -> str:
+def _format_lag(lag: int | None) -> str:
     return "?" if lag is None else f"{lag:,}"

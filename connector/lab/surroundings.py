@@ -1,6 +1,6 @@
-"""What the demo takes from the shell that it is started in: nothing of ours, unless asked to. Pure.
+"""The demo's environment: the shell's, without this program's settings unless requested. Pure.
 
-A shell may be prepared for production, so exported settings would lead the demo's programs there.
+A shell may export settings for production, which would point the demo's programs there.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _ENDPOINTS: dict[type[Section], str] = {KafkaSettings: "bootstrap_servers", Neo4
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the demo calls its own things."""
+    """The demo's names for its study, consumer group and topics."""
 
     study: str = "DEMO"
     group: str = "imednet-demo"
@@ -22,12 +22,12 @@ class Names:
 
     @classmethod
     def beginning_with(cls, prefix: str) -> "Names":
-        """Names that nothing else has, for servers that others use, too."""
+        """Return names that start with a unique ``prefix``, for servers that others use as well."""
         return cls(prefix, prefix, prefix)
 
     @property
     def environment(self) -> dict[str, str]:
-        """As settings."""
+        """The names as environment variables."""
         return {
             "SOURCE_STUDIES": self.study,
             "SINK_GROUP_ID": self.group,
@@ -38,7 +38,10 @@ class Names:
 
 
 def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """All but what this program would read as a setting, in whatever case it is written."""
+    """Return the environment without any variable that this program reads as a setting.
+
+    Names are compared without regard to case.
+    """
     names = tuple(section.name.upper() for section in sections())
     return {
         name: value
@@ -49,10 +52,10 @@ def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def endpoints(environment: Mapping[str, str]) -> dict[str, str]:
-    """The settings of each server whose address is exported: how to reach it, and as whom.
+    """Return the connection settings of each server whose address is exported.
 
     Raises:
-        FatalError: no address is.
+        FatalError: no address is exported.
     """
     found = {
         name: environment[name]
@@ -63,5 +66,5 @@ def endpoints(environment: Mapping[str, str]) -> dict[str, str]:
     }
     if not found:
         addresses = " nor ".join(environment_name(*each) for each in _ENDPOINTS.items())
-        raise FatalError(f"--use-environment: neither {addresses} is exported")
+        raise FatalError(f"--use-environment: neither {addresses} is exported. Export one of them")
     return found

@@ -1,4 +1,4 @@
-"""Is the graph what the API shows now? Entity by entity, property by property."""
+"""Compare the graph with the API, entity by entity and property by property."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _EXAMPLES_MAX = 10
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What was compared, and what differs (the first few, ids only)."""
+    """The result of a comparison: counts by label, and the first few differences (ids only)."""
 
     expected: Counter[str]
     found: Counter[str]
@@ -30,18 +30,18 @@ class Comparison:
 
 
 def compare(imednet: ImednetSettings, neo4j: Neo4jSettings, study_key: str) -> Comparison:
-    """Read both sides, which must be at rest, and compare.
+    """Read both sides and compare them; neither may change meanwhile.
 
-    Hard-deleted entities are in the graph as marks and not in the API: they are counted and must
-    be without data.
+    A hard-deleted entity, absent from the API, must have no data left in the graph. Those nodes
+    are counted separately.
     """
     expected = _api_state(imednet, study_key)
     with Neo4jDatabase(neo4j) as database:
         found = read_graph(database, study_key).settled()
-    gone = found.nodes.keys() - expected.nodes.keys()
-    deleted = {key for key in gone if _is_mark(found.nodes[key])}
-    # Deleted before the source saw it, and something still refers to it (a record's revisions).
-    stubs = {key for key in gone if not _data(found.nodes[key])}
+    absent = found.nodes.keys() - expected.nodes.keys()
+    deleted = {key for key in absent if _is_deleted(found.nodes[key])}
+    # Deleted before the source saw it, but still referred to (by a record's revisions).
+    stubs = {key for key in absent if not _names_of_data(found.nodes[key])}
     live = GraphState(
         {
             key: {name: value for name, value in properties.items() if not name.startswith("_")}
@@ -50,22 +50,23 @@ def compare(imednet: ImednetSettings, neo4j: Neo4jSettings, study_key: str) -> C
         },
         found.relationships,
     )
-    lines = list(differences(expected, live))
+    found_differences = list(differences(expected, live))
     return Comparison(
         expected=expected.counts(),
         found=live.counts(),
         properties=sum(map(len, expected.nodes.values())),
         deleted=len(deleted),
-        different=len(lines),
-        examples=lines[:_EXAMPLES_MAX],
+        different=len(found_differences),
+        examples=found_differences[:_EXAMPLES_MAX],
     )
 
 
-def _is_mark(properties: dict[str, object]) -> bool:
-    return _data(properties) == {"_version", "deleted"}
+def _is_deleted(properties: dict[str, object]) -> bool:
+    return _names_of_data(properties) == {"_version", "deleted"}
 
 
-def _data(properties: dict[str, object]) -> set[str]:
+def _names_of_data(properties: dict[str, object]) -> set[str]:
+    """Return the names of all properties except keys and ids."""
     return {name for name in properties if not name.endswith(("_key", "_id"))}
 
 
@@ -81,17 +82,22 @@ def _api_state(settings: ImednetSettings, study_key: str) -> GraphState:
 
 
 def _add_all(state: GraphState, reader: ImednetReader, entity: Entity, study_key: str) -> None:
-    number, rows = 0, 0
+    page_number, rows_read = 0, 0
     while True:
         condition = f"studyKey=={study_key}" if entity.name == "study" else None
         page = reader.read(
             PageRequest(
-                study_key, entity.resource, condition, f"{entity.id_field},asc", _PAGE_SIZE, number
+                study_key,
+                entity.resource,
+                condition,
+                f"{entity.id_field},asc",
+                _PAGE_SIZE,
+                page_number,
             )
         )
         for row in page.rows:
             add_row(state, entity.name, row)
-        rows += len(page.rows)
-        number += 1
-        if rows >= page.total_elements:
+        rows_read += len(page.rows)
+        page_number += 1
+        if rows_read >= page.total_elements:
             return

@@ -1,8 +1,7 @@
-"""What the graph must be, said a second time.
+"""The expected graph, derived from API rows by a second implementation of the graph model.
 
-An independent reading of the model, straight from API rows, so that a mistake in
-`connector.model.graph` or in the Cypher cannot hide: comparisons and tests use this as their
-oracle.
+It is independent of `connector.model.graph` and of the Cypher, so that a mistake in those shows
+up: comparisons and tests use it as their oracle.
 """
 
 import json
@@ -16,7 +15,7 @@ from connector.model.graph_state import GraphState, NodeKey, Relationship
 
 to_snake = cache(_to_snake)
 
-# Fields that a record always has in the API, whether or not a given row shows them.
+# Fields of every record in the API, even where a given row omits some.
 _RECORD_FIELDS = {
     "study_key", "interval_id", "form_id", "form_key", "site_id", "record_id", "record_oid",
     "record_type", "record_status", "deleted", "date_created", "date_modified", "subject_id",
@@ -25,7 +24,7 @@ _RECORD_FIELDS = {
 
 
 def add_row(state: GraphState, entity: str, row: dict[str, Any]) -> NodeKey:
-    """Add the node of a live API row, and the relationships that it asks for."""
+    """Add the node of a live API row and its relationships; return the node's key."""
     key = _key(entity, row["studyKey"], row)
     state.nodes[key] = _node_properties(row)
     study = NodeKey("Study", (row["studyKey"],))
@@ -55,7 +54,7 @@ def add_row(state: GraphState, entity: str, row: dict[str, Any]) -> NodeKey:
 
 
 def add_deleted(state: GraphState, entity: str, study_key: str, entity_id: Any) -> NodeKey:
-    """Add what stays of a deleted entity."""
+    """Add the node that remains of a deleted entity; return its key."""
     key = _key(entity, study_key, {_id_field(entity): entity_id})
     names = ("study_key",) if entity == "study" else ("study_key", f"{entity}_id")
     state.nodes[key] = dict(zip(names, key.values, strict=True)) | {"deleted": True}
@@ -63,7 +62,7 @@ def add_deleted(state: GraphState, entity: str, study_key: str, entity_id: Any) 
 
 
 def add_stubs(state: GraphState) -> None:
-    """Add the nodes that are referred to and have not arrived."""
+    """Add a stub for every node that a relationship refers to and that does not exist yet."""
     for relationship in state.relationships:
         for key in (relationship.start, relationship.end):
             if key not in state.nodes:
@@ -85,23 +84,24 @@ def _id_field(entity: str) -> str:
 def _node_properties(row: dict[str, Any]) -> dict[str, Any]:
     properties = {to_snake(name): value for name, value in row.items() if name != "recordData"}
     for name, value in (_without_blank(row.get("recordData")) or {}).items():
-        clash = name in _RECORD_FIELDS or name in properties
-        reserved = name.startswith(("_", "x_", "var_"))
-        properties[f"var_{name}" if clash or reserved else name] = value
-    return {name: _stored(value) for name, value in properties.items() if value is not None}
+        is_field = name in _RECORD_FIELDS or name in properties
+        is_reserved = name.startswith(("_", "x_", "var_"))
+        properties[f"var_{name}" if is_field or is_reserved else name] = value
+    return {name: _to_property(value) for name, value in properties.items() if value is not None}
 
 
 def _without_blank(value: Any) -> Any:
-    """The value, but None for text of white space only: it says as little as no text."""
+    """Return the value, or None if it is blank text."""
     return None if isinstance(value, str) and (not value or value.isspace()) else value
 
 
-def _stored(value: Any) -> Any:
-    if isinstance(value, dict) or (isinstance(value, list) and not _is_plain(value)):
+def _to_property(value: Any) -> Any:
+    if isinstance(value, dict) or (isinstance(value, list) and not _is_homogeneous(value)):
         return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return value
 
 
-def _is_plain(items: list[Any]) -> bool:
-    kinds = {type(item) for item in items}
-    return len(kinds) <= 1 and not kinds & {dict, list, type(None)}
+def _is_homogeneous(items: list[Any]) -> bool:
+    """Return whether Neo4j can store the list: one type, and no nested values or nulls."""
+    types = {type(item) for item in items}
+    return len(types) <= 1 and not types & {dict, list, type(None)}

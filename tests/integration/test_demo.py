@@ -73,7 +73,7 @@ def test_the_demo_refuses_a_folder_that_holds_files_of_somebody_else(tmp_path: P
     mine.write_text("mine")
     done = run_program(f"demo {SIZE} --output {tmp_path}", {})
     assert done.returncode == 1
-    assert "Nothing was touched" in done.stderr
+    assert "Nothing was changed" in done.stderr
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
 
 
@@ -82,5 +82,5 @@ def test_servers_refuses_a_folder_that_holds_files_of_somebody_else(tmp_path: Pa
     mine.write_text("mine")
     done = run_program(f"servers --data {tmp_path}", {})
     assert done.returncode == 1
-    assert "Nothing was touched" in done.stderr
+    assert "Nothing was changed" in done.stderr
     assert list(tmp_path.iterdir()) == [mine]

@@ -18,7 +18,7 @@ def test_a_folder_with_files_of_somebody_else_is_refused_and_nothing_in_it_is_to
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("mine")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(FatalError, match="Nothing was touched"), local_servers(tmp_path, {}):
+    with pytest.raises(FatalError, match="Nothing was changed"), local_servers(tmp_path, {}):
         pass
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -66,7 +66,7 @@ def test_only_named_parts_are_removed_and_never_through_a_link(tmp_path: Path) -
     (folder / "neo4j").symlink_to(other)
     remove_within(folder, ["kafka", "absent"])
     assert {each.name for each in folder.iterdir()} == {"notes.txt", "neo4j"}
-    with pytest.raises(FatalError, match="cannot remove"):
+    with pytest.raises(FatalError, match="Cannot remove"):
         remove_within(folder, ["neo4j"])
     assert (other / "mine").is_dir()
 

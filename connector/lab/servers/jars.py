@@ -1,4 +1,4 @@
-"""The servers' jars, brought by Maven once and kept in the user's cache."""
+"""The servers' jars, downloaded once by Maven into the user's cache."""
 
 import hashlib
 import os
@@ -11,11 +11,13 @@ from connector.errors import FatalError
 
 POM = Path(__file__).with_name("pom.xml")
 _DOWNLOAD_SECONDS_MAX = 900
-_TAIL = 400
+_OUTPUT_TAIL = 400
 
 
 def class_path(server: str) -> str:
-    """Java class path of ``kafka`` or ``neo4j``; downloads at the first call.
+    """Return the Java class path of ``kafka`` or ``neo4j``, downloading the jars on first use.
+
+    Blocks while Maven downloads, for 15 minutes at most.
 
     Raises:
         FatalError: Java or Maven is missing, or the download failed.
@@ -23,9 +25,9 @@ def class_path(server: str) -> str:
     for program, package in (("java", "a JDK 17 or 21"), ("mvn", "Apache Maven")):
         if shutil.which(program) is None:
             raise FatalError(
-                f"`{program}` is not on the PATH: install {package} (Debian: apt-get install"
-                " default-jdk-headless maven), or, for tests and `demo --use-environment`, export"
-                " KAFKA_BOOTSTRAP_SERVERS, NEO4J_URI and NEO4J_PASSWORD"
+                f"`{program}` is not on the PATH. Install {package} (Debian: apt-get install"
+                " default-jdk-headless maven). Tests and `demo --use-environment` can use running"
+                " servers instead: export KAFKA_BOOTSTRAP_SERVERS, NEO4J_URI and NEO4J_PASSWORD"
             )
     folder = _cache() / f"{server}-{hashlib.sha256(POM.read_bytes()).hexdigest()[:12]}"
     if not folder.exists():
@@ -39,7 +41,7 @@ def _cache() -> Path:
 
 
 def _download(server: str, folder: Path) -> None:
-    """Into a folder beside it first: what is there under its name is complete."""
+    """Download into a temporary folder and rename it, so that ``folder`` is always complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         jars = Path(temporary) / "jars"
@@ -52,11 +54,15 @@ def _download(server: str, folder: Path) -> None:
                 command, check=True, capture_output=True, text=True, timeout=_DOWNLOAD_SECONDS_MAX
             )
         except subprocess.CalledProcessError as error:
-            raise FatalError(f"Maven could not bring {server}: {error.stdout[-_TAIL:]}") from None
+            raise FatalError(
+                f"Maven could not download {server}: {error.stdout[-_OUTPUT_TAIL:]}"
+            ) from None
         except subprocess.TimeoutExpired:
-            raise FatalError(f"Maven did not bring {server} in time") from None
+            raise FatalError(
+                f"Maven did not download {server} within {_DOWNLOAD_SECONDS_MAX} s"
+            ) from None
         try:
             jars.rename(folder)
-        except OSError:  # another process was faster
+        except OSError:  # another process renamed its download first
             if not folder.exists():
                 raise

@@ -1,4 +1,4 @@
-"""A real Kafka and a real Neo4j as plain Java processes on free ports of loopback."""
+"""A real Kafka and a real Neo4j as plain Java processes on free loopback ports."""
 
 import secrets
 import subprocess
@@ -51,12 +51,12 @@ server.memory.pagecache.size=256m
 dbms.usage_report.enabled=false
 db.tx_log.rotation.retention_policy=2 files
 """
-_OPENED = ("java.base/java.nio", "java.base/java.io", "java.base/sun.nio.ch")
+_OPENED_MODULES = ("java.base/java.nio", "java.base/java.io", "java.base/sun.nio.ch")
 
 
 @dataclass(slots=True)
 class LocalKafka:
-    """A single broker that is its own controller."""
+    """A single Kafka node, both broker and controller."""
 
     folder: Path
     port: int
@@ -64,11 +64,11 @@ class LocalKafka:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a client needs to find it."""
+        """The variables that a client needs to connect."""
         return {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self.port}"}
 
     def start(self, extra_settings: str = "") -> None:
-        """Start, or start again on the same data and settings; does not wait."""
+        """Start, or restart on the same data and settings, without waiting until it is ready."""
         jars = class_path("kafka")
         properties = self.folder / "server.properties"
         if not properties.exists():
@@ -80,12 +80,16 @@ class LocalKafka:
         self.process = Child("Kafka", command, self.folder / "kafka.log")
 
     def wait(self) -> None:
-        """Until the broker answers."""
+        """Block until the broker answers.
+
+        Raises:
+            FatalError: the process ended, or the broker did not answer in time.
+        """
         settings = KafkaSettings(
             bootstrap_servers=f"127.0.0.1:{self.port}", connect_timeout_seconds=2
         )
         if self.process:
-            self.process.wait_until(lambda: _answers(Topics(settings).check), _READY_SECONDS_MAX)
+            self.process.wait_until(lambda: _succeeds(Topics(settings).check), _READY_SECONDS_MAX)
 
     def _format(self, jars: str, properties: Path, extra_settings: str) -> None:
         data = self.folder / "data"
@@ -95,18 +99,18 @@ class LocalKafka:
             + extra_settings,
             encoding="utf-8",
         )
-        # A cluster id that begins with "-" would be taken for an option; a first byte 0 avoids it.
+        # A cluster id with a leading "-" would be parsed as an option: the first byte 0 avoids it.
         cluster_id = urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         command = ["java", "-cp", jars, "kafka.tools.StorageTool", "format", "-t", cluster_id,
                    "-c", str(properties)]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise FatalError(f"Kafka's storage could not be made: {done.stderr[-400:]}")
+        completed = subprocess.run(command, capture_output=True, text=True, check=False)
+        if completed.returncode:
+            raise FatalError(f"Cannot format Kafka's storage: {completed.stderr[-400:]}")
 
 
 @dataclass(slots=True)
 class LocalNeo4j:
-    """A Community server with a random password."""
+    """A Neo4j Community server."""
 
     folder: Path
     port: int
@@ -116,23 +120,27 @@ class LocalNeo4j:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a client needs to find it."""
+        """The variables that a client needs to connect."""
         return {"NEO4J_URI": f"bolt://127.0.0.1:{self.port}", "NEO4J_USERNAME": "neo4j",
                 "NEO4J_PASSWORD": self.password, "NEO4J_DATABASE": "neo4j"}  # fmt: skip
 
     def start(self, extra_settings: str = "") -> None:
-        """Start, or start again on the same data; does not wait."""
+        """Start, or restart on the same data, without waiting until it is ready."""
         conf = self.folder / "conf" / "neo4j.conf"
         conf.parent.mkdir(parents=True, exist_ok=True)
         conf.write_text(_NEO4J_CONF.format(port=self.port) + extra_settings, encoding="utf-8")
         command = ["java", "-Xms512m", "-Xmx1g", "-cp", class_path("neo4j"),
-                   *(f"--add-opens={module}=ALL-UNNAMED" for module in _OPENED),
+                   *(f"--add-opens={module}=ALL-UNNAMED" for module in _OPENED_MODULES),
                    "org.neo4j.server.CommunityEntryPoint",
                    f"--home-dir={self.folder}", f"--config-dir={conf.parent}"]  # fmt: skip
         self.process = Child("Neo4j", command, self.folder / "neo4j.out.log")
 
     def wait(self) -> None:
-        """Until the database answers with its password set."""
+        """Set the password at the first start, and block until the database answers.
+
+        Raises:
+            FatalError: the process ended, or the database did not answer in time.
+        """
         settings = Neo4jSettings(
             uri=f"bolt://127.0.0.1:{self.port}",
             password=SecretStr(self.password),
@@ -142,15 +150,15 @@ class LocalNeo4j:
             return
         if not self.has_password:
             self.process.wait_until(
-                lambda: _answers(lambda: set_first_password(settings)), _READY_SECONDS_MAX
+                lambda: _succeeds(lambda: set_first_password(settings)), _READY_SECONDS_MAX
             )
             self.has_password = True
         self.process.wait_until(
-            lambda: _answers(lambda: Neo4jDatabase(settings).close()), _READY_SECONDS_MAX
+            lambda: _succeeds(lambda: Neo4jDatabase(settings).close()), _READY_SECONDS_MAX
         )
 
 
-def _answers(call: Callable[[], object]) -> bool:
+def _succeeds(call: Callable[[], object]) -> bool:
     try:
         call()
     except FatalError:
@@ -160,7 +168,7 @@ def _answers(call: Callable[[], object]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class LocalServers:
-    """What runs, and how clients find it. A server given by the environment is None."""
+    """The running servers and their connection variables; None is a server that was not started."""
 
     kafka: LocalKafka | None
     neo4j: LocalNeo4j | None
@@ -169,13 +177,13 @@ class LocalServers:
 
 @contextmanager
 def local_servers(folder: Path, given: Mapping[str, str]) -> Iterator[LocalServers]:
-    """Start what ``given`` (the environment) does not name, end it with the block.
+    """Start the servers that ``given``, an environment, does not name; stop them after the block.
 
-    The folder is new, empty, or one of an earlier run, whose data and logs are removed.
+    The folder must be new, empty or from an earlier run, whose data and logs are removed.
 
     Raises:
-        FatalError: the folder holds something else (nothing is touched), Java or Maven is missing,
-            or a server does not come up; says what to do.
+        FatalError: the folder contains other files (nothing is changed), Java or Maven is missing,
+            or a server does not start.
     """
     folder = folder.absolute()
     kafka = neo4j = None
@@ -205,17 +213,19 @@ def _stop(server: LocalKafka | LocalNeo4j) -> None:
 
 
 def remove_data(folder: Path) -> None:
-    """Remove what the servers stored in their folder; their logs stay."""
+    """Remove the servers' data from their folder and keep the logs."""
     remove_within(folder, ("kafka/data", "neo4j/data"))
 
 
 def run_until(stop: threading.Event, servers: LocalServers) -> None:
-    """Wait for ``stop``, or for a server to end by itself.
+    """Block until ``stop`` is set.
 
     Raises:
-        FatalError: a server ended.
+        FatalError: a server ended on its own.
     """
     while not stop.wait(0.5):
         for server in (servers.kafka, servers.neo4j):
             if server and server.process and server.process.poll() is not None:
-                raise FatalError(f"{server.process.name} ended; see {server.process.log}")
+                raise FatalError(
+                    f"{server.process.name} ended unexpectedly. See {server.process.log}"
+                )

@@ -1,4 +1,4 @@
-"""Child processes that end with this one, whatever happens to it."""
+"""Child processes that end when this process ends, however it ends."""
 
 import contextlib
 import ctypes
@@ -19,7 +19,7 @@ _LOG_TAIL = 600
 
 
 def free_port() -> int:
-    """A port of loopback that nobody uses now."""
+    """Return a loopback port that is free at this moment."""
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -27,13 +27,13 @@ def free_port() -> int:
 
 
 def _end_with_parent() -> None:
-    """Linux: the kernel ends the child when the thread that started it is gone."""
+    """On Linux, have the kernel terminate the child when the thread that started it ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Child:
-    """A process in a session of its own (Ctrl-C reaches the parent only), its output in a file."""
+    """A process in a separate session (Ctrl-C reaches only the parent) that logs to a file."""
 
     def __init__(
         self, name: str, command: Sequence[str], log: Path,
@@ -46,30 +46,30 @@ class Child:
             self._process = subprocess.Popen(
                 command, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
                 env={**os.environ, **(environment or {})}, start_new_session=True,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 - started before any thread is
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 - no threads exist yet
             )  # fmt: skip
         self.peak_memory_mb = 0.0
 
     @property
     def pid(self) -> int:
-        """Process id."""
+        """The process id."""
         return self._process.pid
 
     def poll(self) -> int | None:
-        """The exit code, None while it runs."""
+        """Return the exit code, or None while the process runs."""
         if self._process.returncode is None:
             pid, status, usage = os.wait4(self.pid, os.WNOHANG)
             if pid:
-                self._ended(status, usage.ru_maxrss)
+                self._record_end(status, usage.ru_maxrss)
         return self._process.returncode
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, if it still runs."""
+        """Send a signal if the process is still running."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def stop(self) -> int:
-        """SIGTERM, then SIGKILL if need be; the exit code."""
+        """Send SIGTERM, and SIGKILL if it has no effect within 20 s; return the exit code."""
         self.signal(signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS_MAX
         while self.poll() is None and time.monotonic() < deadline:
@@ -77,27 +77,32 @@ class Child:
         return self.kill()
 
     def kill(self) -> int:
-        """SIGKILL; the exit code."""
+        """Send SIGKILL and return the exit code."""
         self.signal(signal.SIGKILL)
         if self._process.returncode is None:
             _, status, usage = os.wait4(self.pid, 0)
-            self._ended(status, usage.ru_maxrss)
+            self._record_end(status, usage.ru_maxrss)
         return self._process.returncode or 0
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
-        """Wait until ``ready`` holds.
+        """Block until ``ready`` returns true.
 
         Raises:
-            FatalError: the process ended before, or it takes too long; with the log's end.
+            FatalError: the process ended first, or ``seconds`` have passed; the message contains
+                the end of its log.
         """
         deadline = time.monotonic() + seconds
         while not ready():
             if self.poll() is not None or time.monotonic() > deadline:
-                how = "ended" if self.poll() is not None else "is not ready in time"
+                problem = (
+                    "ended unexpectedly"
+                    if self.poll() is not None
+                    else f"was not ready within {seconds:.0f} s"
+                )
                 tail = self.log.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL:]
-                raise FatalError(f"{self.name} {how}; its log {self.log} ends with:\n{tail}")
+                raise FatalError(f"{self.name} {problem}. Its log {self.log} ends with:\n{tail}")
             time.sleep(0.1)
 
-    def _ended(self, status: int, peak_kilobytes: int) -> None:
+    def _record_end(self, status: int, peak_kilobytes: int) -> None:
         self._process.returncode = os.waitstatus_to_exitcode(status)
         self.peak_memory_mb = round(peak_kilobytes / 1024, 1)

@@ -1,4 +1,4 @@
-"""The simulated API over HTTP: envelope, paging, authentication, errors, and faults on request."""
+"""The simulated API over HTTP: envelope, paging, authentication, errors and injected faults."""
 
 import asyncio
 import hmac
@@ -37,7 +37,7 @@ _ANSWERS_KEPT = 10_000
 
 
 class Answered(NamedTuple):
-    """One answer that was given: when (monotonic seconds), to what path, with which status."""
+    """A response that was sent: time (monotonic seconds), request path and status."""
 
     at: float
     path: str
@@ -46,15 +46,15 @@ class Answered(NamedTuple):
 
 @dataclass(slots=True)
 class Simulation:
-    """The simulator's whole state."""
+    """The complete state of the simulator."""
 
     studies: dict[str, Study]
     faults: Faults = field(default_factory=Faults)
     edits_per_second: float = 0.0
     delay_seconds: float = 0.0
-    """How long each answer takes."""
+    """Added delay of each response."""
     bytes_per_second: float = 0.0
-    """How fast answers are made before that, one at a time; 0: they are there already."""
+    """Rate at which responses are generated, one at a time, before that delay; 0: instantly."""
     workloads: list[Workload] = field(default_factory=list)
     answered: deque[Answered] = field(default_factory=lambda: deque(maxlen=_ANSWERS_KEPT))
 
@@ -62,73 +62,74 @@ class Simulation:
         self.workloads = [Workload(study) for study in self.studies.values()]
 
     def studies_table(self) -> Table:
-        """The list of studies."""
+        """Return the table of studies."""
         table = Table("", "studyKey", STUDY_FILTERS)
         for key in sorted(self.studies):
             table.put(self.studies[key].row)
         return table
 
     async def edit(self) -> None:
-        """Make changes at the asked rate for ever."""
-        owed = 0.0
+        """Make live edits at ``edits_per_second`` until cancelled."""
+        edits_due = 0.0
         while True:
             await asyncio.sleep(_TICK_SECONDS)
             if self.edits_per_second == 0:
                 for workload in self.workloads:
                     workload.flush()
-            owed += self.edits_per_second * _TICK_SECONDS
-            while owed >= 1:
-                owed -= 1
+            edits_due += self.edits_per_second * _TICK_SECONDS
+            while edits_due >= 1:
+                edits_due -= 1
                 for workload in self.workloads:
                     workload.step()
 
 
-class _Refused(Exception):  # noqa: N818 - an answer, not a failure
-    def __init__(self, status: int, code: str, description: str, **about: str) -> None:
+class _Rejection(Exception):  # noqa: N818 - a response, not a failure
+    def __init__(self, status: int, code: str, description: str, **details: str) -> None:
         super().__init__(description)
-        self.status, self.code, self.description, self.about = status, code, description, about
+        self.status, self.code, self.description, self.details = status, code, description, details
 
 
 def make_app(simulation: Simulation) -> Starlette:
-    """The ASGI application."""
-    making = asyncio.Lock()
+    """Return the ASGI application."""
+    generation_lock = asyncio.Lock()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        editing = asyncio.create_task(simulation.edit())
+        edits = asyncio.create_task(simulation.edit())
         yield
-        editing.cancel()
+        edits.cancel()
 
     async def answer(request: Request) -> Response:
         response = respond(request)
         if simulation.bytes_per_second:
-            async with making:
+            async with generation_lock:
                 await asyncio.sleep(len(response.body) / simulation.bytes_per_second)
         await asyncio.sleep(simulation.delay_seconds)
-        about = Answered(time.monotonic(), request.url.path, response.status_code)
-        simulation.answered.append(about)
+        answered = Answered(time.monotonic(), request.url.path, response.status_code)
+        simulation.answered.append(answered)
         return response
 
     def respond(request: Request) -> Response:
         try:
             _authenticate(request)
             return _answer(simulation, request)
-        except _Refused as refused:
-            return _error(request, refused)
+        except _Rejection as rejection:
+            return _error(request, rejection)
         except FilterError as error:
-            about = {"attribute": error.attribute, "value": error.value}
-            return _error(request, _Refused(400, "1000", "Field raised validation errors", **about))
+            details = {"attribute": error.attribute, "value": error.value}
+            bad_request = _Rejection(400, "1000", "Field raised validation errors", **details)
+            return _error(request, bad_request)
 
     async def control(request: Request) -> Response:
         if request.method == "POST":
-            wanted = orjson.loads(await request.body())
+            body = orjson.loads(await request.body())
             try:
-                simulation.faults.shares = checked_shares(wanted.get("faults", {}))
+                simulation.faults.shares = checked_shares(body.get("faults", {}))
             except FatalError as error:
                 return JSONResponse({"error": str(error)}, 400)
-            simulation.edits_per_second = float(wanted.get("edits_per_second", 0))
-            simulation.delay_seconds = float(wanted.get("delay_seconds", 0))
-            simulation.bytes_per_second = float(wanted.get("bytes_per_second", 0))
+            simulation.edits_per_second = float(body.get("edits_per_second", 0))
+            simulation.delay_seconds = float(body.get("delay_seconds", 0))
+            simulation.bytes_per_second = float(body.get("bytes_per_second", 0))
         done = {name: sum(w.done[name] for w in simulation.workloads)
                 for workload in simulation.workloads for name in workload.done}  # fmt: skip
         return JSONResponse(
@@ -151,11 +152,11 @@ def make_app(simulation: Simulation) -> Starlette:
 
 
 def _authenticate(request: Request) -> None:
-    given = (request.headers.get("x-api-key", ""), request.headers.get("x-imn-security-key", ""))
-    wanted = (API_KEY, SECURITY_KEY)
-    same = [hmac.compare_digest(a.encode(), b.encode()) for a, b in zip(given, wanted, strict=True)]
-    if not all(same):
-        raise _Refused(401, "9001", "Unauthorized")
+    received = (request.headers.get("x-api-key", ""), request.headers.get("x-imn-security-key", ""))
+    pairs = zip(received, (API_KEY, SECURITY_KEY), strict=True)
+    matches = [hmac.compare_digest(one.encode(), other.encode()) for one, other in pairs]
+    if not all(matches):
+        raise _Rejection(401, "9001", "Unauthorized")
 
 
 def _answer(simulation: Simulation, request: Request) -> Response:
@@ -166,9 +167,9 @@ def _answer(simulation: Simulation, request: Request) -> Response:
     else:
         study = simulation.studies.get(study_key)
         if study is None:
-            raise _Refused(403, "9001", "Insufficient permission")
+            raise _Rejection(403, "9001", "Insufficient permission")
         if resource not in study.tables:
-            raise _Refused(404, "9000", "Not found")
+            raise _Rejection(404, "9000", "Not found")
         table = study.table(resource)
     fault = simulation.faults.drawn()
     query = _query(request, ignore_filter=fault == "filter_ignored")
@@ -220,7 +221,7 @@ def _envelope(request: Request, query: Query, total: int, bodies: list[bytes]) -
         "sort": [{"property": name, "direction": "ASC" if up else "DESC"}
                  for name, up in query.sort],
     }  # fmt: skip
-    # Rows are kept as JSON: a page is made by joining, which is what makes 20 000 rows/s easy.
+    # Rows are stored as JSON, so a page is a plain join: this makes 20 000 rows/s easy.
     return b"".join((
         b'{"metadata":', orjson.dumps(_metadata(request, "OK", {})),
         b',"pagination":', orjson.dumps(pagination),
@@ -228,11 +229,13 @@ def _envelope(request: Request, query: Query, total: int, bodies: list[bytes]) -
     ))  # fmt: skip
 
 
-def _error(request: Request, refused: _Refused) -> Response:
-    error = {"code": refused.code, "description": refused.description, "field": refused.about}
+def _error(request: Request, rejection: _Rejection) -> Response:
+    error = {
+        "code": rejection.code, "description": rejection.description, "field": rejection.details,
+    }  # fmt: skip
     status = {400: "BAD_REQUEST", 401: "UNAUTHORIZED", 403: "FORBIDDEN", 404: "NOT_FOUND"}
-    body = {"metadata": _metadata(request, status[refused.status], error)}
-    return JSONResponse(body, refused.status)
+    body = {"metadata": _metadata(request, status[rejection.status], error)}
+    return JSONResponse(body, rejection.status)
 
 
 _STATUS_FAULTS = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from connector.model.dates import parse_api_date
 
-# `and` and `or` need white space around them; `;` and `,` none. Quotes protect all of it.
+# `and` and `or` need white space around them, `;` and `,` do not. Quoted text may contain any.
 _TOKEN = re.compile(
     r"""\s*(?P<name>[A-Za-z_][\w.]*)\s*(?P<op>==|!=|>=|<=|=~|~=|>|<)\s*"""
     r"""(?:"(?P<quoted>[^"]*)"|(?P<bare>.*?))\s*(?P<join>;|,|\sand\s|\sor\s|$)"""
@@ -24,7 +24,7 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 
 
 class FilterError(Exception):
-    """The filter is not of the grammar, or names what cannot be filtered: HTTP 400."""
+    """A filter with a syntax error or an attribute that cannot be filtered: HTTP 400."""
 
     def __init__(self, attribute: str, value: str) -> None:
         super().__init__(attribute)
@@ -42,36 +42,40 @@ class Term:
 
 
 Alternatives = list[list[Term]]
-"""Any of these groups must hold, all terms of it."""
+"""A disjunction of conjunctions: all terms of at least one group must hold."""
 
 
 def parse(text: str, *, mixed: bool = True) -> Alternatives:
-    """The filter as alternatives of conjunctions; ``;`` binds tighter than ``,``.
+    """Parse a filter; ``;`` binds tighter than ``,``.
 
     Raises:
-        FilterError: not of the grammar; or both connectors where they may not be mixed.
+        FilterError: a syntax error, or both connectors are used although ``mixed`` is false.
     """
     alternatives: Alternatives = [[]]
-    joins = set()
-    at = 0
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        if match is None or match.end() == at:
+    connectors = set()
+    index = 0
+    while index < len(text):
+        match = _TOKEN.match(text, index)
+        if match is None or match.end() == index:
             raise FilterError("filter", text)
         value = match["quoted"] if match["quoted"] is not None else match["bare"]
         alternatives[-1].append(Term(match["name"], match["op"], value))
-        join = match["join"].strip()
-        if join in {",", "or"}:
+        connector = match["join"].strip()
+        if connector in {",", "or"}:
             alternatives.append([])
-        joins.add({"and": ";", "or": ","}.get(join, join))
-        at = match.end()
-    if not mixed and {";", ","} <= joins:
+        connectors.add({"and": ";", "or": ","}.get(connector, connector))
+        index = match.end()
+    if not mixed and {";", ","} <= connectors:
         raise FilterError("recordDataFilter", text)
     return alternatives
 
 
 def holds(term: Term, row: Mapping[str, Any]) -> bool:
-    """Whether the row fulfils the term."""
+    """Return whether the row satisfies the term.
+
+    Raises:
+        FilterError: the value cannot be compared with the row's.
+    """
     actual = row.get(term.name)
     if term.op in {"=~", "~="}:
         return re.search(term.value, str(actual or ""), re.IGNORECASE) is not None
@@ -83,7 +87,7 @@ def holds(term: Term, row: Mapping[str, Any]) -> bool:
 
 
 def literal(text: str, actual: object) -> object:
-    """The filter's text as a value of the row's kind; dates in the form that rows have."""
+    """Convert the filter's text to the type of the row's value, and dates to the rows' format."""
     if isinstance(actual, bool):
         return text.lower() == "true"
     if isinstance(actual, int):

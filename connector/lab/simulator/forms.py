@@ -1,4 +1,4 @@
-"""The case report forms of the simulated study: 20 to 60 variables each, with value pools."""
+"""The case report forms of the simulated study: 20 to 60 variables per form, with value pools."""
 
 from dataclasses import dataclass
 
@@ -38,7 +38,7 @@ _TEXTS = {
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A field of a form: its type in the API's words and the values that it can take."""
+    """A field of a form: its type, as the API names it, and its possible values."""
 
     name: str
     kind: str
@@ -47,7 +47,7 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form. A log form has many records of a subject and belongs to no visit."""
+    """A form. A log form has many records per subject and belongs to no visit."""
 
     form_id: int
     key: str
@@ -64,10 +64,10 @@ def _numbers(low: float, step: float) -> tuple[object, ...]:
     return tuple(f"{low + step * each:g}" for each in range(40))
 
 
-def _list(prefix: str, names: str) -> tuple[Variable, ...]:
-    """``NAME:pool`` words; ``date``, ``number`` and ``checkbox`` are made here."""
+def _list(prefix: str, specification: str) -> tuple[Variable, ...]:
+    """Build variables from ``NAME:pool`` words; date, number and checkbox pools are generated."""
     variables = []
-    for index, word in enumerate(names.split()):
+    for index, word in enumerate(specification.split()):
         name, pool = word.split(":")
         values: tuple[object, ...]
         if pool == "date":

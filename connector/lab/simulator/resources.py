@@ -1,7 +1,7 @@
-"""The API's resources: what identifies a row, and what the documents allow to filter by."""
+"""The API's resources: the id field and the documented filter attributes of each."""
 
-# Documented filter attributes; what the documents leave open is refused, so that nothing here
-# works by luck. The SDK also sends studyKey everywhere.
+# Only documented filter attributes are accepted, so that nothing works here by luck and fails on
+# the real API. studyKey is accepted for every resource, because the SDK always sends it.
 FILTERS = {
     "sites": "siteId siteName siteEnrollmentStatus dateCreated dateModified",
     "subjects": "subjectId subjectStatus siteName deleted enrollmentStartDate",

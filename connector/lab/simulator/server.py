@@ -1,4 +1,4 @@
-"""Serving the simulator: in this process until stopped, or in a thread for tests."""
+"""The simulator's HTTP server: in the foreground until stopped, or on a thread for tests."""
 
 import socket
 import threading
@@ -22,10 +22,10 @@ def _server(simulation: Simulation) -> uvicorn.Server:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes any that is free.
+    """Return a socket bound to the address; port 0 picks a free port.
 
     Raises:
-        OSError: the port is in use.
+        OSError: the address is in use or not available.
     """
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -34,13 +34,13 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(simulation: Simulation, listener: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM."""
+    """Serve until SIGINT or SIGTERM; blocks."""
     _server(simulation).run(sockets=[listener])
 
 
 @contextmanager
 def serving(simulation: Simulation) -> Iterator[str]:
-    """Serve in a thread while the block runs; the address."""
+    """Serve on a thread while the block runs; yields the base URL."""
     listener = listen("127.0.0.1", 0)
     server = _server(simulation)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

@@ -1,4 +1,4 @@
-"""A simulated study, deterministic from its seed: every resource, with referential integrity."""
+"""A simulated study: every resource, with referential integrity, reproducible from a seed."""
 
 import random
 import uuid
@@ -18,13 +18,13 @@ _STATUSES = ("Incomplete", "Complete", "Verified", "Locked")
 
 
 def api_date(at: datetime) -> str:
-    """The API's form of a date: UTC, whole seconds."""
+    """Format a time as the API does: UTC, whole seconds."""
     return at.strftime("%Y-%m-%d %H:%M:%S")
 
 
 @dataclass(slots=True)
 class Study:
-    """One study's tables and what is needed to change them."""
+    """A study's tables, and the state needed to change them."""
 
     key: str
     rng: random.Random
@@ -36,14 +36,14 @@ class Study:
     next_revision_id: int = 1
 
     def table(self, resource: str) -> Table:
-        """The table of a resource."""
+        """Return the table of a resource."""
         return self.tables[resource]
 
     def new_record(
         self, form: Form, subject: dict[str, Any] | None, visit: dict[str, Any] | None, at: str
     ) -> dict[str, Any]:
-        """Add a record, and its first revision."""
-        rng, pick = self.rng, self.rng.random
+        """Add a record and its first revision; return the record."""
+        rng, draw = self.rng, self.rng.random
         record_id = self.next_record_id
         self.next_record_id += 1
         row: dict[str, Any] = {
@@ -66,7 +66,7 @@ class Study:
             "parentRecordId": 0,
             "keywords": [],
             "recordData": {
-                variable.name: variable.pool[int(pick() * len(variable.pool))]
+                variable.name: variable.pool[int(draw() * len(variable.pool))]
                 for variable in form.variables
             },
         }
@@ -75,7 +75,7 @@ class Study:
         return row
 
     def revise(self, record: dict[str, Any], at: str, number: int) -> None:
-        """Append a revision: one for each change of a record."""
+        """Append a revision of the record, as the API does at each change."""
         self.table("recordRevisions").put(
             {
                 "studyKey": self.key,
@@ -102,7 +102,7 @@ class Study:
 
 
 def build_study(key: str, subjects: int, records: int, seed: int) -> Study:
-    """A study of so many subjects and about so many records; same seed, same study."""
+    """Build a study with this many subjects and about this many records; same seed, same study."""
     rng = random.Random(f"{seed}/{key}")
     begin = api_date(_BEGIN)
     dates = {"dateCreated": begin, "dateModified": begin}
@@ -146,7 +146,7 @@ def _add_users(study: Study) -> None:
 
 
 def _add_forms(study: Study, dates: dict[str, str]) -> None:
-    """Forms and their variables."""
+    """Add the forms and their variables."""
     variable_id = 1
     for form in FORMS:
         study.table("forms").put(
@@ -225,7 +225,7 @@ def _add_intervals(study: Study, dates: dict[str, str]) -> None:
 
 
 def _add_subjects(study: Study, subjects: int, dates: dict[str, str]) -> None:
-    """Sites, subjects and their visits."""
+    """Add sites, subjects and their visits."""
     sites = 1 + (subjects - 1) // SUBJECTS_PER_SITE
     for site_id in range(1, sites + 1):
         study.table("sites").put(
@@ -289,19 +289,24 @@ def _add_visit(study: Study, subject_id: int, number: int, at: str) -> None:
 
 
 def _add_records(study: Study, records: int) -> None:
-    """Demographics once, vital signs and labs a visit, then log lines; a few of sites."""
+    """Add records per subject: demographics once, vitals and labs per visit, then log lines.
+
+    A few become records of the site instead.
+    """
     subjects = list(study.table("subjects").rows())
     visits = {row["visitId"]: row for row in study.table("visits").rows()}
-    each = max(1, round(records / len(subjects)))
+    per_subject = max(1, round(records / len(subjects)))
     at = _BEGIN + timedelta(days=20)
     for subject in subjects:
         plan: list[tuple[str, dict[str, Any] | None]] = []
         for number, visit_id in enumerate(study.visits_of[subject["subjectId"]]):
             plan += [("DM", visits[visit_id])] if number == 0 else []
             plan += [("VS", visits[visit_id]), ("LB", visits[visit_id])]
-        plan += [(("AE", "CM")[index % 2], None) for index in range(max(0, each - len(plan)))]
-        for key, visit in plan[:each]:
-            at += timedelta(seconds=study.rng.random() < 0.5)  # noqa: PLR2004 - half of them tie
+        plan += [
+            (("AE", "CM")[index % 2], None) for index in range(max(0, per_subject - len(plan)))
+        ]
+        for key, visit in plan[:per_subject]:
+            at += timedelta(seconds=study.rng.random() < 0.5)  # noqa: PLR2004 - half of the dates are equal
             owner = None if study.rng.random() < _SITE_FORM_SHARE else subject
             form = FORM_BY_KEY[key]
             study.new_record(form, owner, visit if owner else None, api_date(at))
@@ -309,7 +314,7 @@ def _add_records(study: Study, records: int) -> None:
 
 
 def _add_parents(study: Study) -> None:
-    """Every seventh adverse event is a follow-up of the record before it."""
+    """Make every seventh record, if an adverse event, a child of the record before it."""
     table = study.table("records")
     for record_id in table.ids[6::7]:
         row = table.get(record_id)
@@ -318,7 +323,7 @@ def _add_parents(study: Study) -> None:
 
 
 def _add_annotations(study: Study) -> None:
-    """Queries on some records, codings of every log line."""
+    """Add a query to every 50th record and a coding to every 10th."""
     for record_id in study.table("records").ids:
         if record_id % 50 == 0:
             _add_query(study, study.table("records").get(record_id))

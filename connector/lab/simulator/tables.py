@@ -1,4 +1,4 @@
-"""The simulator's rows: kept as JSON bytes, found by id and by change date without a scan."""
+"""The simulator's tables: rows stored as JSON bytes, indexed by id and change date."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from connector.lab.simulator.filters import Alternatives, FilterError, Term, hol
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a request asks of a table."""
+    """The parameters of a list request."""
 
     alternatives: Alternatives
     data_alternatives: Alternatives
@@ -23,7 +23,7 @@ class Query:
 
 @dataclass(slots=True)
 class Table:
-    """One resource of one study, in id order."""
+    """The rows of one resource of one study, in id order."""
 
     study_key: str
     id_field: str
@@ -32,13 +32,13 @@ class Table:
     modified: dict[Any, str] = field(default_factory=dict)
     ids: list[Any] = field(default_factory=list)
     log: list[tuple[str, Any]] = field(default_factory=list)
-    """Every change as (date, id), oldest first; only the newest of an id counts."""
+    """Every change as (date, id), oldest first; only an id's newest change counts."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def get(self, row_id: Any) -> dict[str, Any]:
-        """A copy of the row."""
+        """Return a copy of the row."""
         row: dict[str, Any] = orjson.loads(self.bodies[row_id])
         return row
 
@@ -56,20 +56,21 @@ class Table:
             self.log.append((changed, row_id))
 
     def remove(self, row_id: Any) -> None:
-        """Delete a row for good."""
+        """Delete a row permanently."""
         del self.bodies[row_id]
         self.modified.pop(row_id, None)
         del self.ids[bisect_left(self.ids, row_id)]
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Copies of all rows in id order."""
+        """Iterate over copies of all rows in id order."""
         return (self.get(row_id) for row_id in self.ids)
 
     def select(self, query: Query) -> tuple[int, list[bytes]]:
-        """How many rows match, and the bodies of the page.
+        """Return the number of matching rows and the bodies of the requested page.
 
         Raises:
-            FilterError: an attribute that is not documented as a filter of this resource.
+            FilterError: an attribute is not a documented filter of this resource, or a value
+                does not fit it.
         """
         ids = self._matching(query)
         if query.sort and query.sort != [(self.id_field, True)]:

@@ -1,4 +1,4 @@
-"""Live changes to a simulated study: what people in sites do all day."""
+"""Live edits of a simulated study, like those of site staff."""
 
 import time
 from collections import Counter
@@ -13,7 +13,7 @@ SAME_SECOND_PAUSE = 0.2
 
 
 class Workload:
-    """Makes one change a step, by chance but from the study's own random numbers."""
+    """Random edits of a study, one per step, drawn from the study's own random numbers."""
 
     _KINDS = (
         ("edit", 50), ("edit_twice", 10), ("new_record", 20), ("toggle_deleted", 8),
@@ -28,7 +28,7 @@ class Workload:
         self.done: Counter[str] = Counter()
 
     def step(self) -> None:
-        """One change, and the second halves of double edits that are due."""
+        """Make one edit, and the due second halves of double edits."""
         due = [each for at, each in self._second_edits if at <= self._now()]
         self._second_edits = [pair for pair in self._second_edits if pair[0] > self._now()]
         for record_id in due:
@@ -39,7 +39,7 @@ class Workload:
         self.done[kind] += 1
 
     def flush(self) -> None:
-        """Make the second halves that are still to come, now."""
+        """Make all pending second halves of double edits now."""
         for _, record_id in self._second_edits:
             if record_id in self.study.table("records").bodies:
                 self._change(record_id)
@@ -67,7 +67,7 @@ class Workload:
         self._change(self._any_record())
 
     def _edit_twice(self) -> None:
-        """Two states with one dateModified: the second is what must survive."""
+        """Make two states with the same dateModified, of which the second must survive."""
         record_id = self._any_record()
         self._change(record_id)
         self._second_edits.append((self._now() + SAME_SECOND_PAUSE, record_id))
@@ -111,11 +111,11 @@ class Workload:
         subjects.put(row)
 
     def hard_delete(self) -> None:
-        """The row is gone, and nothing says so."""
+        """Remove a record without a trace."""
         self.study.table("records").remove(self._any_record())
 
     def hard_delete_visit(self) -> None:
-        """A visit without records is gone; not among the kinds, since it looks at every record."""
+        """Remove a visit without records. Not among the random edits: it scans all records."""
         records = self.study.table("records").rows()
         used = {row["visitId"] for row in records}
         if free := [each for each in self.study.table("visits").ids if each not in used]:
