@@ -23,7 +23,7 @@ from connector.model.cursor import Cursor
 from connector.model.entities import ENTITIES
 from connector.source import window
 from connector.source.tracks import Mode, Track
-from connector.source.window import Pace
+from connector.source.schedule import Pace
 
 STUDY, PAGE = "BENCH", 500
 _PACE = Pace(3600, 3600, 3600, 86_400, overlap=60, page_size=PAGE)

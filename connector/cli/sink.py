@@ -19,7 +19,9 @@ from connector.kafka.dead_letters import KafkaDeadLetterQueue
 from connector.kafka.topics import Topics
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.writer import Neo4jGraphWriter
-from connector.sink.sink_task import SinkPorts, SinkProgress, SinkTask
+from connector.sink.ports import SinkPorts
+from connector.sink.progress import SinkProgress
+from connector.sink.sink_task import SinkTask
 from connector.sink.writer_threads import WriterThreads
 
 

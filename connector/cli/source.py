@@ -26,8 +26,8 @@ from connector.imednet.reader import ImednetReader
 from connector.kafka.event_log import KafkaEventLog
 from connector.kafka.topics import Topics
 from connector.retry import Backoff
+from connector.source.schedule import Pace
 from connector.source.source_task import SourceLimits, SourcePorts, SourceTask
-from connector.source.window import Pace
 from connector.store.known_store import SqliteKnownStore
 
 log = structlog.stdlib.get_logger("connector.source")

@@ -1,11 +1,11 @@
-"""A whole study, page by page, into an export sink: constant memory, and resumable."""
+"""Exports a whole study to a sink, page by page: constant memory, and resumable."""
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from rich.progress import Progress as Bar
@@ -33,15 +33,18 @@ from connector.interfaces import ApiReader, Clock
 from connector.model.cursor import Cursor, PassPosition
 from connector.model.entities import ENTITIES, Entity
 from connector.neo4j.export_places import KeptPlace
-from connector.retry import Backoff
+from connector.retry import Backoff, retry
 from connector.source import window
 from connector.source.reading import PassOptions, ReadAhead, ReadPage, read_pass
+from connector.source.schedule import Pace
 from connector.source.tracks import Mode, Track
-from connector.source.window import Pace
 
 log = structlog.stdlib.get_logger("connector.export")
 
+T = TypeVar("T")
+
 _WRITERS = 4
+_WAIT_SECONDS_MAX = 60.0
 _PAGE_SIZE = 500
 _REFUSED_MAX = 100
 _PACE = Pace(1, 1, 1, 1, overlap=0, page_size=_PAGE_SIZE)
@@ -56,19 +59,19 @@ def export_to_neo4j(
     *,
     config: SinkConfig | None = None,
 ) -> int:
-    """Export a study to Neo4j; how many records of it were read. Blocks.
+    """Export a study to Neo4j; returns the number of records read. Blocks.
 
-    All kinds, page by page: the graph is the one that the stream makes, whichever comes first.
-    An export that was interrupted less than an hour ago is resumed when it is called again, and
-    counts the records that were read before. On a terminal a bar shows the progress.
+    Exports all kinds, page by page, to the same graph as the stream, whichever runs first. A call
+    within an hour of an interrupted export resumes it, and counts the records read before. On a
+    terminal a bar shows the progress.
 
-    ``sdk`` is an `ImednetSDK`. Of anything else that has ``records.list(study_key=...)``, such as
-    a test double, the records alone are exported, by `ExportSink.write_batch`.
+    ``sdk`` is an `ImednetSDK`. From any other object with ``records.list(study_key=...)``, such as
+    a test double, only the records are exported, by `ExportSink.write_batch`.
 
     Raises:
         ExportConfigurationError: the database cannot be used.
-        ExportBatchError: some records cannot be stored (it names their ids); all others are.
-        ExportIncompleteError: the API refuses some kinds; all others are exported.
+        ExportBatchError: some records cannot be stored (it gives their ids); all others were.
+        ExportIncompleteError: some kinds could not be exported completely; all others were.
         ExportError: the API cannot be read, or does not know the study.
     """
     config = config or Neo4jSinkConfig()
@@ -79,7 +82,7 @@ def export_to_neo4j(
 
 
 def _export_records(sdk: Any, study_key: str, sink: Neo4jExportSink, batch_size: int) -> int:
-    log.warning("the SDK has no client: its records alone are exported", study=study_key)
+    log.warning("SDK without a client: exporting only its records", study=study_key)
     try:
         records = list_records(sdk, study_key)
     except FatalError as error:
@@ -95,7 +98,7 @@ def _export_records(sdk: Any, study_key: str, sink: Neo4jExportSink, batch_size:
 
 
 class _Part(NamedTuple):
-    """Pages that are being written, and the place behind them."""
+    """Pages that are being written, and the cursor and counts after them."""
 
     futures: list[Future[None]]
     cursor: Cursor
@@ -104,7 +107,7 @@ class _Part(NamedTuple):
 
 
 class StudyExport:
-    """One export of one study. The study itself is always among the kinds."""
+    """One export of one study. The kinds always include the study itself."""
 
     def __init__(
         self,
@@ -119,14 +122,16 @@ class StudyExport:
         self._clock = clock or SystemClock()
         self._cursor, self._progress = Cursor(study_key=sink.study_key), ExportProgress()
         self._failed: dict[str, str] = {}
+        self._backoff = Backoff(_WAIT_SECONDS_MAX, sink.config.retry_backoff)
+        self._failures_in_a_row = 0
         self._sizes: dict[str, int] = {}
         self._odd: dict[str, frozenset[str]] = defaultdict(frozenset)
-        """By kind, how its pages contradict themselves: what comes again is taken."""
+        """The contradictions seen in each kind's pages; a page that repeats them is accepted."""
         self._written: deque[_Part] = deque()
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many rows were read of each kind, with those before an interruption."""
+        """Rows read of each kind, including those read before an interruption."""
         return {name: self._progress.read.get(name, 0) for name in self._kinds}
 
     def run(self) -> int:
@@ -138,7 +143,7 @@ class StudyExport:
                 for name in self._kinds:
                     self._export_or_skip(ENTITIES[name], bar, pool)
         except BaseException:
-            self._sink.close()  # so that no writer waits for its next try
+            self._sink.close()  # so that no writer waits for its next attempt
             raise
         finally:
             pool.shutdown(cancel_futures=True)
@@ -147,22 +152,22 @@ class StudyExport:
         return self.counts.get("record", 0)
 
     def _begin(self) -> None:
-        """Go to where an interrupted export was, or to the beginning."""
+        """Start from the position of an interrupted export, or from the beginning."""
         study_key = self._sink.study_key
         start = starting(self._sink.place(), study_key, self._kinds, self._clock.now_ms())
         if start.why:
-            event = "an export is resumed" if start.is_resumed else "an export starts over"
+            event = "export resumed" if start.is_resumed else "export started over"
             log.info(event, why=start.why, study=study_key)
         self._cursor, self._progress = start.cursor, start.progress
 
     def _export_or_skip(self, entity: Entity, bar: Bar, pool: ThreadPoolExecutor) -> None:
-        """Export one kind. If the API refuses it, the others can be exported all the same."""
+        """Export one kind. If the API refuses it, the other kinds can still be exported."""
         try:
             self._export(entity, bar, pool)
         except ResourceRefusedError as error:
             if entity.name == "study":
                 raise ExportError(str(error)) from None
-            log.warning("a kind is not exported", kind=entity.plural, reason=str(error))
+            log.warning("kind not exported", kind=entity.plural, reason=str(error))
             self._failed[entity.name] = f"not exported: {error}"
             self._settle(under_way=0)
         except FatalError as error:
@@ -173,102 +178,105 @@ class StudyExport:
         track = Track(entity, Mode.FULL)
         sweep = self._sweep_of(track)
         shown = bar.add_task(entity.plural, total=None)
-        failed = 0
+        self._until_done(entity, lambda: self._read_rest(track, sweep, bar, shown, pool))
+        self._settle(under_way=0)  # parents are there before their children
+        if sweep is not None:
+            self._delete_gone(track, sweep)
+
+    def _read_rest(
+        self, track: Track, sweep: Sweep | None, bar: Bar, shown: TaskID, pool: ThreadPoolExecutor
+    ) -> None:
+        """Read and write from the cursor to the end of the kind."""
+        entity = track.entity
         while self._cursor.place(track.name).passes == 0:
-            size = self._sizes.get(entity.name, _PAGE_SIZE)
-            options = self._options(entity, size)
-            reading = read_pass(self._reader, track, self._cursor, options, self._clock)
-            stream = ReadAhead(reading)
+            options = self._options(entity)
+            stream = ReadAhead(read_pass(self._reader, track, self._cursor, options, self._clock))
             try:
                 for pages in parts_of(stream):
                     self._cursor = self._cursor.moved(track.name, pages[-1].after)
                     self._submit(entity, pages, pool, sweep)
                     self._settle(under_way=1)  # one part is written while the next is read
                     self._show(bar, shown, entity, pages[-1])
-                    failed = 0
-            except (RetryableError, BatchTooLargeError) as error:
-                failed += 1
-                self._wait(entity, error, failed)
+                    self._failures_in_a_row = 0
+                    self._backoff.reset()
             finally:
                 stream.close()
-        self._settle(under_way=0)  # parents are there before their children
-        if sweep is not None:
-            self._delete_gone(track, sweep)
 
     def _sweep_of(self, track: Track) -> Sweep | None:
-        """A sweep, if the whole pass is still to be read, and the graph has something to lose.
+        """Return a sweep if the whole pass is still to be read and the graph has nodes to delete.
 
-        The study itself is not swept: when the API lists it no more, the export ends before.
+        The study itself is not swept: if the API no longer lists it, the export ends earlier.
         """
-        place = self._cursor.place(track.name)
-        if track.entity.name == "study" or place.passes:
+        position = self._cursor.place(track.name)
+        if track.entity.name == "study" or position.passes:
             return None
-        if place.in_pass:
-            log.info("vanished rows are found by the next export", kind=track.entity.plural)
+        if position.in_pass:
+            log.info("sweep deferred to the next export", kind=track.entity.plural)
             return None
         if not self._sink.unlisted(track.entity, ALL_IDS, limit=1):
             return None
         return Sweep(track, self._sink)
 
     def _delete_gone(self, track: Track, sweep: Sweep) -> None:
-        """Delete what the API lists no more, once a second look has missed it, too."""
-        entity, failed = track.entity, 0
+        """Delete rows that the API no longer lists, if a second look misses them, too."""
+        entity = track.entity
         ratio_max = getattr(self._sink.config, "max_delete_ratio", MAX_DELETE_RATIO)
-        while True:
-            size = self._sizes.get(entity.name, _PAGE_SIZE)
-            try:
-                why = sweep.delete_gone(partial(self._read_at, track, size), size, ratio_max)
-            except (RetryableError, BatchTooLargeError) as error:
-                failed += 1
-                self._wait(entity, error, failed)
-            else:
-                break
+        why = self._until_done(
+            entity,
+            lambda: sweep.delete_gone(partial(self._read_at, track), self._size(entity), ratio_max),
+        )
         if why is not None:
-            log.error("nothing is deleted", kind=entity.plural, why=why)
+            log.error("vanished rows not deleted", kind=entity.plural, why=why)
             self._failed[entity.name] = why
 
-    def _read_at(self, track: Track, size: int, place: PassPosition) -> ReadPage:
+    def _read_at(self, track: Track, place: PassPosition) -> ReadPage:
         cursor = self._cursor.moved(track.name, place)
-        options = self._options(track.entity, size)
-        return next(read_pass(self._reader, track, cursor, options, self._clock))
+        return next(
+            read_pass(self._reader, track, cursor, self._options(track.entity), self._clock)
+        )
 
-    def _options(self, entity: Entity, size: int) -> PassOptions:
-        return PassOptions(_PACE, size, self._odd.get(entity.name, ()))
+    def _options(self, entity: Entity) -> PassOptions:
+        return PassOptions(_PACE, self._size(entity), self._odd.get(entity.name, ()))
 
-    def _wait(
-        self, entity: Entity, error: RetryableError | BatchTooLargeError, failed: int
-    ) -> None:
-        """Before it is read again; or give up."""
-        config = self._sink.config
+    def _size(self, entity: Entity) -> int:
+        return self._sizes.get(entity.name, _PAGE_SIZE)
+
+    def _until_done(self, entity: Entity, step: Callable[[], T]) -> T:
+        """Retry a step that reads, as often in a row as configured."""
+        self._failures_in_a_row = 0
+        self._backoff.reset()
+        failed = partial(self._reading_failed, entity)
+        retried = (RetryableError, BatchTooLargeError)
+        return retry(step, self._backoff, self._clock, threading.Event(), failed, retried)
+
+    def _reading_failed(self, entity: Entity, error: Exception, _: float) -> None:
+        self._failures_in_a_row += 1
         if isinstance(error, OddPageError):
             self._odd[entity.name] |= error.oddities
-        if failed > config.max_retries:
-            self._settle(under_way=0)  # the resumed export need not read it again
-            raise ExportError(f"reading {entity.plural} failed {failed} times: {error}") from None
         if isinstance(error, BatchTooLargeError):
-            size = self._sizes.get(entity.name, _PAGE_SIZE)
-            self._sizes[entity.name] = window.smaller(size)
-        log.warning("reading again", reason=str(error))
-        backoff = Backoff(60.0, config.retry_backoff * 2.0 ** (failed - 1))
-        after = error.retry_after_seconds if isinstance(error, RetryableError) else None
-        self._clock.wait(threading.Event(), backoff.next_wait(after))
+            self._sizes[entity.name] = window.smaller(self._size(entity))
+        if self._failures_in_a_row > self._sink.config.max_retries:
+            self._settle(under_way=0)  # so that a resumed export does not read it again
+            failures = self._failures_in_a_row
+            raise ExportError(f"reading {entity.plural} failed {failures} times: {error}") from None
+        log.warning("retrying to read", kind=entity.plural, reason=str(error))
 
     def _submit(
         self, entity: Entity, pages: list[ReadPage], pool: ThreadPoolExecutor, sweep: Sweep | None
     ) -> None:
-        """Write the batches of some pages, each on a thread of its own."""
+        """Start writing the batches of some pages, each on its own thread."""
         batches = [
             (batch, read.page.server_ms - read.page.took_ms)
             for read in pages
             for batch in iter_batches(read.page.rows, self._sink.config.batch_size)
         ]
-        name, done = entity.name, self._progress
-        first = done.batches.get(name, 0)
-        done.batches[name] = first + len(batches)
-        done.read[name] = done.read.get(name, 0) + sum(len(rows) for rows, _ in batches)
+        name, progress = entity.name, self._progress
+        first = progress.batches.get(name, 0)
+        progress.batches[name] = first + len(batches)
+        progress.read[name] = progress.read.get(name, 0) + sum(len(rows) for rows, _ in batches)
         begins_again = pages[-1].is_last and not pages[-1].after.passes
         if begins_again:
-            done.read[name] = 0
+            progress.read[name] = 0
             if sweep is not None:
                 sweep.begin_again()
         futures = [
@@ -277,7 +285,9 @@ class StudyExport:
         ]
         if sweep is not None and not begins_again:
             futures.append(pool.submit(sweep.first_look, sweep.spans(pages)))
-        self._written.append(_Part(futures, self._cursor, dict(done.read), dict(done.batches)))
+        self._written.append(
+            _Part(futures, self._cursor, dict(progress.read), dict(progress.batches))
+        )
 
     def _write(self, entity: Entity, number: int, rows: Sequence[Any], read_at_ms: int) -> None:
         batch_id = f"{self._sink.study_key}/{entity.plural}/{number}"
@@ -288,7 +298,7 @@ class StudyExport:
                 self._progress.refused[batch_id] = str(error)
 
     def _settle(self, under_way: int) -> None:
-        """Wait until this many parts are left; what is acknowledged need not be read again."""
+        """Wait until at most this many parts are in flight; store the position after each part."""
         while len(self._written) > under_way:
             part = self._written.popleft()
             for future in part.futures:
@@ -299,7 +309,7 @@ class StudyExport:
             now_ms = self._clock.now_ms()
             self._sink.keep_place(KeptPlace(cursor, progress.model_dump_json(), now_ms))
 
-    def _show(self, bar: Bar, shown: TaskID, entity: Entity, last: ReadPage) -> None:
+    def _show(self, bar: Bar, task: TaskID, entity: Entity, last: ReadPage) -> None:
         left = window.rows_left(last.page)
         done = self._progress.read[entity.name]
-        bar.update(shown, completed=done, total=done + left)
+        bar.update(task, completed=done, total=done + left)

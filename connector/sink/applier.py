@@ -32,8 +32,8 @@ from connector.sink.states import Arrival, State, newest_states, older_states
 T = TypeVar("T")
 
 
-class Persistently(Protocol):
-    """Runs a step until it succeeds; raises `GivenUpError` when its lane was dropped."""
+class UntilDone(Protocol):
+    """Runs a step until it succeeds; raises `AbandonedError` when its lane was dropped."""
 
     def __call__(self, step: Callable[[], T], /) -> T:
         """What the step returns. Blocks."""
@@ -131,33 +131,33 @@ class Applier:
         except (BatchTooLargeError, InvalidEventError):
             return ProbeResult(set(), set(versions))  # the write is guarded, and can be halved
 
-    def write(self, batch: Batch, span: Span | None, persistently: Persistently) -> ApplyResult:
+    def write(self, batch: Batch, span: Span | None, until_done: UntilDone) -> ApplyResult:
         """On return the graph or the dead letter queue has acknowledged every message of it.
 
         The graph's checkpoint moves to the end of ``span`` with the last transaction, or after
-        it where something was refused. Each transaction is repeated by ``persistently``.
+        it where something was refused. Each transaction is repeated by ``until_done``.
 
         Raises:
             GraphBehindError: the graph lacks what comes before ``span``.
-            ConnectorError: as ``persistently``.
+            ConnectorError: as ``until_done``.
         """
         consumed, count, letters = batch.count, 0, list(batch.letters)
         while True:
-            written = self._write_all(batch, span, persistently)
+            written = self._write_all(batch, span, until_done)
             count += written.events
             letters += written.refused
             older = older_states(written.refused_entities, letters, batch.arrivals)
             if not older:
                 break
-            batch = persistently(partial(self._probed, older))
+            batch = until_done(partial(self._probed, older))
             letters += batch.letters
         if letters:
-            persistently(partial(self._dead_letters.publish, letters))
+            until_done(partial(self._dead_letters.publish, letters))
         if span and not written.has_advanced:
-            persistently(partial(self._writer.advance, span))
+            until_done(partial(self._writer.advance, span))
         return ApplyResult(consumed, count, letters)
 
-    def _write_all(self, batch: Batch, span: Span | None, persistently: Persistently) -> _Written:
+    def _write_all(self, batch: Batch, span: Span | None, until_done: UntilDone) -> _Written:
         """All candidates, a transaction after the other."""
         rest, whole = batch.candidates, _Written(0, [], [], has_advanced=False)
         while rest:
@@ -165,7 +165,7 @@ class Applier:
             rest = rest[len(part) :]
             is_last = not rest and not whole.refused
             step = partial(self._write_part, part, batch.absent, span, advance=is_last)
-            done = persistently(step)
+            done = until_done(step)
             whole = _Written(
                 whole.events + done.events,
                 whole.refused + done.refused,

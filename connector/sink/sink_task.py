@@ -6,8 +6,7 @@ one place.
 """
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -18,23 +17,22 @@ import structlog
 from connector.config import SinkSettings
 from connector.errors import GraphBehindError, RetryableError
 from connector.interfaces import (
-    Clock,
-    DeadLetter,
-    DeadLetterQueue,
-    EventConsumer,
-    GraphWriter,
     PartitionStart,
     PollResult,
     Span,
     TopicPartition,
 )
-from connector.sink.applier import Applier, ApplyResult
+from connector.retry import AbandonedError
+from connector.sink.applier import Applier
 from connector.sink.batch import Batch
 from connector.sink.checkpoints import Checkpoints, GraphCheck, OpenedPartition
+from connector.sink.commits import Commits
 from connector.sink.lane import Lane, LaneLimits
-from connector.sink.patience import GivenUpError, Patience
+from connector.sink.outage import Outage
+from connector.sink.ports import SinkPorts
+from connector.sink.progress import SinkProgress
 from connector.sink.states import parse
-from connector.sink.writer_threads import FinishedStep, Result, Writers
+from connector.sink.writer_threads import FinishedStep, Result
 
 log = structlog.stdlib.get_logger("connector.sink")
 
@@ -46,29 +44,6 @@ _POLL_SECONDS_BUSY = 0.002
 """While writers work: their ends are looked for between two polls."""
 _POLL_SECONDS_FULL = 0.02
 """While only a writer's end can bring something to do: it is waited for instead."""
-
-
-@dataclass(slots=True)
-class SinkProgress:
-    """What a sink has done since it started, in events."""
-
-    consumed: int = 0
-    written: int = 0
-    unchanged: int = 0
-    """Superseded within their batch, or already in the graph."""
-    dead_letters: int = 0
-    retries: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SinkPorts:
-    """What the task is wired to."""
-
-    consumer: EventConsumer
-    writer: GraphWriter
-    dead_letters: DeadLetterQueue
-    clock: Clock
-    writers: Writers
 
 
 class SinkTask:
@@ -97,10 +72,10 @@ class SinkTask:
         self._is_letting_go = False
         self._postponed: list[FinishedStep] = []
         """Openings that ended within a rebalance: what its poll holds is of before their seek."""
-        self._patience = Patience(ports.clock, settings.retry_wait_seconds_max)
-        self._polling = Patience(ports.clock, settings.retry_wait_seconds_max)
+        self._graph_outage = Outage(ports.clock, settings.retry_wait_seconds_max)
+        self._broker_outage = Outage(ports.clock, settings.retry_wait_seconds_max)
         self._lanes: dict[TopicPartition, Lane] = {}
-        self._commit_at = self._commit_at_caught_up = 0.0
+        self._commits = Commits(ports, settings.commit_interval_seconds, self._broker_outage)
         self.progress = SinkProgress()
 
     def run(self, stop: threading.Event) -> None:
@@ -117,7 +92,7 @@ class SinkTask:
                 self._check_when_due()
                 self._start_batches()
                 self._hold_back_full_lanes()
-                self._commit_when_due()
+                self._commits.when_due(self._lanes.values())
         finally:
             self._is_ending.set()
             self._let_go(list(self._lanes), self._settings.close_timeout_seconds / 3)
@@ -132,7 +107,7 @@ class SinkTask:
         try:
             return self._ports.consumer.poll(_POLL_EVENTS, wait_seconds)
         except RetryableError as error:
-            self._polling.failed(error)
+            self._broker_outage.failed(error)
             self._ports.clock.wait(stop, _POLL_SECONDS_IDLE)
             return PollResult([], {})
 
@@ -144,7 +119,7 @@ class SinkTask:
     def _accept(self, polled: PollResult) -> None:
         now = self._ports.clock.monotonic()
         if polled.messages or polled.ends:
-            self._polling.succeeded()
+            self._broker_outage.succeeded()
         now_ms = self._ports.clock.now_ms()
         for partition, messages in groupby(polled.messages, attrgetter("partition")):
             if (lane := self._lanes[partition]).is_open:  # else it is about to be read again
@@ -168,7 +143,7 @@ class SinkTask:
         if isinstance(done.result, GraphCheck):
             self._checked(done.result)
         elif lane is None or lane.dropped.is_set():
-            if done.error and not isinstance(done.error, GraphBehindError | GivenUpError):
+            if done.error and not isinstance(done.error, GraphBehindError | AbandonedError):
                 raise done.error
             # Another generation's: never committed.
         elif isinstance(done.error, GraphBehindError):
@@ -184,7 +159,7 @@ class SinkTask:
             lane.prepared(done.result)
         elif done.result is not None:
             lane.written()
-            self._count(done.result)
+            self.progress.count(done.result, self._graph_outage.retries)
 
     def _open(self, lane: Lane, opened: OpenedPartition) -> None:
         """Read the partition from here; where the client cannot yet, ask for the offset again."""
@@ -221,7 +196,7 @@ class SinkTask:
         try:
             self._ports.consumer.check_topic()
         except RetryableError as error:
-            self._polling.failed(error)
+            self._broker_outage.failed(error)
 
     def _checked(self, checked: GraphCheck) -> None:
         self._is_checking = False
@@ -256,14 +231,14 @@ class SinkTask:
                 self._submit(lane, partial(self._applier.prepare, arrivals))
 
     def _submit(self, lane: Lane | None, step: Callable[[], Result]) -> None:
-        given_up = self._is_ending if lane is None else lane.dropped
-        self._ports.writers.submit(lane, partial(self._patience.until_done, step, given_up))
+        abandoned = self._is_ending if lane is None else lane.dropped
+        self._ports.writers.submit(lane, partial(self._graph_outage.until_done, step, abandoned))
 
     def _submit_writing(self, lane: Lane, batch: Batch, span: Span | None) -> None:
-        def persistently(step: Callable[[], T]) -> T:
-            return self._patience.until_done(step, lane.dropped)
+        def until_done(step: Callable[[], T]) -> T:
+            return self._graph_outage.until_done(step, lane.dropped)
 
-        self._ports.writers.submit(lane, partial(self._applier.write, batch, span, persistently))
+        self._ports.writers.submit(lane, partial(self._applier.write, batch, span, until_done))
 
     def _hold_back_full_lanes(self) -> None:
         """Full lanes are paused, so that polling goes on, whatever the database does."""
@@ -276,29 +251,6 @@ class SinkTask:
                 call([lane.partition for lane in some])
         for lane in full + low:
             lane.is_paused = not lane.is_paused
-
-    def _commit_when_due(self) -> None:
-        now = self._ports.clock.monotonic()
-        caught_up = not any(lane.is_busy for lane in self._lanes.values())
-        if now >= (self._commit_at_caught_up if caught_up else self._commit_at):
-            self._commit_at = now + self._settings.commit_interval_seconds
-            self._commit_at_caught_up = now + self._settings.commit_interval_seconds / 10
-            self._commit(self._lanes.values())
-
-    def _commit(self, lanes: Iterable[Lane]) -> None:
-        """The only place where offsets advance: all before them is acknowledged."""
-        moved = [lane for lane in lanes if lane.applied != lane.committed]
-        positions = {lane.partition: lane.applied for lane in moved if lane.applied is not None}
-        if not positions:
-            return
-        try:
-            taken = self._ports.consumer.commit(positions)
-        except RetryableError as error:
-            self._polling.failed(error)  # committed with the next
-            return
-        for lane in moved:
-            if lane.partition in taken:
-                lane.committed = lane.applied
 
     # ------------------------------------------------------------------------------- rebalances
 
@@ -328,32 +280,11 @@ class SinkTask:
         try:
             while (
                 any(lane.is_writing and not lane.dropped.is_set() for lane in lanes)
-                and not self._patience.is_tried
+                and not self._graph_outage.is_ongoing
                 and self._collect(max(0.0, end - clock.monotonic()))
             ):
                 pass
         finally:
             self._is_letting_go = False
-            self._commit(lanes)
+            self._commits.commit(lanes)
             self.lost(partitions)
-
-    # ---------------------------------------------------------------------------------- progress
-
-    def _count(self, applied: ApplyResult) -> None:
-        progress = self.progress
-        progress.consumed += applied.consumed
-        progress.written += applied.written
-        progress.unchanged += applied.unchanged
-        progress.dead_letters += len(applied.letters)
-        progress.retries = self._patience.retries
-        for letter in applied.letters:
-            _say(letter)
-
-
-def _say(letter: DeadLetter) -> None:
-    log.warning(
-        "dead letter",
-        reason=letter.reason,
-        offset=letter.message.offset,
-        partition=letter.message.partition.partition,
-    )

@@ -136,6 +136,23 @@ def may_delete(vanished: VanishedRows, ratio_max: float) -> bool:
     return missing <= max(1, of_a_small_kind, ratio_max * vanished.known)
 
 
+def doubts(vanished: VanishedRows, ratio_max: float, *, is_short: bool) -> str | None:
+    """Why a sweep must not delete the rows that it missed; None: it may.
+
+    ``is_short``: the API returned fewer rows than it announced.
+    """
+    if not vanished.missed and not vanished.gone:
+        return None
+    if is_short:
+        return "the API listed fewer rows than it announced, or rows without an id; check the API"
+    if may_delete(vanished, ratio_max):
+        return None
+    return (
+        "too many rows have vanished; check the API. If they are really gone, set"
+        " SOURCE_MAX_DELETE_RATIO=1 until they are deleted"
+    )
+
+
 def next_version(now: int, before: KnownState | None) -> int:
     """The hybrid clock's next tick for an entity."""
     return now if before is None else max(now, before.version + 1)

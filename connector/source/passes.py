@@ -10,8 +10,8 @@ from connector.model.cursor import Cursor
 from connector.retry import Backoff
 from connector.source import window
 from connector.source.reading import OpenStream, PageStream, PassOptions, ReadPage, read_pass
+from connector.source.schedule import Moment, Pace, next_track
 from connector.source.tracks import Track
-from connector.source.window import Moment, Pace
 
 TRANSACTION_ROWS = 4000
 """Rows of the API whose events go into one transaction, about: a commit costs some 20 ms."""
@@ -20,8 +20,8 @@ _WAIT_SECONDS = 0.5
 
 
 @dataclass(slots=True)
-class RetryDelay:
-    """A track that failed: not before then (monotonic seconds), longer each time."""
+class HeldTrack:
+    """A track that failed: not read again before ``until`` (monotonic seconds)."""
 
     until: float
     backoff: Backoff
@@ -55,7 +55,7 @@ class Passes:
         self._open: dict[str, OpenPass] = {}
         """By kind."""
         self._previous = ""
-        self._delays: dict[str, RetryDelay] = {}
+        self._held: dict[str, HeldTrack] = {}
         self._sizes: dict[str, int] = {}
         """Page sizes of tracks that the API was too slow for."""
         self._odd: dict[str, frozenset[str]] = defaultdict(frozenset)
@@ -66,11 +66,11 @@ class Passes:
     def next(self, cursor: Cursor, sweep_since_ms: int | None) -> tuple[Track | None, float]:
         """The track whose turn it is; None: nothing is due for this many seconds."""
         now = Moment(self._clock.now_ms(), sweep_since_ms, self._not_now())
-        track, due_ms = window.next_track(cursor, self._pace, now, self._previous)
+        track, due_ms = next_track(cursor, self._pace, now, self._previous)
         if track is not None:
             return track, 0.0
         monotonic = self._clock.monotonic()
-        delays = (each.until - monotonic for each in self._delays.values())
+        delays = (held.until - monotonic for held in self._held.values())
         due = ((due_ms - now.ms) / 1000, *(delay for delay in delays if delay > 0))
         return None, max(0.0, min(due))
 
@@ -99,26 +99,24 @@ class Passes:
     def _size(self, track: Track) -> int:
         return self._sizes.get(track.name, self._pace.page_size)
 
-    def delay(self, track: Track, error: ConnectorError) -> Backoff:
-        """The track failed: its stream is closed. The back-off that says for how long it waits.
+    def hold(self, track: Track, error: ConnectorError) -> float:
+        """Close the failed track's stream and hold the track back; for how many seconds.
 
-        The other tracks do not wait. `delay_until` must follow.
+        The other tracks do not wait.
         """
         self.close(track.entity.name)
         if isinstance(error, BatchTooLargeError):
             self._sizes[track.name] = window.smaller(self._size(track))
         if isinstance(error, OddPageError):
             self._odd[track.name] |= error.oddities
-        delay = self._delays.setdefault(track.name, RetryDelay(0.0, self._new_backoff()))
-        return delay.backoff
-
-    def delay_until(self, track: Track, wait_seconds: float) -> None:
-        """Not before so many seconds have passed."""
-        self._delays[track.name].until = self._clock.monotonic() + wait_seconds
+        held = self._held.setdefault(track.name, HeldTrack(0.0, self._new_backoff()))
+        delay_seconds = held.backoff.next_delay(error)
+        held.until = self._clock.monotonic() + delay_seconds
+        return delay_seconds
 
     def published(self, track: Track, pages: list[ReadPage]) -> list[str]:
         """These pages are in the topic. Returns what is odd about them, once a pass."""
-        self._delays.pop(track.name, None)
+        self._held.pop(track.name, None)
         reading = self._open[track.entity.name]
         odd = sorted({each for read in pages for each in read.oddities})
         is_news = bool(odd) and not reading.has_said_odd
@@ -150,7 +148,7 @@ class Passes:
     def _not_now(self) -> set[str]:
         """Tracks that wait after a failure, or whose kind is being read by its other track."""
         now = self._clock.monotonic()
-        found = {name for name, delay in self._delays.items() if delay.until > now}
+        found = {name for name, held in self._held.items() if held.until > now}
         for reading in self._open.values():
             if not reading.may_be_closed:
                 found |= {each.name for each in reading.track.others}

@@ -16,8 +16,8 @@ from connector.interfaces import ApiReader, Clock, Page
 from connector.model.cursor import Cursor, PassPosition
 from connector.model.events import EntityId
 from connector.source import page_checks, window
+from connector.source.schedule import Pace
 from connector.source.tracks import Track
-from connector.source.window import Pace
 
 _CLOCK_SKEW_MS_MAX = 3_600_000
 

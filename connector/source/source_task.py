@@ -10,55 +10,26 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from connector.errors import (
-    BatchTooLargeError,
-    ConnectorError,
-    FatalError,
-    RetryableError,
-)
-from connector.interfaces import ApiReader, Clock, EventLog, KnownStore, KnownUpdate, VanishedRows
+from connector.errors import BatchTooLargeError, FatalError, RetryableError
+from connector.interfaces import ApiReader, Clock, EventLog, KnownStore, KnownUpdate
 from connector.model.cursor import Cursor, PassPosition
-from connector.retry import Backoff
+from connector.retry import AbandonedError, Backoff, retry
 from connector.source import changes, tracks, window
 from connector.source.changes import Changes, Sighting
 from connector.source.passes import Passes
+from connector.source.progress import SnapshotProgress, SourceProgress
 from connector.source.reading import (
     OpenStream,
     ReadAhead,
     ReadPage,
 )
+from connector.source.schedule import Pace
 from connector.source.tracks import Mode, Track
-from connector.source.window import Pace
 
 log = structlog.stdlib.get_logger("connector.source")
 
 _IDLE_COMMIT_SECONDS = 60.0
 """Windows that bring nothing are committed this often at most."""
-
-
-@dataclass(slots=True)
-class SourceProgress:
-    """What a source has done since it started."""
-
-    rows: int = 0
-    events: int = 0
-    diverted: int = 0
-    """Events too large for the topic, each time that they were tried."""
-    invalid: int = 0
-    undated: int = 0
-    """Events published although their row has no usable ``dateModified``."""
-    retries: int = 0
-    passes: int = 0
-    """Of the track that has completed fewest since the start."""
-
-
-@dataclass(slots=True)
-class SnapshotProgress:
-    """Which kind is being read for the first time, and how far."""
-
-    kind: str = ""
-    rows: int = 0
-    total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +91,12 @@ class SourceTask:
         """
         try:
             while not stop.is_set():
-                try:
-                    wait_seconds = self.step()
-                except RetryableError as error:
-                    wait_seconds = self._wait_after(error, self._backoff)
-                stop.wait(wait_seconds)
+                idle_seconds = retry(
+                    self.step, self._backoff, self._ports.clock, stop, self._failed
+                )
+                self._ports.clock.wait(stop, idle_seconds)
+        except AbandonedError:
+            pass  # the failed step changed nothing
         finally:
             self._passes.close_all()
 
@@ -149,21 +121,17 @@ class SourceTask:
             is_first = self._cursor.place(tracks.STUDY.name).passes == 0
             if isinstance(error, FatalError) and is_first:
                 raise  # once the study was read, one kind's trouble is its own
-            backoff = self._passes.delay(track, error)
-            self._passes.delay_until(track, self._wait_after(error, backoff))
+            self._failed(error, self._passes.hold(track, error))
             return 0.0
         if pages:
             self._publish(track, pages, self._cursor)
         return 0.0
 
-    def _wait_after(self, error: ConnectorError, backoff: Backoff) -> float:
+    def _failed(self, error: Exception, delay_seconds: float) -> None:
         self.progress.retries += 1
-        after = error.retry_after_seconds if isinstance(error, RetryableError) else None
-        wait_seconds = backoff.next_wait(after)
         self._log.warning(
-            "failed, will be repeated", reason=str(error), wait_seconds=round(wait_seconds, 1)
+            "request failed, retrying", reason=str(error), delay_seconds=round(delay_seconds, 1)
         )
-        return wait_seconds
 
     # ----------------------------------------------------------------------------- publishing
 
@@ -246,7 +214,8 @@ class SourceTask:
         vanished = update.vanished(entity.name, full_pass)
         if last.before.rows + len(last.page.rows) == 0:  # what windows have seen is no sighting
             vanished = replace(vanished, listed=0)
-        if reason := self._doubts(last.after, vanished):
+        ratio_max = self._limits.max_delete_ratio
+        if reason := changes.doubts(vanished, ratio_max, is_short=last.after.is_short):
             self._log.error(
                 f"sweep deletes nothing: {reason}",
                 entity=entity.name,
@@ -263,21 +232,6 @@ class SourceTask:
         found.add(deleted)
         is_hurried = last.after.is_hurried or vanished.missed > 0
         return last.after.model_copy(update={"is_hurried": is_hurried})
-
-    def _doubts(self, end: PassPosition, vanished: VanishedRows) -> str | None:
-        """Why what is missing may be there after all; None: it is not."""
-        if not vanished.missed and not vanished.gone:
-            return None
-        if end.is_short:
-            return (
-                "the API listed fewer rows than it announced, or rows without an id; check the API"
-            )
-        if changes.may_delete(vanished, self._limits.max_delete_ratio):
-            return None
-        return (
-            "too many rows have vanished; check the API. If they are really gone, set"
-            " SOURCE_MAX_DELETE_RATIO=1 until they are deleted"
-        )
 
     def _moved(
         self, track: Track, pages: list[ReadPage], end: PassPosition, cursor: Cursor
@@ -298,22 +252,10 @@ class SourceTask:
         self.progress.invalid += len(found.invalid)
         self.progress.undated += found.undated
         self._backoff.reset()
-        self._count_snapshot(last, rows)
+        self.snapshot.count(last, rows)
         if window.ends_pass(last.before, last.after):
             self._completed[track.name] += 1
             self.progress.passes = min(self._completed.values())
-
-    def _count_snapshot(self, last: ReadPage, rows: int) -> None:
-        track, snapshot = last.track, self.snapshot
-        if track.mode is not Mode.FULL or last.before.passes:
-            return
-        if snapshot.kind != track.entity.name:
-            snapshot.kind, snapshot.rows = track.entity.name, 0
-        snapshot.rows += rows
-        left = window.rows_left(last.page)
-        snapshot.total = snapshot.rows + left
-        if last.is_last:
-            snapshot.kind = ""
 
     def _recover(self) -> Cursor:
         """The committed cursor, with a cache of what the topic holds now."""

@@ -22,9 +22,9 @@ from connector.ops.expected_graph import add_row
 from connector.retry import Backoff
 from connector.source import tracks
 from connector.source.reading import ReadPage
+from connector.source.schedule import Pace
 from connector.source.source_task import SourceLimits, SourcePorts, SourceTask
 from connector.source.tracks import Mode
-from connector.source.window import Pace
 from connector.store.known_store import SqliteKnownStore
 from tests.fakes.clock import FakeClock
 from tests.fakes.in_memory_kafka import InMemoryEventLog, InMemoryTopic, Killed

@@ -11,7 +11,8 @@ from connector.config import SinkSettings
 from connector.errors import BatchTooLargeError, RetryableError
 from connector.interfaces import PollResult, Position, TopicPartition
 from connector.model.events import RecordEvent
-from connector.sink.sink_task import SinkPorts, SinkTask
+from connector.sink.ports import SinkPorts
+from connector.sink.sink_task import SinkTask
 from tests.builders import delete, is_through, record_row, upsert
 from tests.fakes.clock import FakeClock
 from tests.fakes.in_memory_graph import InMemoryGraph

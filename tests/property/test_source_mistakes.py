@@ -14,8 +14,8 @@ from connector.model.events import Identity, KnownState, RecordEvent
 from connector.source import changes, page_checks, window
 from connector.source.passes import OpenPass, Passes
 from connector.source.reading import ReadPage
+from connector.source.schedule import Pace
 from connector.source.tracks import Mode, Track
-from connector.source.window import Pace
 from connector.store import known_store
 from tests.fakes.in_memory_kafka import InMemoryEventLog
 from tests.property.test_source_simulation import failure, quiet

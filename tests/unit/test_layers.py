@@ -36,7 +36,9 @@ def test_a_folder_that_stands_in_no_layer_fails(copy: Path) -> None:
     assert "connector.helpers" in done.stdout
 
 
-@pytest.mark.parametrize("module", ["model/dates", "source/window", "sink/batch", "retry"])
+@pytest.mark.parametrize(
+    "module", ["model/dates", "source/window", "source/schedule", "sink/batch"]
+)
 def test_a_pure_module_that_starts_programs_fails(copy: Path, module: str) -> None:
     path = copy / "connector" / f"{module}.py"
     path.write_text(f"{path.read_text()}\nimport subprocess\n")

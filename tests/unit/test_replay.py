@@ -7,7 +7,8 @@ from connector.config import SinkSettings
 from connector.errors import FatalError
 from connector.interfaces import Position, Range, TopicPartition
 from connector.replay.replay import RangedConsumer, ReplayPlan, TopicPosition, resolve
-from connector.sink.sink_task import SinkPorts, SinkTask
+from connector.sink.ports import SinkPorts
+from connector.sink.sink_task import SinkTask
 from connector.sink.writer_threads import WriterThreads
 from tests.builders import record_row, upsert
 from tests.fakes.clock import FakeClock

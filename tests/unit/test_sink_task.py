@@ -26,7 +26,8 @@ from connector.model.graph import NodeChange
 from connector.model.serde import encode
 from connector.sink.checkpoints import Checkpoints, OpenedPartition, start_offset
 from connector.sink.lane import Lane
-from connector.sink.sink_task import SinkPorts, SinkTask
+from connector.sink.ports import SinkPorts
+from connector.sink.sink_task import SinkTask
 from connector.sink.writer_threads import FinishedStep, WriterThreads
 from tests.builders import is_through, record_row, upsert
 from tests.fakes.clock import FakeClock
@@ -259,7 +260,7 @@ def test_what_a_lost_partition_had_in_flight_is_not_committed_even_if_it_comes_b
         if began.is_set() and assignments == 1:
             sink.consumer.lose(0)
             sink.consumer.assign(0)
-        return bool(sink.graph.graph.nodes) and sink.task._patience.retries > 3
+        return bool(sink.graph.graph.nodes) and sink.task._graph_outage.retries > 3
 
     sink.until = step
     sink.run()
@@ -285,8 +286,8 @@ def test_a_revoke_waits_for_what_is_being_written_and_commits_it() -> None:
 def test_a_revoke_does_not_wait_for_a_database_that_is_away() -> None:
     sink = Sink(topic_of(4))
     sink.graph.failures = [RetryableError("down")] * 10**6
-    sink.until = lambda: not sink.task._lanes and sink.task._patience.retries > 3
-    later(lambda: sink.task._patience.retries > 3, lambda: sink.consumer.revoke(0))
+    sink.until = lambda: not sink.task._lanes and sink.task._graph_outage.retries > 3
+    later(lambda: sink.task._graph_outage.retries > 3, lambda: sink.consumer.revoke(0))
     sink.run()
     assert sink.committed == {}
 
@@ -299,7 +300,7 @@ def test_a_step_that_is_given_up_with_its_partition_ends_nothing_but_itself() ->
         sink.consumer.lose(1)
         later(lambda: len(sink.task._lanes) == 1, sink.graph.failures.clear)
 
-    later(lambda: sink.task._patience.retries > 3, lose_one)
+    later(lambda: sink.task._graph_outage.retries > 3, lose_one)
     sink.until = lambda: len(sink.task._lanes) == 1 and sink.is_through()
     sink.run()
     assert sink.committed == {P0: Position(len(sink.topic.partitions[0]), 0)}
@@ -378,7 +379,7 @@ def test_no_more_batches_are_on_their_way_than_writers_can_write() -> None:
 def test_a_stop_during_an_outage_commits_nothing_that_is_not_applied() -> None:
     sink = Sink(topic_of(4))
     sink.graph.failures = [RetryableError("down")] * 10**6
-    sink.until = lambda: sink.task._patience.retries > 3
+    sink.until = lambda: sink.task._graph_outage.retries > 3
     sink.run()
     assert sink.committed == {}
 
@@ -531,7 +532,7 @@ def test_nothing_is_written_while_a_constraint_is_missing_and_work_resumes_when_
     written: list[bool] = []
     sink.graph.lacks_constraint = True
     sink.graph.before_write = lambda _: written.append(sink.graph.lacks_constraint)
-    later(lambda: sink.task._patience.retries > 3, lambda: mend(sink))
+    later(lambda: sink.task._graph_outage.retries > 3, lambda: mend(sink))
     sink.run()
     for number in range(41, 81):
         topic.append_event(upsert(record_row(number, subjectId=number)), number)
@@ -545,7 +546,7 @@ def test_nothing_is_written_while_a_constraint_is_missing_and_work_resumes_when_
             again.graph.lacks_constraint = True
             again.clock.advance(100)
             later(lambda: again.task._is_checking, lambda: feed(topic))
-            later(lambda: again.task._patience.retries > 3, lambda: mend(again))
+            later(lambda: again.task._graph_outage.retries > 3, lambda: mend(again))
         return again.is_through() and len(topic.messages()) == 120
 
     again.until = break_once

@@ -6,7 +6,8 @@ from typing import Any, cast
 from rich.console import Console
 
 from connector.cli.snapshot_bars import snapshot_bars
-from connector.source.source_task import SnapshotProgress, SourceTask
+from connector.source.progress import SnapshotProgress
+from connector.source.source_task import SourceTask
 
 
 def shown(*, terminal: bool) -> str:

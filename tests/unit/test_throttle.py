@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from connector.errors import RetryableError
 from connector.imednet.reader import retry_after_seconds
 from connector.imednet.throttle import Throttle
 from connector.retry import Backoff
@@ -71,9 +72,9 @@ def test_retry_after_is_read_in_both_forms(text: str | None, seconds: float | No
 
 
 def test_waits_grow_are_spread_from_nothing_to_all_and_never_below_what_was_asked_for() -> None:
-    waits = [Backoff(60.0).next_wait() for _ in range(500)]
+    waits = [Backoff(60.0).next_delay() for _ in range(500)]
     assert min(waits) < 0.02
     assert 0.18 < max(waits) <= 0.2
     backoff = Backoff(8.0)
-    assert max(backoff.next_wait() for _ in range(200)) <= 8.0
-    assert backoff.next_wait(9.0) == 9.0
+    assert max(backoff.next_delay() for _ in range(200)) <= 8.0
+    assert backoff.next_delay(RetryableError("busy", retry_after_seconds=9.0)) == 9.0

@@ -13,8 +13,8 @@ from connector.model.cursor import Cursor, PassPosition
 from connector.model.entities import ENTITIES
 from connector.model.events import VERSION_MAX
 from connector.source.reading import PassOptions, ReadPage, read_pass
+from connector.source.schedule import Pace
 from connector.source.tracks import Mode, Track
-from connector.source.window import Pace
 from tests.fakes.clock import FakeClock
 from tests.fakes.simulated_api import SimulatedApi
 

@@ -9,16 +9,13 @@ from connector.model.cursor import Cursor, PassPosition
 from connector.model.entities import ENTITIES
 from connector.source.page_checks import check_page
 from connector.source.reading import PassOptions, ReadPage, read_pass
+from connector.source.schedule import Moment, Pace, due_ms, next_track
 from connector.source.tracks import Mode, Track
 from connector.source.window import (
-    Moment,
-    Pace,
     advance,
     clock_went_back,
-    due_ms,
     full_passes_restarted,
     next_request,
-    next_track,
     smaller,
 )
 from tests.builders import record_row
