@@ -1,6 +1,6 @@
-"""Writes what can be generated: event schema, configuration table, graph model, file map.
+"""Generates the event schema, the settings, the graph model and the file map from the code.
 
-``--check`` writes nothing and fails when a file is out of date.
+``--check`` writes nothing and exits with code 1 if a file is out of date.
 """
 
 import ast
@@ -12,33 +12,38 @@ from pydantic import SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from connector.config import environment_name, sections
-from connector.model.entities import ENTITIES, Entity, snake_case
+from connector.model.entities import ENTITIES, Entity, Reading, snake_case
 from connector.model.events import RecordEvent
 from connector.neo4j.schema import schema
 
 ROOT = Path(__file__).resolve().parent.parent
+READING_TEXTS = {
+    Reading.WINDOWED: "Polled for rows that changed since the last poll",
+    Reading.APPENDED: "Polled for rows with a higher id, because rows never change",
+    Reading.LISTED: "Polled as a full list, which the source compares with the known states",
+}
 
 
 def event_schema() -> str:
-    """The JSON Schema of the event contract."""
-    made = TypeAdapter(RecordEvent).json_schema(by_alias=True)
+    """Return the JSON Schema of the event contract."""
+    generated = TypeAdapter(RecordEvent).json_schema(by_alias=True)
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:imednet-connector:record-event:v1",
     }
-    return json.dumps(head | made, indent=2) + "\n"
+    return json.dumps(head | generated, indent=2) + "\n"
 
 
 def configuration() -> str:
-    """All settings, a table for each section."""
+    """Return the settings as one table per section."""
     lines = [
         "# Settings",
         "",
-        "Made from `connector/config/` by `make docs`.",
+        "Generated from `connector/config/` by `make docs`.",
         "",
-        "A setting is a variable of the environment, or stands in a TOML file (`--config FILE`):",
-        "`KAFKA_EVENTS_TOPIC` is `events_topic` in `[kafka]`. The environment goes first. A name",
-        "that no setting has is refused in a file.",
+        "Set each one as an environment variable, or in a TOML file passed with `--config",
+        "FILE`: `KAFKA_EVENTS_TOPIC` is `events_topic` in section `[kafka]`. Environment",
+        "variables override the file. An unknown name in the file is an error.",
     ]
     for section in sections():
         lines += ["", f"## `[{section.name}]`", "", f"{section.__doc__}", ""]
@@ -60,11 +65,11 @@ def _default(field: FieldInfo) -> str:
 
 
 def graph_model() -> str:
-    """The graph model: diagram, entities, statements."""
+    """Return the graph model: diagram, entities, rules, constraints and indexes."""
     lines = [
         "# The graph model",
         "",
-        "Made from `connector/model/entities.py` by `make docs`.",
+        "Generated from `connector/model/entities.py` by `make docs`.",
         "",
         "```mermaid",
         "graph LR",
@@ -81,22 +86,30 @@ def graph_model() -> str:
     lines += [
         "## Rules",
         "",
-        "- A reference goes to the first of its targets that the row gives; null and 0 give none.",
-        "- A relationship belongs to the entity whose field it comes from, and moves with it.",
-        "- A node without `_version` is a stub: something refers to it that has not arrived.",
+        "- Where the diagram shows several targets for one relationship, it goes to the first",
+        "  one that the row refers to: a record is attached to its visit, else its subject,",
+        "  else its site, else its study. Null, 0, blank text, `[]` and `{}` refer to nothing.",
+        "- A relationship belongs to the entity that has the reference field, and changes with",
+        "  that field.",
+        "- A node without `_version` is a stub: a placeholder for an entity that others refer",
+        "  to and whose own event has not been applied.",
         "- Properties are the API's fields in snake_case. A record's variables are properties",
-        "  under their own names; with the prefix `var_` where the name is a field's, or begins",
-        "  with `_`, `x_` or `var_`.",
-        "- Null is no property. Objects, mixed and nested lists are JSON text.",
-        "- Properties are replaced by a newer version. `x_` properties are yours and stay.",
-        "- `_version` orders an entity's states, `_hash` names its content. `_redirected` marks a",
-        "  record that an export attached to its subject, since its visit is another subject's.",
-        "- A row that vanished from the API keeps its key, `_version`, `deleted: true` and the",
-        "  label `Deleted`. The API's own `deleted` flag is data.",
+        "  under their own names, with the prefix `var_` if the name is that of a field or",
+        "  starts with `_`, `x_` or `var_`.",
+        "- Null values are not stored. Objects, nested lists and lists of mixed types are",
+        "  stored as JSON text.",
+        "- A newer version replaces all properties except those that start with `x_`, which are",
+        "  reserved for your own use.",
+        "- `_version` orders an entity's states; `_hash` is the hash of its content.",
+        "  `_redirected` marks a record that an export attached to its subject because its",
+        "  visit belongs to another subject.",
+        "- The node of a row that vanished from the API keeps only its key, `_version` and",
+        "  `deleted: true`, and gets the label `Deleted`. The API's own `deleted` flag is",
+        "  ordinary data.",
         "",
         "## Constraints and indexes",
         "",
-        "`imednet-connector setup` makes them; a sink does not start without the constraints.",
+        "`imednet-connector setup` creates them. A sink does not start without the constraints.",
         "",
         "```cypher",
         *(f"{item.cypher};" for item in schema()),
@@ -109,35 +122,35 @@ def graph_model() -> str:
 def _entity(entity: Entity) -> list[str]:
     fields = ", ".join(f"`{snake_case(name)}`" for name in entity.fields if name != "recordData")
     keys = ", ".join(f"`{name}`" for name in entity.key_properties)
-    variables = ", and the form's variables" if "recordData" in entity.fields else ""
+    variables = ", and the variables of the form" if "recordData" in entity.fields else ""
     return [
         f"## {entity.label}",
         "",
-        f"Key: {keys}. Read as {entity.reading.value}. Properties: {fields}{variables}.",
+        f"Key: {keys}. {READING_TEXTS[entity.reading]}. Properties: {fields}{variables}.",
         "",
     ]
 
 
 def file_map() -> str:
-    """Each module with the first line of its docstring."""
+    """Return a table of all modules with the first line of their docstrings."""
     rows = []
     for path in sorted((ROOT / "connector").rglob("*.py")):
         summary = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
         if summary:
             rows.append(f"| `{path.relative_to(ROOT)}` | {summary} |")
-    return "\n".join(["| file | what it is |", "|---|---|", *rows])
+    return "\n".join(["| file | contents |", "|---|---|", *rows])
 
 
 def between(path: Path, name: str, content: str) -> str:
-    """The file's text with the part between its markers replaced."""
-    begin, end = f"<!-- {name}: begin, made by `make docs` -->", f"<!-- {name}: end -->"
+    """Return the file's text with ``content`` between the markers of ``name``."""
+    begin, end = f"<!-- {name}: begin, generated by `make docs` -->", f"<!-- {name}: end -->"
     head, _, rest = path.read_text().partition(begin)
     _, _, tail = rest.partition(end)
     return f"{head}{begin}\n{content}\n{end}{tail}"
 
 
 def main(arguments: list[str]) -> int:
-    """Write, or only compare."""
+    """Write the files that have changed, or with ``--check`` only report them."""
     files = {
         ROOT / "schemas" / "record_event.v1.json": event_schema(),
         ROOT / "docs" / "graph-model.md": graph_model(),
@@ -147,7 +160,7 @@ def main(arguments: list[str]) -> int:
     stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
     for path in stale:
         if "--check" in arguments:
-            print(f"{path.relative_to(ROOT)} is out of date: run `make docs`", file=sys.stderr)
+            print(f"{path.relative_to(ROOT)} is out of date. Run `make docs`", file=sys.stderr)
         else:
             path.write_text(files[path])
             print(f"wrote {path.relative_to(ROOT)}")
