@@ -176,8 +176,8 @@ class LocalServers:
 
 
 @contextmanager
-def local_servers(folder: Path, given: Mapping[str, str]) -> Iterator[LocalServers]:
-    """Start the servers that ``given``, an environment, does not name; stop them after the block.
+def local_servers(folder: Path, exported: Mapping[str, str]) -> Iterator[LocalServers]:
+    """Start the servers whose address is not ``exported``, and stop them after the block.
 
     The folder must be new, empty or from an earlier run, whose data and logs are removed.
 
@@ -187,9 +187,9 @@ def local_servers(folder: Path, given: Mapping[str, str]) -> Iterator[LocalServe
     """
     folder = folder.absolute()
     kafka = neo4j = None
-    if "KAFKA_BOOTSTRAP_SERVERS" not in given:
+    if "KAFKA_BOOTSTRAP_SERVERS" not in exported:
         kafka = LocalKafka(folder / "kafka", free_port())
-    if "NEO4J_URI" not in given:
+    if "NEO4J_URI" not in exported:
         neo4j = LocalNeo4j(folder / "neo4j", free_port(), secrets.token_urlsafe(12))
     with ExitStack() as stack:
         stack.enter_context(owned(folder, MARKER))
