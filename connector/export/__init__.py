@@ -1,7 +1,7 @@
-"""A study into Neo4j in one call, without Kafka, on the stream's graph model and writer.
+"""Exports a study to Neo4j in one call, without Kafka, by the stream's graph model and writer.
 
-The names, parameters and defaults are those of the SDK's later export module, so that code written
-for it runs after changing its import.
+Names, parameters and defaults are those of the export module in later versions of the SDK, so code
+written for that module runs after a change of its import.
 """
 
 from connector.export.config import Neo4jSinkConfig, SinkConfig

@@ -1,4 +1,4 @@
-"""What an export may raise. No text holds record content, a password or a key."""
+"""The errors of an export. Messages contain no record content, password or key."""
 
 from collections.abc import Mapping
 
@@ -7,13 +7,13 @@ from connector.imednet.errors import ImednetError
 
 
 class ExportError(ConnectorError, ImednetError):
-    """Base of all; also the SDK's, for code that catches that."""
+    """Base of all export errors; also one of the SDK's errors, for code that catches those."""
 
 
 class ExportIncompleteError(ExportError):
     """Some kinds could not be exported, or not completely; all others were.
 
-    ``exported``: rows read of each kind. ``failed``: the reason, of each kind that has one.
+    ``exported``: rows read, by kind. ``failed``: the reason, for each kind that failed.
     """
 
     def __init__(
@@ -24,11 +24,11 @@ class ExportIncompleteError(ExportError):
 
 
 class ExportConfigurationError(ExportError):
-    """A setting is wrong, or the database cannot be used: says what to do."""
+    """A setting is wrong, or the database cannot be used; the message says what to do."""
 
 
 class ExportBatchError(ExportError):
-    """Some of a batch could not be written; all the rest of it was.
+    """Part of a batch could not be written; the rest of it was.
 
     ``batch_id`` is the caller's.
     """
@@ -39,4 +39,4 @@ class ExportBatchError(ExportError):
 
 
 class RecordsRefusedError(ExportBatchError):
-    """Because of what they are: repeating them cannot help, and those after them can go on."""
+    """Some records can never be stored: retrying cannot help, and later batches can be written."""

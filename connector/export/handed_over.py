@@ -1,6 +1,6 @@
-"""Records that are handed over: their versions, their subjects, and what is newer. Pure.
+"""Records that a caller hands over: their versions, their subjects, and newer states. Pure.
 
-Nobody says when such a record was read, so its ``dateModified`` orders its states.
+The time at which such a record was read is unknown, so its ``dateModified`` orders its states.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -17,10 +17,10 @@ _SECOND_MS = 1000
 
 
 def handed_over_version(row: Mapping[str, Any], now_ms: int) -> int:
-    """The version of a record of which nobody says when it was read: when it was changed.
+    """The version of a record with an unknown time of reading: its ``dateModified``, else now.
 
-    It was read at some time between then and now. A stream's state of it has the time of its
-    reading, so it is never older: a record that has lain about puts nothing back.
+    It was read at some time between its last change and now. A stream versions the same state by
+    its time of reading, which is never earlier: an outdated record never replaces a newer state.
     """
     changed = parse_api_date(row.get("dateModified"))
     if changed is None:
@@ -29,23 +29,23 @@ def handed_over_version(row: Mapping[str, Any], now_ms: int) -> int:
 
 
 class Decision(NamedTuple):
-    """What becomes of the changes of a batch."""
+    """How to treat the changes of a batch."""
 
     changes: list[NodeChange]
-    """To be written, each with a version that the guard lets pass."""
+    """To write, each with a version that passes the guard."""
     absent: set[Identity]
-    """Those among them whose node does not exist."""
+    """Those of them whose node does not exist."""
     left_alone: set[Identity]
-    """The graph has a newer state of these."""
+    """Not to write: the graph has a newer state."""
 
 
 def decide(
     changes: Sequence[NodeChange], states: Mapping[Identity, NodeState], *, are_dated: bool
 ) -> Decision:
-    """Which changes must be written. ``are_dated``: versions are the records' own dates.
+    """Decide which changes to write. ``are_dated``: versions are the records' own dates.
 
-    A date says whole seconds, so two states of a record may have the same one. The state that is
-    handed over later is the newer one: it gets the version after the graph's.
+    Dates are in whole seconds, so two states of a record may have the same date. The state that is
+    handed over later counts as newer: it gets the graph's version plus one.
     """
     decision = Decision([], set(), set())
     for change in changes:
@@ -79,7 +79,7 @@ def _with_version(change: NodeChange, version: int) -> NodeChange:
 
 
 class ResolvedRows(NamedTuple):
-    """Rows with the subject ids that were found, and what was not found."""
+    """Rows with the subject ids that were found, and the number of those without one."""
 
     rows: list[dict[str, Any]]
     unresolved_rows: int
@@ -87,32 +87,32 @@ class ResolvedRows(NamedTuple):
 
 
 def subject_keys_without_id(rows: Sequence[Mapping[str, Any]]) -> set[str]:
-    """The subject keys of the rows that name a subject by its key alone."""
+    """The subject keys of rows that name their subject by key alone."""
     return {row["subjectKey"] for row in rows if _has_key_alone(row)}
 
 
 def with_subject_ids(
     rows: Sequence[dict[str, Any]], in_graph: Mapping[str, Collection[int]]
 ) -> ResolvedRows:
-    """The rows, each with the id of its subject where its key is that of exactly one.
+    """Add the subject id to each row whose subject key belongs to exactly one subject.
 
-    ``in_graph``: the ids that the graph has for each key. Other rows of the batch count, too.
+    ``in_graph``: the graph's subject ids, by key. Ids in other rows of the batch count, too.
     """
     ids = {key: set(found) for key, found in in_graph.items()}
     for row in rows:
         subject = valid_id("subject", row.get("subjectId"))
         if isinstance(subject, int) and isinstance(key := row.get("subjectKey"), str):
             ids.setdefault(key, set()).add(subject)
-    made, unresolved = [], []
+    resolved, unresolved = [], []
     for row in rows:
         if _has_key_alone(row):
             found = ids.get(row["subjectKey"], set())
             if len(found) == 1:
-                row = {**row, "subjectId": next(iter(found))}  # noqa: PLW2901 - the row itself
+                row = {**row, "subjectId": next(iter(found))}  # noqa: PLW2901 - replaces the row
             else:
                 unresolved.append(row["subjectKey"])
-        made.append(row)
-    return ResolvedRows(made, len(unresolved), len(set(unresolved)))
+        resolved.append(row)
+    return ResolvedRows(resolved, len(unresolved), len(set(unresolved)))
 
 
 def _has_key_alone(row: Mapping[str, Any]) -> bool:
@@ -121,6 +121,6 @@ def _has_key_alone(row: Mapping[str, Any]) -> bool:
         return False
     try:
         key.encode()
-    except UnicodeEncodeError:  # such a record is refused for its content
+    except UnicodeEncodeError:  # the record is refused later, for its content
         return False
     return True

@@ -1,4 +1,4 @@
-"""Batches of records into Neo4j: the stream's model, versions and guard, without the stream."""
+"""Writes batches of records to Neo4j by the stream's model, versions and guard, without Kafka."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -45,7 +45,7 @@ from connector.sink.novelty import Novelty
 log = structlog.stdlib.get_logger("connector.export")
 
 _BEHIND_MS = 1000
-"""The API's clock says whole seconds: what a stream reads within the same second is newer."""
+"""Versions lag the API's clock, which shows whole seconds: a stream's state of that second wins."""
 _CLOSE_SECONDS_MAX = 60.0
 _RECORD = ENTITIES["record"]
 
@@ -58,13 +58,13 @@ class Neo4jExportSink(ExportSink):
         with Neo4jExportSink("bolt://localhost:7687", ("neo4j", password), "MYSTUDY") as sink:
             sink.write_batch(records, batch_id="MYSTUDY/records/0")
 
-    Records are SDK models, their dicts, or objects of the API. Written twice, or by two at once,
-    they are there once; a record that is there with the same content is left alone, and one that
-    a stream has brought in a newer state is not put back. Missing constraints are made.
+    Records are SDK models, their dicts, or API objects. A record that is written twice, even
+    concurrently, is stored once. A record whose content the graph already has is left alone, and
+    a newer state from a stream is never overwritten. Missing constraints are created.
 
-    With ``idempotent=False`` nodes are created from the first batch on without looking first; else
-    from the second on, while all is new. So it saves one query: 1.0 times as fast on an empty
-    graph (measured: docs/benchmarks.md), as safe, and as slow as the other way on a full one.
+    With ``idempotent=False`` nodes are created without probing from the first batch on; otherwise
+    from the second on, while all are new. That saves one query. It is as safe as the default, 1.0
+    times as fast on an empty graph (measured: docs/benchmarks.md), and as slow on a full one.
     """
 
     def __init__(
@@ -75,14 +75,14 @@ class Neo4jExportSink(ExportSink):
         *,
         config: SinkConfig | None = None,
     ) -> None:
-        """Connect, and make the constraints that are missing. Blocks.
+        """Connect, and create missing constraints. Blocks.
 
         ``auth`` is whatever the driver accepts: ``(user, password)``, ``(user, password, realm)``,
         a ``neo4j.Auth`` (basic, bearer, custom ...), an ``AuthManager``, or None.
 
         Raises:
-            ExportConfigurationError: no server, wrong password, no such database, no study key,
-                or the SDK's own export module has written the study; says what to do.
+            ExportConfigurationError: no server, wrong password, no such database, empty study key,
+                or a study that the SDK's own export module wrote; the message says what to do.
         """
         super().__init__(config or Neo4jSinkConfig())
         if not study_key or not study_key.strip():
@@ -105,15 +105,15 @@ class Neo4jExportSink(ExportSink):
     def write_batch(
         self, records: Iterable[Any], *, batch_id: str, read_at_ms: int | None = None
     ) -> int:
-        """See `ExportSink.write_batch`. The path from the study to each record is made, too.
+        """See `ExportSink.write_batch`. Also creates the path from the study to each record.
 
         A record that names its subject by ``subject_key`` alone is attached to the subject that
-        has this key in the graph. Where there is none, or several, it hangs on its study.
+        has this key in the graph; if none has it, or several have, to its study.
 
         ``read_at_ms``: the API's clock when these were read, in milliseconds since the epoch.
         Without it each record's ``dateModified`` orders its states; of two states with the same
-        date, the one that is handed over later is the newer one. A record of which the graph has
-        a newer state is left alone: it is not counted, and a warning says how many there were.
+        date, the one handed over later is the newer one. A record with a newer state in the graph
+        is left alone: it is not counted, and a warning gives the number of such records.
         """
         written, refused = 0, list[RefusedRow]()
         for part in iter_batches(records, self.config.batch_size):
@@ -124,25 +124,25 @@ class Neo4jExportSink(ExportSink):
     def write_kind(
         self, entity: Entity, rows: Sequence[Any], *, batch_id: str, read_at_ms: int
     ) -> int:
-        """As `write_batch`, of any kind, as the API showed them, and of these entities alone."""
+        """Like `write_batch`, for rows of any kind from the API; writes these entities alone."""
         found = changes_of(entity, rows, self.study_key, self._version_of(read_at_ms))
         refused = found.refused
         for part in iter_batches(found.newest.values(), self.config.batch_size):
-            refused += self._isolated(self._write, part, batch_id)
+            refused += self._write_isolated(self._write, part, batch_id)
         self._raise_refused(entity, refused, len(rows) - len(refused), batch_id)
         return len(rows)
 
     def unlisted(self, entity: Entity, span: IdRange, limit: int) -> list[int]:
-        """The ids of live nodes in this range that are not listed. Raises as `write_kind`."""
+        """The ids of live nodes in this range that no page listed. Raises as `write_kind`."""
         queries, study = self._queries, self.study_key
         return self._attempts.until_done(
             lambda: queries.unlisted(entity, study, span.low, span.high, span.listed, limit), study
         )
 
     def delete_kind(self, entity: Entity, gone: Mapping[int, int]) -> None:
-        """Delete these, each as the API showed it at this time. Raises as `write_kind`.
+        """Delete these entities; nodes with a newer state are kept. Raises as `write_kind`.
 
-        A node of which the graph has a newer state stays.
+        ``gone``: the API's clock (ms) when each was found missing, by id.
         """
         deletions = (
             deletion_of(entity, each, self.study_key, at_ms - _BEHIND_MS)
@@ -150,32 +150,32 @@ class Neo4jExportSink(ExportSink):
         )
         for number, part in enumerate(iter_batches(deletions, self.config.batch_size)):
             batch_id = f"{self.study_key}/{entity.plural}/deleted/{number}"
-            refused = self._isolated(self._write_deletes, part, batch_id)
+            refused = self._write_isolated(self._write_deletes, part, batch_id)
             self._raise_refused(entity, refused, len(part) - len(refused), batch_id)
 
     def _write_part(
         self, records: list[Any], refused: list[RefusedRow], batch_id: str, read_at_ms: int | None
     ) -> int:
-        """Write records of one batch; how many the graph has now."""
-        rows, no_records = api_objects(_RECORD, records)
-        rows = self._with_subjects(rows, batch_id)
+        """Write records of one batch; returns how many of them the graph now has."""
+        rows, not_records = api_objects(_RECORD, records)
+        rows = self._resolve_subjects(rows, batch_id)
         found = changes_of(_RECORD, rows, self.study_key, self._version_of(read_at_ms))
-        changes = self._with_path(rows, list(found.newest.values()), batch_id)
+        changes = self._write_path(rows, list(found.newest.values()), batch_id)
         left_alone: set[Identity] = set()
 
         def write(part: Sequence[NodeChange]) -> None:
             left_alone.update(self._write_decided(part, are_dated=read_at_ms is None))
 
-        isolated = self._isolated(write, changes, batch_id)
-        refused += [*no_records, *found.refused, *isolated]
-        left = found.superseded + sum(found.counts[each] for each in left_alone)
-        if left:
+        isolated = self._write_isolated(write, changes, batch_id)
+        refused += [*not_records, *found.refused, *isolated]
+        stale = found.superseded + sum(found.counts[each] for each in left_alone)
+        if stale:
             log.warning(
-                "records left alone: the graph has a newer state", records=left, batch_id=batch_id
+                "records left alone: the graph has a newer state", records=stale, batch_id=batch_id
             )
-        return len(records) - len(no_records) - len(found.refused) - len(isolated) - left
+        return len(records) - len(not_records) - len(found.refused) - len(isolated) - stale
 
-    def _with_subjects(self, rows: list[dict[str, Any]], batch_id: str) -> list[dict[str, Any]]:
+    def _resolve_subjects(self, rows: list[dict[str, Any]], batch_id: str) -> list[dict[str, Any]]:
         keys = subject_keys_without_id(rows)
         if not keys:
             return rows
@@ -185,33 +185,33 @@ class Neo4jExportSink(ExportSink):
         resolved = with_subject_ids(rows, in_graph)
         if resolved.unresolved_rows:
             log.warning(
-                "records without their subject: the graph has none, or several, of its key",
+                "subjects not resolved: no subject, or several, with the key",
                 records=resolved.unresolved_rows,
                 subject_keys=resolved.unresolved_keys,
                 batch_id=batch_id,
             )
         return resolved.rows
 
-    def _with_path(
+    def _write_path(
         self, rows: list[dict[str, Any]], changes: list[NodeChange], batch_id: str
     ) -> list[NodeChange]:
-        """Make the nodes between study and records; the changes, each with its place there."""
+        """Write the nodes between study and records; returns the changes with links to them."""
         derived = derived_changes(rows, self.study_key)
         if not derived:
             return changes
-        self._isolated(self._write_newer, derived, batch_id)
+        self._write_isolated(self._write_newer, derived, batch_id)
         owners = self._attempts.until_done(
             lambda: self._writer.subjects_of_visits(self.study_key, visits_of(rows)), batch_id
         )
         return [with_own_visit_only(change, owners) for change in changes]
 
-    def _isolated(
+    def _write_isolated(
         self,
         write: Callable[[Sequence[NodeChange]], None],
         changes: Sequence[NodeChange],
         batch_id: str,
     ) -> list[RefusedRow]:
-        """Write what can be written; what the database refuses."""
+        """Write all changes that the database accepts; returns the refused rows."""
         if not changes:
             return []
         isolated = self._attempts.until_done(
@@ -224,7 +224,7 @@ class Neo4jExportSink(ExportSink):
     ) -> None:
         if refused:
             log.error(
-                "records that cannot be stored",
+                "records cannot be stored",
                 batch_id=batch_id,
                 ids=[each.id for each in refused],
                 reasons=sorted({each.reason for each in refused}),
@@ -232,20 +232,20 @@ class Neo4jExportSink(ExportSink):
             raise RecordsRefusedError(refused_text(entity, refused, written), batch_id=batch_id)
 
     def flush(self) -> None:
-        """Nothing waits: each batch is acknowledged when its call returns."""
+        """Does nothing: each batch is acknowledged when its call returns."""
 
     def close(self) -> None:
-        """See `ExportSink.close`. Blocks until calls of other threads have given up or ended."""
+        """See `ExportSink.close`. Waits up to a minute for calls of other threads to end."""
         if not self._attempts.is_closed:
             self._attempts.close()
             self._database.close(_CLOSE_SECONDS_MAX)
 
     def place(self) -> KeptPlace | None:
-        """What `keep_place` has kept of this study's export."""
+        """The position of this study's export, as `keep_place` stored it."""
         return self._attempts.until_done(lambda: self._places.read(self.study_key), self.study_key)
 
     def keep_place(self, place: KeptPlace | None) -> None:
-        """Keep how far the export is, in the graph; None: it is complete."""
+        """Store the export's position in the graph; None (export complete) deletes it."""
         places, study = self._places, self.study_key
         self._attempts.until_done(
             lambda: places.forget(study) if place is None else places.keep(study, place), study
@@ -260,9 +260,9 @@ class Neo4jExportSink(ExportSink):
         return lambda row: handed_over_version(row, now_ms)
 
     def _write(self, changes: Sequence[NodeChange]) -> None:
-        """In a transaction a kind; what is there with the same content is left alone.
+        """Write changes, one transaction per kind; nodes with the same content are left alone.
 
-        While batches are all new, as in a first load, it is not asked whether they are.
+        While batches are all new, as in a first load, they are not probed.
         """
         if self._novelty.is_assumed and self._has_created(changes):
             return
@@ -271,7 +271,7 @@ class Neo4jExportSink(ExportSink):
         self._write_probed(changes, probed)
 
     def _write_decided(self, changes: Sequence[NodeChange], *, are_dated: bool) -> set[Identity]:
-        """As `_write`, of records that are handed over; those that the graph has newer."""
+        """Like `_write`, for records handed over; returns those with a newer state in the graph."""
         if self._novelty.is_assumed and self._has_created(changes):
             return set()
         states = self._queries.states(change.identity for change in changes)
@@ -291,9 +291,9 @@ class Neo4jExportSink(ExportSink):
         self._write_probed(changes, self._writer.probe(versions))
 
     def _write_probed(self, changes: Sequence[NodeChange], probed: ProbeResult) -> None:
-        newer = probed.absent | probed.outdated
-        if newer:
-            self._writer.write([each for each in changes if each.identity in newer], probed.absent)
+        needed = probed.absent | probed.outdated
+        if needed:
+            self._writer.write([each for each in changes if each.identity in needed], probed.absent)
 
     def _write_deletes(self, changes: Sequence[NodeChange]) -> None:
         self._writer.write(changes)

@@ -1,4 +1,4 @@
-"""How an export ended, in words: what could not be stored, and what could not be exported. Pure."""
+"""Reports an export's outcome: records that cannot be stored, kinds that failed. Pure."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,24 +16,24 @@ def raise_failed(
     failed: Mapping[str, str],
     refused: Mapping[str, str],
 ) -> None:
-    """Raise what the caller must know; return if everything was exported.
+    """Raise an error that reports all failures; return if everything was exported.
 
     ``exported``: rows by kind. ``failed``: reasons by kind. ``refused``: records that cannot be
     stored, by batch.
 
     Raises:
-        ExportIncompleteError: there is a kind that failed.
+        ExportIncompleteError: at least one kind failed.
         ExportBatchError: some records cannot be stored.
     """
     texts = list(refused.values())[:_BATCHES_NAMED_MAX]
     if len(refused) > _BATCHES_NAMED_MAX:
-        texts.append(f"{len(refused) - _BATCHES_NAMED_MAX} batches more, see the log")
+        texts.append(f"{len(refused) - _BATCHES_NAMED_MAX} more batches, see the log")
     if failed:
         lines = [f"{ENTITIES[name].plural} {why}" for name, why in failed.items()] + texts
         complete = [name for name in exported if name not in failed]
         done = ", ".join(f"{ENTITIES[name].plural} ({exported[name]:,})" for name in complete)
         raise ExportIncompleteError(
-            f"study {study_key} is exported in part: {'; '.join(lines)}; exported: {done}",
+            f"Study {study_key} was exported in part: {'; '.join(lines)}; exported: {done}",
             exported=exported,
             failed=failed,
         )
@@ -42,10 +42,8 @@ def raise_failed(
 
 
 def refused_text(entity: Entity, refused: Sequence[RefusedRow], written: int) -> str:
-    """Which entities of a batch cannot be stored, and why. No content."""
+    """Name the entities of a batch that cannot be stored, and why. No content."""
     named = [f"{each.id or 'without id'} ({each.reason})" for each in refused[:_IDS_NAMED_MAX]]
     if len(refused) > _IDS_NAMED_MAX:
         named.append(f"{len(refused) - _IDS_NAMED_MAX} more")
-    return (
-        f"{entity.plural} that cannot be stored: {', '.join(named)}; {written} others are written"
-    )
+    return f"{entity.plural} cannot be stored: {', '.join(named)}; {written} others were written"

@@ -1,4 +1,4 @@
-"""What an export shows and takes while it reads."""
+"""The pages and the progress bar of an export while it reads."""
 
 import sys
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _WAIT_SECONDS = 0.5
 
 
 def parts_of(stream: PageStream) -> Iterator[list[ReadPage]]:
-    """The pages of a pass as they come, several at once, until its last."""
+    """Yield the pages of a pass as they arrive, several at once, up to its last page."""
     while True:
         pages = stream.take(_ROWS_AT_ONCE, _WAIT_SECONDS)
         if pages:
@@ -25,7 +25,7 @@ def parts_of(stream: PageStream) -> Iterator[list[ReadPage]]:
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """A bar on stderr, if that is a terminal."""
+    """Show a progress bar on stderr, if that is a terminal."""
     console = Console(file=sys.stderr)
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),

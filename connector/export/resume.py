@@ -1,4 +1,4 @@
-"""Whether an export resumes an interrupted one, and where. Pure."""
+"""Decides whether an export resumes an interrupted one, and where. Pure."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -12,22 +12,22 @@ from connector.neo4j.export_places import KeptPlace
 from connector.source.tracks import Mode, Track
 
 RESUME_SECONDS_MAX = 3600
-"""An interrupted export is resumed within this time. Later, the kinds that it had finished would
-be left out of date: it starts over."""
+"""An interrupted export is resumed within this time. Later it starts over, since the kinds that it
+had finished would be out of date."""
 
 
 class ExportProgress(BaseModel):
-    """What an export has done up to its cursor, by kind."""
+    """The progress of an export up to its cursor, by kind."""
 
     read: dict[str, int] = {}
-    """Rows."""
+    """Rows read."""
     batches: dict[str, int] = {}
     refused: dict[str, str] = {}
-    """By batch: the records that cannot be stored. No content."""
+    """The records that cannot be stored, by batch. No content."""
 
 
 class ExportStart(NamedTuple):
-    """Where an export starts, and why: for the log. None: nothing was interrupted."""
+    """Where an export starts, and why (for the log). ``why`` is None if none was interrupted."""
 
     cursor: Cursor
     progress: ExportProgress
@@ -38,21 +38,21 @@ class ExportStart(NamedTuple):
 def starting(
     kept: KeptPlace | None, study_key: str, kinds: Collection[str], now_ms: int
 ) -> ExportStart:
-    """Resume the kept place if it is young enough, else start over."""
+    """Resume from the stored position if it is recent enough, else start over."""
     new = ExportStart(Cursor(study_key=study_key), ExportProgress())
     if kept is None:
         return new
     if kept.written_ms is None or kept.progress is None:
-        return new._replace(why="an earlier version of this program wrote its place")
+        return new._replace(why="its position was written by an earlier version of this program")
     if not 0 <= now_ms - kept.written_ms < RESUME_SECONDS_MAX * 1000:
         return new._replace(why=f"it was interrupted more than {RESUME_SECONDS_MAX} seconds ago")
     try:
         cursor = Cursor.from_bytes(kept.cursor.encode())
         progress = ExportProgress.model_validate_json(kept.progress)
     except (FatalError, ValidationError):
-        return new._replace(why="its place cannot be read")
-    if all(_place_is_done(cursor, name) for name in kinds):
-        return new  # it was complete, but for saying so
+        return new._replace(why="its position cannot be read")
+    if all(_is_exported(cursor, name) for name in kinds):
+        return new  # it was complete; only its position was not deleted
     places = {}
     for name, place in cursor.places.items():
         kind = name.partition(".")[0]
@@ -64,5 +64,5 @@ def starting(
     return ExportStart(resumed, progress, is_resumed=True, why="it was interrupted")
 
 
-def _place_is_done(cursor: Cursor, kind: str) -> bool:
+def _is_exported(cursor: Cursor, kind: str) -> bool:
     return cursor.place(Track(ENTITIES[kind], Mode.FULL).name).passes > 0

@@ -1,4 +1,4 @@
-"""Records in whatever form they are handed over, to API objects, to changes of the graph. Pure."""
+"""Converts records in any supported form to API objects, and these to graph changes. Pure."""
 
 import math
 from collections import Counter
@@ -23,24 +23,24 @@ _BY_PROPERTY = {
     for entity in ENTITIES.values()
 }
 _DERIVED_VERSION = 0
-"""Below every version that is a clock: whatever really comes from the API takes its place."""
+"""Below every version that is a time: any state that comes from the API itself replaces it."""
 
 
 class RefusedRow(NamedTuple):
-    """A record that cannot be stored: its id (None: it has none) and why. No content."""
+    """A record that cannot be stored: its id (None if it has none) and the reason. No content."""
 
     id: EntityId | None
     reason: str
 
 
 def api_object(entity: Entity, record: Any) -> dict[str, Any]:
-    """A record as the API would show it: an SDK model, its dict, or any object with its fields.
+    """Convert a record (SDK model, its dict, or any object with its fields) to an API object.
 
     Raises:
         InvalidEventError: it is none of these.
     """
     if isinstance(record, BaseModel):
-        # What the answer did not hold is not made up: the SDK's defaults are dates and zeros.
+        # Fields missing from the answer stay missing: the SDK's defaults are dates and zeros.
         record = record.model_dump(by_alias=True, exclude_unset=True)
     fields = _BY_PROPERTY[entity.name]
     if isinstance(record, Mapping):
@@ -53,7 +53,7 @@ def api_object(entity: Entity, record: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
-        return Decimal(value)  # as in the API's rows: refused, where JSON would say null
+        return Decimal(value)  # refused later, like the API's rows; JSON would have null
     if isinstance(value, datetime):
         at = value if value.tzinfo else value.replace(tzinfo=UTC)
         return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -69,17 +69,17 @@ def _plain(value: Any) -> Any:
 
 
 def change_of(entity: Entity, row: dict[str, Any], study_key: str, version: int) -> NodeChange:
-    """The change that an API object asks for.
+    """Convert an API object to the change of its node.
 
     Raises:
-        InvalidEventError: it has no id, is of another study, or holds what no graph can.
+        InvalidEventError: it has no id, belongs to another study, or the graph cannot hold it.
     """
     entity_id = own_id(entity, row, study_key)
     return node_change(_event(entity, entity_id, row, study_key, version, content_hash(row)))
 
 
 def deletion_of(entity: Entity, entity_id: EntityId, study_key: str, version: int) -> NodeChange:
-    """The change that deletes this entity."""
+    """Build the change that deletes this entity."""
     event = _event(entity, entity_id, {}, study_key, version, None)
     return node_change(replace(event, op=Op.DELETE, origin=Origin.SWEEP, data=None))
 
@@ -87,7 +87,7 @@ def deletion_of(entity: Entity, entity_id: EntityId, study_key: str, version: in
 def api_objects(
     entity: Entity, records: Iterable[Any]
 ) -> tuple[list[dict[str, Any]], list[RefusedRow]]:
-    """These records as the API would show them, and those that are none."""
+    """Convert records to API objects; also returns those that are not records."""
     rows, refused = [], []
     for record in records:
         try:
@@ -98,14 +98,14 @@ def api_objects(
 
 
 class Changes(NamedTuple):
-    """What some API objects ask for."""
+    """The changes for a list of API objects."""
 
     newest: dict[Identity, NodeChange]
-    """The last change of the highest version, of each entity."""
+    """The change with the highest version of each entity; of equal versions, the last."""
     counts: Counter[Identity]
-    """How many objects led to it: each was the newest state when it came."""
+    """How many objects of each entity were its newest state when they came."""
     superseded: int
-    """How many objects came after a newer state of theirs."""
+    """How many objects came after a newer state of the same entity."""
     refused: list[RefusedRow]
 
 
@@ -115,7 +115,7 @@ def changes_of(
     study_key: str,
     version_of: Callable[[Mapping[str, Any]], int],
 ) -> Changes:
-    """The changes that these API objects ask for, and what cannot be stored."""
+    """Convert API objects to changes; also returns the rows that cannot be stored."""
     newest: dict[Identity, NodeChange] = {}
     counts: Counter[Identity] = Counter()
     superseded, refused = 0, []
@@ -143,14 +143,14 @@ def changes_of(
 
 
 def derived_changes(rows: Sequence[dict[str, Any]], study_key: str) -> list[NodeChange]:
-    """The study, subjects and visits that records tell of, for a graph that has not got them.
+    """Derive the study, subjects and visits that records name, for a graph that lacks them.
 
-    So the path from study to record is there when records alone are written, too.
+    So the path from study to record exists even if only records are written.
     """
     changes: dict[Identity, NodeChange] = {}
     for row in rows:
-        for entity, told in _neighbours(row, study_key):
-            change = _derived(entity, told, study_key)
+        for entity, parent in _named_parents(row, study_key):
+            change = _derived(entity, parent, study_key)
             if change is not None:
                 changes.setdefault(change.identity, change)
     return list(changes.values())
@@ -163,10 +163,10 @@ def visits_of(rows: Sequence[dict[str, Any]]) -> list[int]:
 
 
 def with_own_visit_only(change: NodeChange, owners: Mapping[int, int]) -> NodeChange:
-    """The record on its subject, where its visit is another subject's (``owners``: by visit).
+    """Attach a record to its subject if its visit is another's (``owners``: subject by visit).
 
-    Visit ids are one study's; where records contradict that, subjects are not mixed up. The node
-    says that its link was redirected, so that the next state of the record moves the link.
+    Visit ids are unique in a study; if records contradict that, subjects are not mixed up. The node
+    is marked as redirected, so that the next state of the record moves the link.
     """
     visit, subject = change.value("visit_id"), change.value("subject_id")
     if not isinstance(visit, int) or not isinstance(subject, int) or subject <= 0:
@@ -184,13 +184,13 @@ def with_own_visit_only(change: NodeChange, owners: Mapping[int, int]) -> NodeCh
     return change._replace(names=names, values=values, links=links)
 
 
-def _neighbours(row: dict[str, Any], study_key: str) -> Iterator[tuple[Entity, dict[str, Any]]]:
-    def told(*fields: str) -> dict[str, Any]:
+def _named_parents(row: dict[str, Any], study_key: str) -> Iterator[tuple[Entity, dict[str, Any]]]:
+    def parent(*fields: str) -> dict[str, Any]:
         return {"studyKey": study_key, **{f: row[f] for f in fields if row.get(f) is not None}}
 
-    yield ENTITIES["study"], told()
-    yield ENTITIES["subject"], told("subjectId", "subjectKey", "siteId")
-    yield ENTITIES["visit"], told("visitId", "subjectId", "subjectKey", "intervalId")
+    yield ENTITIES["study"], parent()
+    yield ENTITIES["subject"], parent("subjectId", "subjectKey", "siteId")
+    yield ENTITIES["visit"], parent("visitId", "subjectId", "subjectKey", "intervalId")
 
 
 def _derived(entity: Entity, row: dict[str, Any], study_key: str) -> NodeChange | None:
@@ -200,7 +200,7 @@ def _derived(entity: Entity, row: dict[str, Any], study_key: str) -> NodeChange 
     try:
         return node_change(_event(entity, entity_id, row, study_key, _DERIVED_VERSION, None))
     except InvalidEventError:
-        return None  # the record that tells it is refused for the same reason
+        return None  # the record that names it is refused for the same reason
 
 
 def _event(

@@ -1,4 +1,4 @@
-"""What every export sink is."""
+"""The interface of every export sink."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 class ExportSink(ABC):
-    """A place that batches of records are written to; a context manager.
+    """A destination for batches of records; a context manager.
 
-    It flushes when its block ends cleanly, and closes in any case.
+    It flushes if its block ends without an error, and closes in any case.
     """
 
     def __init__(self, config: SinkConfig | None = None) -> None:
@@ -22,9 +22,9 @@ class ExportSink(ABC):
 
     @abstractmethod
     def write_batch(self, records: Sequence[Any], *, batch_id: str) -> int:
-        """Write these. Blocks until acknowledged.
+        """Write a batch. Blocks until it is acknowledged.
 
-        Returns how many were written or are there already with the same content.
+        Returns the number of records that were written or already stored with the same content.
 
         ``batch_id`` names the batch in errors; recommended: ``STUDY/records/NUMBER``.
 
@@ -35,11 +35,11 @@ class ExportSink(ABC):
 
     @abstractmethod
     def flush(self) -> None:
-        """On return everything that was written is acknowledged."""
+        """Block until everything that was written is acknowledged."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of connections. May be called twice."""
+        """Release the connections. May be called twice."""
 
     def __enter__(self) -> Self:
         return self
@@ -58,13 +58,13 @@ class ExportSink(ABC):
 
 
 def iter_batches(records: Iterable[T], batch_size: int) -> Iterator[list[T]]:
-    """The records in lists of at most this size; any iterable will do.
+    """Split any iterable of records into lists of at most this size.
 
     Raises:
         ValueError: the size is not positive.
     """
     if batch_size <= 0:
-        raise ValueError("batch_size must be 1 or more")
+        raise ValueError("batch_size must be at least 1")
     rest = iter(records)
     while batch := list(islice(rest, batch_size)):
         yield batch

@@ -169,7 +169,7 @@ class StudyExport:
                 raise ExportError(str(error)) from None
             log.warning("kind not exported", kind=entity.plural, reason=str(error))
             self._failed[entity.name] = f"not exported: {error}"
-            self._settle(under_way=0)
+            self._settle(in_flight_max=0)
         except FatalError as error:
             raise ExportError(str(error)) from None
 
@@ -177,14 +177,14 @@ class StudyExport:
         """Export the rest of one kind."""
         track = Track(entity, Mode.FULL)
         sweep = self._sweep_of(track)
-        shown = bar.add_task(entity.plural, total=None)
-        self._until_done(entity, lambda: self._read_rest(track, sweep, bar, shown, pool))
-        self._settle(under_way=0)  # parents are there before their children
+        task = bar.add_task(entity.plural, total=None)
+        self._until_done(entity, lambda: self._read_rest(track, sweep, bar, task, pool))
+        self._settle(in_flight_max=0)  # parents exist before their children
         if sweep is not None:
             self._delete_gone(track, sweep)
 
     def _read_rest(
-        self, track: Track, sweep: Sweep | None, bar: Bar, shown: TaskID, pool: ThreadPoolExecutor
+        self, track: Track, sweep: Sweep | None, bar: Bar, task: TaskID, pool: ThreadPoolExecutor
     ) -> None:
         """Read and write from the cursor to the end of the kind."""
         entity = track.entity
@@ -195,8 +195,8 @@ class StudyExport:
                 for pages in parts_of(stream):
                     self._cursor = self._cursor.moved(track.name, pages[-1].after)
                     self._submit(entity, pages, pool, sweep)
-                    self._settle(under_way=1)  # one part is written while the next is read
-                    self._show(bar, shown, entity, pages[-1])
+                    self._settle(in_flight_max=1)  # one part is written while the next is read
+                    self._show(bar, task, entity, pages[-1])
                     self._failures_in_a_row = 0
                     self._backoff.reset()
             finally:
@@ -229,8 +229,8 @@ class StudyExport:
             log.error("vanished rows not deleted", kind=entity.plural, why=why)
             self._failed[entity.name] = why
 
-    def _read_at(self, track: Track, place: PassPosition) -> ReadPage:
-        cursor = self._cursor.moved(track.name, place)
+    def _read_at(self, track: Track, position: PassPosition) -> ReadPage:
+        cursor = self._cursor.moved(track.name, position)
         return next(
             read_pass(self._reader, track, cursor, self._options(track.entity), self._clock)
         )
@@ -256,7 +256,7 @@ class StudyExport:
         if isinstance(error, BatchTooLargeError):
             self._sizes[entity.name] = window.smaller(self._size(entity))
         if self._failures_in_a_row > self._sink.config.max_retries:
-            self._settle(under_way=0)  # so that a resumed export does not read it again
+            self._settle(in_flight_max=0)  # so that a resumed export does not read it again
             failures = self._failures_in_a_row
             raise ExportError(f"reading {entity.plural} failed {failures} times: {error}") from None
         log.warning("retrying to read", kind=entity.plural, reason=str(error))
@@ -297,9 +297,9 @@ class StudyExport:
             if len(self._progress.refused) < _REFUSED_MAX:  # the log has all of them
                 self._progress.refused[batch_id] = str(error)
 
-    def _settle(self, under_way: int) -> None:
+    def _settle(self, in_flight_max: int) -> None:
         """Wait until at most this many parts are in flight; store the position after each part."""
-        while len(self._written) > under_way:
+        while len(self._written) > in_flight_max:
             part = self._written.popleft()
             for future in part.futures:
                 future.result()

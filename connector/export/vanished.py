@@ -1,8 +1,8 @@
-"""Rows that the graph has and the API lists no more: found in a complete pass, looked for twice.
+"""Finds rows of the graph that the API no longer lists: in a complete pass, by two looks.
 
-A first look asks the graph, page by page, for the ids of the page's range that the page does not
-list. When the pass is complete, a second look asks the API for them again. Only what both looks
-miss is gone. Memory holds the missing ids alone, up to a limit.
+The first look queries the graph, page by page, for ids in the page's range that the page does not
+list. After the pass, the second look requests these ids from the API again. Only rows that both
+looks miss are gone. Memory holds only the missing ids, up to a limit.
 """
 
 from collections import deque
@@ -18,35 +18,35 @@ from connector.source.reading import ReadPage
 from connector.source.tracks import Track
 
 MISSING_MAX = 100_000
-"""Ids of one kind that a pass may miss (some 10 MB); more are not credible, and not looked for."""
+"""Missing ids kept per pass of a kind (some 10 MB); more are not credible, and the search stops."""
 _HOPS_MAX = 1000
 
 
 class IdRange(NamedTuple):
-    """The ids after ``low`` up to ``high``: those that a page must list."""
+    """The ids above ``low``, up to ``high``: those that a page must list."""
 
     low: int
     high: int
     listed: list[int]
     offset: int
-    """How many rows of the kind the page says come before it."""
+    """The number of rows of the kind before the page, as the page reports it."""
 
 
 ALL_IDS = IdRange(0, VERSION_MAX, [], 0)
 
 
 class Missing:
-    """What the pages of one pass do not list. `range_of` is called in the order of the pages."""
+    """The ids that the pages of one pass do not list. Call `range_of` in page order."""
 
     def __init__(self) -> None:
         self.listed = 0
         self.ids: dict[int, int] = {}
-        """Each with the offset of the page that should list it."""
+        """The missing ids, each with the offset of the page that should list it."""
         self._covered = 0
 
     @property
     def are_too_many(self) -> bool:
-        """Whether not all of them are known."""
+        """Whether there are more than the limit; then not all of them are in ``ids``."""
         return len(self.ids) > MISSING_MAX
 
     @property
@@ -55,7 +55,7 @@ class Missing:
         return self._covered
 
     def range_of(self, read: ReadPage) -> IdRange:
-        """The range of ids of the next page: up to its last id, or all if it is the last page."""
+        """The id range of the next page: up to its last id, or without limit for the last page."""
         ids = page_ids(read)
         low = self._covered
         self.listed += sum(each > low for each in ids)
@@ -64,26 +64,26 @@ class Missing:
         return IdRange(low, high, ids, read.page.offset)
 
     def add(self, ids: Sequence[int], offset: int) -> None:
-        """These are missing. Thread-safe."""
+        """Add missing ids. Thread-safe."""
         if not self.are_too_many:
             self.ids |= dict.fromkeys(ids, offset)
 
 
 ReadAt = Callable[[PassPosition], ReadPage]
-"""The page of the pass that begins at this place; raises as `ApiReader.read`."""
+"""Reads the page of the pass that begins at this position; raises as `ApiReader.read`."""
 
 
 class SecondLook:
-    """Asks the API again for the ids that a pass has missed."""
+    """Requests the ids that a pass missed from the API again."""
 
     def __init__(self, track: Track, missing: Missing, read_at: ReadAt, size: int) -> None:
         self._track, self._missing, self._size = track, missing, size
         self._read_at = read_at
         self._pages: dict[int, ReadPage] = {}
-        """The page of the numbered list that was read last."""
+        """The page of a numbered list that was read last, by its number."""
 
     def gone(self) -> dict[int, int]:
-        """The ids that the API does not list, each with the time at which it was asked. Blocks.
+        """The ids that the API does not list, each with the time of the request. Blocks.
 
         Times are the API's clock, in milliseconds.
 
@@ -97,7 +97,7 @@ class SecondLook:
     def _by_id(self) -> Iterator[tuple[int, ReadPage | None]]:
         pending = deque(sorted(self._missing.ids))
         while pending:
-            read = self._whole(PassPosition(after=pending[0] - 1))
+            read = self._complete_page(PassPosition(after=pending[0] - 1))
             ids = page_ids(read)
             if not ids and pending[0] < self._missing.last_listed:
                 raise RetryableError(f"{self._track.name}: rows that were listed are missing")
@@ -111,10 +111,11 @@ class SecondLook:
             yield each, self._page_without(each, offset // self._size)
 
     def _page_without(self, wanted: int, number: int) -> ReadPage | None:
-        """The page that should list this id and does not; None: a page lists it.
+        """Find the page that should list this id and does not; None if a page lists it.
 
-        Pages may have moved since the pass, so it goes to the neighbour on the id's side. It ends
-        between two neighbours that were read at one total: nothing has moved between them.
+        Rows may have moved between pages since the pass, so the search continues at the next page
+        on the id's side. It ends between two adjacent pages that report the same total: no row has
+        moved between them.
         """
         came_from = None
         for _ in range(_HOPS_MAX):
@@ -130,18 +131,18 @@ class SecondLook:
                 return read
             came_from = read
             number += step
-        raise RetryableError(f"{self._track.name}: pages move while they are read")
+        raise RetryableError(f"{self._track.name}: rows keep moving between pages")
 
     def _numbered(self, number: int) -> ReadPage:
         if number not in self._pages:
-            self._pages = {number: self._whole(PassPosition(offset=number * self._size))}
+            self._pages = {number: self._complete_page(PassPosition(offset=number * self._size))}
         return self._pages[number]
 
-    def _whole(self, place: PassPosition) -> ReadPage:
-        """The page; not one that withholds rows, for it proves nothing."""
-        read = self._read_at(place)
+    def _complete_page(self, position: PassPosition) -> ReadPage:
+        """Read the page at this position; one that lacks rows proves nothing and is refused."""
+        read = self._read_at(position)
         if read.after.is_short:
-            raise RetryableError(f"{self._track.name}: fewer rows than the API announces")
+            raise RetryableError(f"{self._track.name}: the API listed fewer rows than it announced")
         return read
 
 
@@ -154,10 +155,10 @@ def _is_between(came_from: ReadPage | None, read: ReadPage, next_number: int) ->
 
 
 def asked_ms(page: Page) -> int:
-    """When a page was asked for, by the API's clock: what it says may be as old as that."""
+    """When a page was requested, by the API's clock: its content may be that old."""
     return page.server_ms - page.took_ms
 
 
 def page_ids(read: ReadPage) -> list[int]:
-    """The ids of a page, in their order."""
+    """The ids of a page, in order."""
     return [each for each in read.ids if isinstance(each, int)]

@@ -1,8 +1,8 @@
-"""The kinds of things a study consists of: one row each, from the API to the graph.
+"""The kinds of entity in a study: one row each, from the API to the graph.
 
-A new kind is one new row in ``ENTITIES``. The source reads it, the sink writes it, and constraints,
+To add a kind, add a row to ``ENTITIES``: the source reads it, the sink writes it, and constraints,
 documentation and diagram follow. Fields and documented filter attributes are those of the API's
-reference; the order of the rows is parents first.
+reference; rows are ordered parents first.
 """
 
 import re
@@ -15,16 +15,16 @@ class Reading(Enum):
     """How the API lets a kind be read."""
 
     WINDOWED = "windowed"
-    """Id and ``dateModified`` are documented filter attributes: keyset pages and windows."""
+    """Id and ``dateModified`` are documented filters: read by keyset pages, then by windows."""
     APPENDED = "appended"
-    """Rows never change: keyset pages, and what comes after the newest id."""
+    """Rows never change: read by keyset pages, then from the newest id on."""
     LISTED = "listed"
-    """Neither: the whole list in id order, compared with what is known."""
+    """Neither: the whole list is read in id order and compared with the known states."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The entity that a field of another one refers to; without a field, the event's study."""
+    """The kind that a field of another entity refers to; without a field, the event's study."""
 
     entity: str
     field: str | None = None
@@ -32,9 +32,9 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A relationship owned by the referring entity: it goes to the first target that is given.
+    """A relationship owned by the referring entity: it goes to the first target that the row gives.
 
-    ``outgoing`` is seen from the owner: ``(owner)-[:AT_SITE]->(target)`` is outgoing,
+    ``outgoing`` is from the owner's view: ``(owner)-[:AT_SITE]->(target)`` is outgoing,
     ``(target)-[:HAS_RECORD]->(owner)`` is not.
     """
 
@@ -45,7 +45,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Entity:
-    """One kind: how the API names it, how it is read, and what it is in the graph."""
+    """One kind: its names in the API, how it is read, and its form in the graph."""
 
     name: str
     label: str
@@ -54,32 +54,32 @@ class Entity:
     id_field: str
     reading: Reading
     fields: tuple[str, ...]
-    """Documented fields. Variables of a form that have such a name are stored with a prefix."""
+    """Documented fields. A form variable with the name of a field is stored with a prefix."""
     references: tuple[Reference, ...] = ()
     indexed: tuple[str, ...] = ()
-    """Further properties that people look entities up by."""
+    """Further properties by which users look entities up."""
     is_metadata: bool = False
-    """Changed by those who build the study, rarely."""
+    """Changed rarely, and only by those who build the study."""
 
     @cached_property
     def key_properties(self) -> tuple[str, ...]:
-        """The node key in the graph: ``study_key`` and, but for studies, the numeric id."""
+        """The node key in the graph: ``study_key`` and, except for studies, the numeric id."""
         own = snake_case(self.id_field)
         return (own,) if own == "study_key" else ("study_key", own)
 
     @property
     def plural(self) -> str:
-        """What a list of them is called."""
+        """The name of a list of this kind."""
         return self.resource or "studies"
 
     @property
     def id_is_number(self) -> bool:
-        """Whether ids are positive integers (else non-empty strings)."""
+        """Whether ids are positive integers (otherwise non-empty strings)."""
         return self.name != "study"
 
 
 def snake_case(name: str) -> str:
-    """``recordId`` -> ``record_id``: the SDK's Python name of an API field."""
+    """``recordId`` -> ``record_id``: the SDK's Python name for an API field."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 

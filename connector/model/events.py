@@ -1,7 +1,7 @@
-"""The event contract, version 1: what every message of the events topic says.
+"""The event contract, version 1: the form of every message in the events topic.
 
-Topic, key, headers and partition are part of it; ``schemas/record_event.v1.json`` is generated
-from `RecordEvent`.
+It covers topic, key, headers and partition; ``schemas/record_event.v1.json`` is generated from
+`RecordEvent`.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ EntityId = int | str
 
 
 class Identity(NamedTuple):
-    """What an event is about: one entity of one study. Sorts parents' keys stably for locking."""
+    """The entity that an event is about. Its sort order gives parents a stable lock order."""
 
     study_key: str
     entity: str
@@ -35,10 +35,10 @@ class Identity(NamedTuple):
 
     @classmethod
     def from_key(cls, key: bytes | None) -> "Identity":
-        """The identity that a message key names.
+        """Parse a message key.
 
         Raises:
-            InvalidEventError: no key, not UTF-8, not three parts, an unknown entity, or no id.
+            InvalidEventError: no key, not UTF-8, not three parts, an unknown kind, or no id.
         """
         scope, slash, raw_id = (key or b"").rpartition(b"/")
         if not slash:
@@ -47,23 +47,23 @@ class Identity(NamedTuple):
         if not ENTITIES[entity].id_is_number:
             return cls(study, entity, _text_id(raw_id))
         if not raw_id.isdigit() or raw_id.startswith(b"0") or len(raw_id) >= 20:  # noqa: PLR2004 - no int64 has 20 digits
-            raise InvalidEventError("key without study or id", reason="key")
+            raise InvalidEventError("key has no valid study or id", reason="key")
         number = int(raw_id)
         if number > VERSION_MAX:
-            raise InvalidEventError("key without study or id", reason="key")
+            raise InvalidEventError("key has no valid study or id", reason="key")
         return cls(study, entity, number)
 
 
-@lru_cache(maxsize=1024)  # what comes before the id is the same for all of a kind
+@lru_cache(maxsize=1024)  # the part before the id is the same for a whole kind
 def _scope(text: bytes) -> tuple[str, str]:
     try:
         study, entity = text.decode().split("/")
     except ValueError:
         raise InvalidEventError("key is not studyKey/entity/id", reason="key") from None
     if entity not in ENTITIES:
-        raise InvalidEventError("key names an unknown entity", reason="entity")
+        raise InvalidEventError("key names an unknown kind of entity", reason="entity")
     if not study:
-        raise InvalidEventError("key without study or id", reason="key")
+        raise InvalidEventError("key has no valid study or id", reason="key")
     return _unescape(study), entity
 
 
@@ -73,7 +73,7 @@ def _text_id(raw_id: bytes) -> str:
     except ValueError:
         raise InvalidEventError("key is not studyKey/entity/id", reason="key") from None
     if not text:
-        raise InvalidEventError("key without study or id", reason="key")
+        raise InvalidEventError("key has no valid study or id", reason="key")
     return text
 
 
@@ -102,13 +102,13 @@ class Delivery(IntEnum):
     DELIVERED = 0
     """In the topic."""
     LOST = 1
-    """It was in the topic, which has lost it."""
+    """It was in the topic, which has since lost it."""
     DIVERTED = 2
-    """In the dead letter queue: it was too large for the topic."""
+    """In the dead letter queue: too large for the topic."""
 
 
 class KnownState(NamedTuple):
-    """An entity's newest known version and content (None: deleted), and where that state is."""
+    """An entity's newest known version and content hash (None: deleted), and where the state is."""
 
     version: int
     content_hash: str | None
@@ -117,25 +117,25 @@ class KnownState(NamedTuple):
 
 
 class Op(StrEnum):
-    """What happened to the entity."""
+    """The kind of change to the entity."""
 
     UPSERT = "upsert"
     DELETE = "delete"
 
 
 class Origin(StrEnum):
-    """Which reading of the API showed it."""
+    """The kind of API pass that found the change."""
 
     SNAPSHOT = "snapshot"
     POLL = "poll"
     SWEEP = "sweep"
 
 
-@dataclass(slots=True, kw_only=True)  # not frozen: that is four times as slow to make
+@dataclass(slots=True, kw_only=True)  # not frozen: that makes creation four times as slow
 class RecordEvent:
-    """One state of one entity. A reader of version 1 tolerates unknown fields."""
+    """One state of one entity. Readers of version 1 ignore unknown fields."""
 
-    # Validated where it is read (`connector.model.serde`); the source checks its rows.
+    # Validated on reading (`connector.model.serde`); the source checks its rows itself.
     __pydantic_config__ = ConfigDict(
         alias_generator=to_camel, extra="ignore", title="RecordEvent", hide_input_in_errors=True
     )
@@ -145,20 +145,22 @@ class RecordEvent:
     op: Op
     origin: Origin
     study_key: Annotated[StrictStr, Field(min_length=1)]
-    id: Annotated[StrictInt | StrictStr, Field(description="The API's id of the entity.")]
+    id: Annotated[StrictInt | StrictStr, Field(description="The entity's id in the API.")]
     version: Annotated[
         int,
         Field(
             strict=True,
             ge=0,
             le=VERSION_MAX,
-            description="Order of this entity's states: hybrid clock, starts from server ms.",
+            description="Orders this entity's states: a hybrid clock that starts from server ms.",
         ),
     ]
     content_hash: Annotated[
         StrictStr | None, Field(description="128-bit hash of the canonical JSON of data.")
     ]
-    observed_at: Annotated[StrictStr, Field(description="Server clock at the read, UTC.")]
+    observed_at: Annotated[
+        StrictStr, Field(description="Server clock at the time of reading, UTC.")
+    ]
     data: Annotated[
         dict[str, Any] | None, Field(description="The API's object verbatim; null for a delete.")
     ]
@@ -171,5 +173,5 @@ class RecordEvent:
     @model_validator(mode="after")
     def _data_fits_op(self) -> "RecordEvent":
         if (self.op is Op.DELETE) != (self.data is None):
-            raise ValueError("an upsert has data, a delete has none")
+            raise ValueError("an upsert must have data, a delete must not")
         return self

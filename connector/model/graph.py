@@ -1,8 +1,8 @@
-"""The graph model: what an event means for the graph. Pure; no Cypher, no driver.
+"""The graph model: from an event to its node and relationships. Pure; no Cypher, no driver.
 
-A relationship belongs to the entity whose field it comes from: it is made, moved and removed with
-that entity's events only. So the graph is a function of each entity's newest event, whatever the
-order in which events of different entities arrive.
+A relationship belongs to the entity whose field it comes from: only that entity's events create,
+move or remove it. So the graph is a function of each entity's newest event, in whatever order the
+events of different entities arrive.
 """
 
 import math
@@ -19,14 +19,14 @@ VARIABLES_FIELD = "recordData"
 VARIABLE_PREFIX = "var_"
 _TAKEN_PREFIXES = ("_", "x_", VARIABLE_PREFIX)
 """Reserved by the connector, by the graph's users, and by the prefix itself (so that no two
-variables can get one name)."""
+variables can get the same name)."""
 
 REDIRECTED = "_redirected"
-"""Reserved property of a node whose link does not go where its own properties say."""
+"""Reserved property of a node whose link does not go where its own properties imply."""
 
 PropertyValue = str | int | float | bool | list[str] | list[int] | list[float] | list[bool] | None
 _SCALARS = {str, bool, int, float}
-_AS_THEY_ARE = {bool, type(None)}
+_ALWAYS_STORABLE = {bool, type(None)}
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _NAME_BYTES_MAX = 65_535
 """Neo4j's documented limit (Cypher manual, naming rules). 5.26.30 stores longer names in its
@@ -34,17 +34,17 @@ default format; the Enterprise Edition's block format takes 16 383 characters (n
 
 
 class Link(NamedTuple):
-    """The wanted state of one reference: where it goes, or that it goes nowhere."""
+    """The desired target of one reference; None: no relationship."""
 
     reference: Reference
     target: Identity | None
 
 
 class NodeChange(NamedTuple):
-    """One entity's newest state as the graph holds it.
+    """One entity's newest state in the form of the graph.
 
-    ``names`` and ``values`` are its properties: the names are one tuple for all of a form. A value
-    that is None is a property that the node has not got.
+    ``names`` and ``values`` are its properties; all nodes of a form share one tuple of names. A
+    value of None means that the node does not have the property.
     """
 
     identity: Identity
@@ -57,22 +57,22 @@ class NodeChange(NamedTuple):
 
     @property
     def properties(self) -> dict[str, PropertyValue]:
-        """Value by name, of those that it has."""
+        """The properties that it has, by name."""
         named = zip(self.names, self.values, strict=True)
         return {name: value for name, value in named if value is not None}
 
     def value(self, name: str) -> PropertyValue:
-        """The value of this property; None: it has none."""
+        """The value of this property; None if it does not have it."""
         return self.values[self.names.index(name)] if name in self.names else None
 
 
 def node_change(event: RecordEvent) -> NodeChange:
-    """The node and relationships that this event asks for.
+    """Derive the node and relationships from an event.
 
-    Every name and value of the result can be sent to Neo4j: the driver never finds out otherwise.
+    Every name and value of the result can be sent to Neo4j: the driver never has to reject one.
 
     Raises:
-        InvalidEventError: the graph cannot hold a value, a name or a reference of it.
+        InvalidEventError: the graph cannot hold one of its values, names or references.
     """
     entity, identity, data = ENTITIES[event.entity], event.identity, event.data
     if data is None:
@@ -92,7 +92,7 @@ def node_change(event: RecordEvent) -> NodeChange:
 
 
 def _delete(entity: Entity, event: RecordEvent) -> NodeChange:
-    """What stays of a deleted entity, so that an older event cannot bring it back."""
+    """Build the marker that remains of a deleted entity: no older event can bring it back."""
     names = (*entity.key_properties, "_version", "deleted")
     values = _mixed_storables([*key_values(event.identity), event.version, True])
     links = [Link(reference, None) for reference in entity.references]
@@ -100,7 +100,7 @@ def _delete(entity: Entity, event: RecordEvent) -> NodeChange:
 
 
 def key_values(identity: Identity) -> list[EntityId]:
-    """The values of the key properties, in their order."""
+    """The values of the key properties, in order."""
     if identity.entity == "study":
         return [identity.study_key]
     return [identity.study_key, identity.id]
@@ -113,7 +113,7 @@ def _target(study_key: str, reference: Reference, data: dict[str, Any]) -> Ident
         value = data.get(target.field)
         if type(value) is int and 0 < value <= VERSION_MAX:
             return Identity(study_key, target.entity, value)
-        if not _is_blank(value) and (value != 0 or type(value) is not int):  # 0 means none too
+        if not _is_blank(value) and (value != 0 or type(value) is not int):  # 0 also means none
             raise InvalidEventError(f"{target.field} is not an id", reason="reference")
     return None
 
@@ -128,14 +128,14 @@ def _variables(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_blank(value: Any) -> bool:
-    """Whether this is one of the ways in which JSON says that there is nothing."""
+    """Whether this is one of the empty values that JSON has."""
     if isinstance(value, str):
         return not value.strip()
     return value is None or (isinstance(value, list | dict) and not value)
 
 
 def _storables(values: list[Any]) -> list[PropertyValue]:
-    """These values as Neo4j can store them; fastest where all are text, as in nearly all forms."""
+    """Convert values for Neo4j; fastest if all of them are text, as in nearly all forms."""
     try:
         text = "".join(values)
     except TypeError:
@@ -150,7 +150,7 @@ def _mixed_storables(values: list[Any]) -> list[PropertyValue]:
         value
         if ((kind := type(value)) is str and value.isascii())
         or (kind is int and _INT64_MIN <= value <= _INT64_MAX)
-        or kind in _AS_THEY_ARE
+        or kind in _ALWAYS_STORABLE
         else _storable(value)
         for value in values
     ]
@@ -164,32 +164,32 @@ def _check_utf8(text: str) -> None:
 
 
 class _Layout(NamedTuple):
-    """What the nodes of one form have in common."""
+    """The property layout that all nodes of one form share."""
 
     fields: tuple[str, ...]
-    """Those that are properties, without the key's."""
+    """The fields that become properties, without those of the key."""
     names: tuple[str, ...]
-    """Of all properties: variables, fields, key, version, hash."""
+    """All property names: variables, fields, key, version, hash."""
 
 
-# A form's records all have the same fields and variables: names are found once for each form.
+# All records of a form have the same fields and variables: names are derived once per form.
 @lru_cache(maxsize=4096)
 def _layout(entity_name: str, fields: tuple[str, ...], variables: tuple[str, ...]) -> _Layout:
     key = ENTITIES[entity_name].key_properties
     own = {name: _field_property(entity_name, name) for name in fields if name != VARIABLES_FIELD}
     taken = set(own.values())
     rest = {field: name for field, name in own.items() if name not in key}
-    named = (
+    variable_names = (
         _checked_name(VARIABLE_PREFIX + name)
         if name in taken
         else variable_property(entity_name, name)
         for name in variables
     )
-    return _Layout(tuple(rest), (*named, *rest.values(), *key, "_version", "_hash"))
+    return _Layout(tuple(rest), (*variable_names, *rest.values(), *key, "_version", "_hash"))
 
 
 def _field_property(entity_name: str, field: str) -> str:
-    """The property that holds an API field; an unknown field never takes another one's name."""
+    """The property for an API field; an unknown field never takes the name of another field."""
     name = snake_case(field)
     if field in ENTITIES[entity_name].fields:
         return name
@@ -197,10 +197,10 @@ def _field_property(entity_name: str, field: str) -> str:
 
 
 def variable_property(entity_name: str, variable: str) -> str:
-    """The property that holds a form's variable: its own name, prefixed where that is taken.
+    """The property for a form's variable: its own name, prefixed if that name is taken.
 
     Raises:
-        InvalidEventError: Neo4j has no property of this name.
+        InvalidEventError: Neo4j does not allow a property of this name.
     """
     if _is_taken(entity_name, variable):
         return _checked_name(VARIABLE_PREFIX + variable)
@@ -217,9 +217,9 @@ def _is_taken(entity_name: str, name: str) -> bool:
 
 
 def _checked_name(name: str) -> str:
-    # Neo4j refuses all of these as a property key, and would refuse the whole batch.
+    # Neo4j rejects each of these as a property key, and with it the whole batch.
     if not name or "\0" in name:
-        raise InvalidEventError("a property name is empty or holds NUL", reason="property_name")
+        raise InvalidEventError("a property name is empty or contains NUL", reason="property_name")
     _check_utf8(name)
     if len(name.encode()) > _NAME_BYTES_MAX:
         raise InvalidEventError("a property name is too long", reason="property_name")
@@ -227,7 +227,7 @@ def _checked_name(name: str) -> str:
 
 
 def _storable(value: Any) -> PropertyValue:
-    """``value`` where Neo4j can store it, else its JSON text (maps, mixed or nested lists)."""
+    """Return ``value`` if Neo4j can store it, else its JSON text (maps, mixed or nested lists)."""
     if isinstance(value, list):
         kinds = set(map(type, value))
         if len(kinds) <= 1 and kinds <= _SCALARS:
@@ -239,7 +239,7 @@ def _storable(value: Any) -> PropertyValue:
         return _json_text(value)
     if isinstance(value, str):
         _check_utf8(value)
-        return str.__str__(value)  # of a subclass, such as an enumeration: the text itself
+        return str.__str__(value)  # of a subclass, such as an enum: the text itself
     if isinstance(value, int) and type(value) is not bool:
         value = int(value)
     scalar: PropertyValue = _checked_scalar(value)
@@ -249,11 +249,11 @@ def _storable(value: Any) -> PropertyValue:
 def _checked_scalar(value: Any) -> Any:
     kind = type(value)
     if kind is int and not _INT64_MIN <= value <= _INT64_MAX:
-        raise InvalidEventError("an integer is beyond 64 bits", reason="integer")
+        raise InvalidEventError("an integer does not fit into 64 bits", reason="integer")
     if kind is float and not math.isfinite(value):
         raise InvalidEventError("a number is not finite", reason="number")
     if kind not in _SCALARS and value is not None:
-        raise InvalidEventError("a value is of no type that Neo4j has", reason="type")
+        raise InvalidEventError("a value has a type that Neo4j cannot store", reason="type")
     return value
 
 
@@ -262,12 +262,12 @@ def _json_text(value: Any) -> str:
         text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
     except TypeError:
         raise InvalidEventError("a nested value has no exact JSON form", reason="nested") from None
-    _check_nested(value)  # after orjson has refused what is nested too deeply for it
+    _check_nested(value)  # after orjson, which rejects values nested too deeply
     return text
 
 
 def _check_nested(value: Any) -> None:
-    """Refuse what JSON cannot say exactly: orjson would write null for an infinite number."""
+    """Refuse values that JSON cannot represent exactly: orjson writes null for infinity."""
     if isinstance(value, dict | list):
         for each in value.values() if isinstance(value, dict) else value:
             _check_nested(each)

@@ -1,4 +1,4 @@
-"""A whole graph as a value: what differs between two of them, and a digest to compare by."""
+"""A whole graph as a value: the differences between two graphs, and a digest to compare them."""
 
 import hashlib
 from collections import Counter
@@ -14,14 +14,14 @@ _STATE_NAMES = ("_version", "_hash")
 
 
 class NodeKey(NamedTuple):
-    """A node by label and key values (study, and id unless it is a study)."""
+    """A node's label and key values (study, and id unless it is a study)."""
 
     label: str
     values: tuple[EntityId, ...]
 
 
 class Relationship(NamedTuple):
-    """A relationship by its ends."""
+    """A relationship: its type and its two ends."""
 
     start: NodeKey
     kind: str
@@ -32,27 +32,27 @@ class Relationship(NamedTuple):
 class GraphState:
     """Nodes with their properties, and relationships.
 
-    A node without ``_version`` is a stub: something refers to it that has not arrived. A stub
-    that nothing refers to any more says nothing, and is not part of the state. Properties of the
-    graph's users (``x_``) are not either, nor are reserved ones (``_``) but ``_version`` and
-    ``_hash``, which say which state it is.
+    A node without ``_version`` is a stub: another node refers to an entity that has not arrived. A
+    stub that nothing refers to any more holds no information and is not part of the state. Nor are
+    user properties (``x_``) and reserved ones (``_``), except ``_version`` and ``_hash``, which
+    identify the entity's state.
     """
 
     nodes: dict[NodeKey, dict[str, Any]] = field(default_factory=dict)
     relationships: set[Relationship] = field(default_factory=set)
 
     def settled(self) -> "GraphState":
-        """The state in the sense above."""
-        referred = {key for each in self.relationships for key in (each.start, each.end)}
+        """The part of the graph that counts as its state (see the class)."""
+        referenced = {key for each in self.relationships for key in (each.start, each.end)}
         nodes = {
             key: {name: value for name, value in properties.items() if _is_state(name)}
             for key, properties in self.nodes.items()
-            if "_version" in properties or key in referred
+            if "_version" in properties or key in referenced
         }
         return GraphState(nodes, self.relationships)
 
     def digest(self) -> str:
-        """Equal for equal states, independent of any order."""
+        """A hash that is equal for equal states, independent of any order."""
         settled = self.settled()
         lines = [
             _line(key.label, key.values, properties) for key, properties in settled.nodes.items()
@@ -68,18 +68,18 @@ class GraphState:
         return hashlib.sha256(b"\n".join(lines)).hexdigest()
 
     def counts(self) -> Counter[str]:
-        """How many nodes of each label and relationships of each type."""
+        """The number of nodes per label and of relationships per type."""
         return Counter(key.label for key in self.nodes) + Counter(
             each.kind for each in self.relationships
         )
 
 
 def differences(expected: GraphState, actual: GraphState) -> Iterator[str]:
-    """A line for each difference: names, keys and ids only, no values."""
+    """Yield a line for each difference: names, keys and ids only, no values."""
     for key in sorted(expected.nodes.keys() | actual.nodes.keys(), key=str):
         wanted, found = expected.nodes.get(key), actual.nodes.get(key)
         if wanted is None or found is None:
-            yield f"{key.label} {key.values}: {'missing' if found is None else 'not expected'}"
+            yield f"{key.label} {key.values}: {'missing' if found is None else 'unexpected'}"
         elif wanted != found:
             names = sorted(
                 name
@@ -89,13 +89,13 @@ def differences(expected: GraphState, actual: GraphState) -> Iterator[str]:
             if names:
                 yield f"{key.label} {key.values}: differs in {', '.join(names)}"
     for relationship in sorted(expected.relationships ^ actual.relationships, key=str):
-        how = "missing" if relationship in expected.relationships else "not expected"
+        problem = "missing" if relationship in expected.relationships else "unexpected"
         start, kind, end = relationship
-        yield f"{start.label} {start.values} -{kind}-> {end.label} {end.values}: {how}"
+        yield f"{start.label} {start.values} -{kind}-> {end.label} {end.values}: {problem}"
 
 
 def same(one: object, other: object) -> bool:
-    """Equal in value and in kind: 1, 1.0 and True are three values of the graph."""
+    """Whether both are equal in value and type: 1, 1.0 and True are three values in the graph."""
     return type(one) is type(other) and one == other
 
 

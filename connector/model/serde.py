@@ -1,4 +1,4 @@
-"""Bytes to RecordEvent and back, with the headers of the contract."""
+"""Converts RecordEvent to bytes and back, with the headers of the contract."""
 
 import hashlib
 import re
@@ -29,10 +29,10 @@ _ENVELOPE = re.compile(
     rb'\{"schemaVersion":1,"entity":"[^"\\]*","op":"[^"\\]*","origin":"[^"\\]*",'
     rb'"studyKey":"[^"\\]*","id":(?:\d+|"[^"\\]*"),"version":(\d{1,18}),'
 )
-"""How `encode` begins. Nothing before the version can hold another one."""
+"""The beginning of a value written by `encode`. Nothing before the version can look like one."""
 _LEVELS_MAX = 199
-"""How deeply ``data`` may be nested, itself included: pydantic's JSON parser takes 200 levels
-(measured with 2.14), of which the event is one; orjson would write 254."""
+"""Levels of nesting allowed in ``data``, itself included: pydantic's JSON parser reads 200
+(measured with 2.14), one of which is the event; orjson would write 254."""
 _HASH = re.compile("[0-9a-f]{32}")
 _BRACKETS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]')
 
@@ -44,7 +44,7 @@ def content_hash(data: dict[str, Any]) -> str:
 
     Raises:
         InvalidEventError: ``data`` has no exact JSON form (an integer beyond 64 bits, half of a
-            surrogate pair), or `decode` could not read an event that carries it.
+            surrogate pair), or `decode_event` could not read an event that carries it.
     """
     try:
         canonical = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
@@ -56,7 +56,7 @@ def content_hash(data: dict[str, Any]) -> str:
 
 
 def _is_too_deep(canonical: bytes) -> bool:
-    # Nearly no row has so many brackets. (Removing them counts them, at a third of count's time.)
+    # Almost no row has this many brackets. (Counting by removal takes a third of count's time.)
     without = len(canonical.replace(b"[", b"")) + len(canonical.replace(b"{", b""))
     if 2 * len(canonical) - without <= _LEVELS_MAX:
         return False
@@ -73,9 +73,9 @@ def _is_too_deep(canonical: bytes) -> bool:
 
 
 def encode(event: RecordEvent) -> tuple[bytes, bytes, Headers]:
-    """Key, value and CloudEvents headers (binary mode) of a message."""
+    """Encode an event as the key, value and CloudEvents headers (binary mode) of a message."""
     key = event.identity.to_key()
-    # Not by pydantic: it would walk `data` in Python types; orjson writes it verbatim.
+    # Not with pydantic, which would walk `data` in Python; orjson writes it verbatim.
     value = orjson.dumps(
         {
             "schemaVersion": event.schema_version,
@@ -99,7 +99,7 @@ def encode(event: RecordEvent) -> tuple[bytes, bytes, Headers]:
     return key, value, headers
 
 
-@lru_cache(maxsize=64)  # those of a page's events are the same
+@lru_cache(maxsize=64)  # the same for all events of a page
 def _common_headers(study_key: str, entity: str, op: Op, observed_at: str) -> Headers:
     return [
         ("ce_specversion", b"1.0"),
@@ -111,10 +111,10 @@ def _common_headers(study_key: str, entity: str, op: Op, observed_at: str) -> He
 
 
 def header_version(headers: Headers) -> int | None:
-    """The version that the headers give, None where there is none.
+    """The version in the headers; None if there is none.
 
     Raises:
-        InvalidEventError: the header stands twice or is not a version.
+        InvalidEventError: the header is repeated or is not a version.
     """
     found = [value for name, value in headers if name == VERSION_HEADER]
     if not found:
@@ -127,33 +127,34 @@ def header_version(headers: Headers) -> int | None:
         or len(text) > _DIGITS_MAX
         or int(text) > VERSION_MAX
     ):
-        raise InvalidEventError("header 'version' is not one int64", reason="version")
+        raise InvalidEventError("header 'version' is repeated or not an int64", reason="version")
     return int(text)
 
 
 class Stored(Protocol):
-    """A message as this module reads it: headers and timestamp only where they are needed."""
+    """A message as this module reads it: headers and timestamp only if they are needed."""
 
     @property
     def value(self) -> bytes | None:
-        """The payload; None: a tombstone."""
+        """The payload; None for a tombstone."""
 
     @property
     def headers(self) -> Headers:
-        """In their order."""
+        """In message order."""
 
     @property
     def timestamp_ms(self) -> int:
-        """Milliseconds since the epoch; negative where it has none."""
+        """Milliseconds since the epoch; negative if the message has none."""
 
 
 def stated_version(message: Stored, now_ms: int) -> int | None:
-    """The version that a message states without its payload being decoded; None: it does not.
+    """Find a message's version without decoding the payload; None if that is not possible.
 
-    The payload's beginning states it as `encode` writes it, else a header.
+    It is in the beginning of a payload written by `encode`, else in a header. A tombstone without
+    either has its timestamp as version.
 
     Raises:
-        InvalidEventError: the version is none, or more than a day in the future.
+        InvalidEventError: the version is not valid, or more than a day in the future.
     """
     found = _ENVELOPE.match(message.value or b"")
     version = int(found[1]) if found else header_version(message.headers)
@@ -167,16 +168,16 @@ def stated_version(message: Stored, now_ms: int) -> int | None:
 
 
 def _check_not_in_future(version: int, now_ms: int) -> None:
-    # A version that the clocks reach in years would keep every later state out until then.
+    # Such a version would keep every later state out until the clocks reach it, perhaps in years.
     if version > now_ms + DAY_MS:
         raise InvalidEventError("version is more than a day in the future", reason="version")
 
 
 def decode_event(identity: Identity, message: Stored, now_ms: int) -> RecordEvent:
-    """The event of a message whose key names this entity; a null value is a delete (tombstone).
+    """Decode a message whose key names this entity; a null value is a delete (tombstone).
 
     Raises:
-        InvalidEventError: the message is not an event of version 1 that could be applied.
+        InvalidEventError: the message is not an event of version 1 that can be applied.
     """
     version = header_version(message.headers)
     if message.value is None:
@@ -190,7 +191,7 @@ def decode_event(identity: Identity, message: Stored, now_ms: int) -> RecordEven
 
 
 def _tombstone(identity: Identity, version: int) -> RecordEvent:
-    if not 0 <= version <= VERSION_MAX:  # no header, and a message without a timestamp
+    if not 0 <= version <= VERSION_MAX:  # no header, and no timestamp on the message
         raise InvalidEventError("tombstone without version or timestamp", reason="version")
     return RecordEvent(
         entity=identity.entity,
@@ -210,13 +211,15 @@ def _parse(value: bytes) -> RecordEvent:
         event = _EVENT.validate_json(value)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "value"
-        # Only place and kind of the fault: its text may quote the content.
+        location = ".".join(str(part) for part in first["loc"]) or "value"
+        # Only the location and type of the fault: its text may quote the content.
         raise InvalidEventError(
-            f"not an event: {first['type']} at {where[:60]}", reason="value"
+            f"not an event: {first['type']} at {location[:60]}", reason="value"
         ) from None
     if event.schema_version != SCHEMA_VERSION:
-        raise InvalidEventError("schemaVersion is newer than this reader", reason="schema_version")
+        raise InvalidEventError(
+            "schemaVersion is newer than this reader supports", reason="schema_version"
+        )
     return event
 
 
@@ -224,20 +227,22 @@ def _check_consistent(event: RecordEvent, identity: Identity, version: int | Non
     if event.identity != identity or type(event.id) is not type(identity.id):
         raise InvalidEventError("value and key name different entities", reason="key")
     if version is not None and version != event.version:
-        raise InvalidEventError("value and header give different versions", reason="version")
+        raise InvalidEventError("value and header have different versions", reason="version")
     if event.data is not None:
         own = event.data.get(ENTITIES[event.entity].id_field)
         if valid_id(event.entity, own) != event.id:
-            raise InvalidEventError("data is another entity's than the event", reason="id")
+            raise InvalidEventError(
+                "data belongs to a different entity than the event", reason="id"
+            )
 
 
 def known_state(identity: Identity, message: Stored, now_ms: int) -> KnownState:
-    """What a message of the events topic says of this entity, for the source.
+    """Read the known state of this entity from a message of the events topic, for the source.
 
-    A live entity whose hash is missing or malformed has the hash ``""``, which no content has.
+    If the hash of a live entity is missing or malformed, it is ``""``, which matches no content.
 
     Raises:
-        InvalidEventError: as `decode_event`: what no sink applies is not known to be in the graph.
+        InvalidEventError: as `decode_event`: no sink applies it, so it does not count as known.
     """
     event = decode_event(identity, message, now_ms)
     if event.data is None:

@@ -1,19 +1,19 @@
-"""Checkpoints in the graph: up to which offset it holds a partition's events. Cypher text only."""
+"""Checkpoints: the offset up to which the graph holds a partition's events. Cypher text only."""
 
 LABEL = "_ImednetCheckpoint"
 KEY_PROPERTY = "key"
 
-_FOUND = (
+_MATCH_CHECKPOINT = (
     f"MATCH (checkpoint:{LABEL} {{{KEY_PROPERTY}: $checkpoint}}) WHERE checkpoint.offset >= $start"
 )
-FENCE = f"{_FOUND} WITH checkpoint"
-"""Before a statement: it changes nothing in a graph that lacks what was applied before."""
+FENCE = f"{_MATCH_CHECKPOINT} WITH checkpoint"
+"""Prefix that makes a statement a no-op in a graph that lacks events applied earlier."""
 ADVANCE = (
-    f"{_FOUND} SET checkpoint.offset ="
+    f"{_MATCH_CHECKPOINT} SET checkpoint.offset ="
     " CASE WHEN checkpoint.offset < $end THEN $end ELSE checkpoint.offset END WITH checkpoint"
 )
-"""As `FENCE`, and in the same transaction the checkpoint moves. A transaction that updates nothing
-has not found it."""
+"""Like `FENCE`, and moves the checkpoint in the same transaction. If the transaction updates
+nothing, the checkpoint was not found."""
 SET = (
     f"UNWIND $rows AS row MERGE (checkpoint:{LABEL} {{{KEY_PROPERTY}: row.key}})"
     " SET checkpoint.offset = CASE WHEN coalesce(checkpoint.offset, -1) < row.offset"

@@ -1,7 +1,8 @@
-"""Graph changes to Cypher statements with parameters. Pure text and values.
+"""Converts graph changes to Cypher statements with parameters. Pure text and values.
 
-Names in statements come from `connector.model.entities`, and where many nodes of one form are
-created from that form, if they are plain identifiers. Every value is a parameter.
+Names in statements come from `connector.model.entities`. Statements that create many nodes of one
+form also contain that form's property names, which must be plain identifiers. Every value is a
+parameter.
 """
 
 import re
@@ -23,20 +24,20 @@ _REMOVE_OTHERS = (
     " AND NOT name STARTS WITH 'x_'] | REMOVE n[name])"
 )
 KEEP_PLAN = "CYPHER replan=skip"
-"""Each statement has one sensible plan: the constraints' index seeks, which it gets on an empty
-graph too. To make it anew because the graph has grown would hold events up (150 ms measured)."""
+"""Each statement has one sensible plan: index seeks on the constraints, chosen even on an empty
+graph. Replanning because the graph has grown would stall events (150 ms measured)."""
 _ORDER = {name: index for index, name in enumerate(ENTITIES)}
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ALIKE_MIN = 64
-"""So many nodes alike are created by a statement of their own; for fewer it costs more than it
-saves (measured with 53 properties, on 5.26.30)."""
+"""This many nodes of one shape, or more, get their own CREATE statement; for fewer it costs more
+than it saves (measured with 53 properties, on 5.26.30)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """Cypher with one parameter, ``rows``; to be run with `KEEP_PLAN` before it.
+    """Cypher with one parameter, ``rows``; run it with the prefix `KEEP_PLAN`.
 
-    ``created``: the changes it makes nodes for; it fails where one of them is there already.
+    ``created``: the changes whose nodes it creates; it fails if one of the nodes exists.
     """
 
     cypher: str
@@ -45,7 +46,7 @@ class Statement:
 
     @property
     def count(self) -> int:
-        """How many changes it makes."""
+        """The number of changes that the statement makes."""
         return len(self.created or self.rows)
 
 
@@ -54,12 +55,12 @@ class Statement:
 
 @cache
 def probe(entity_name: str) -> str:
-    """Rows ``[key values..., version]`` to the indexes of those that must be written.
+    """Build the query from rows ``[key values..., version]`` to the indexes of those to write.
 
-    One answer of two lists, absent and there: the driver takes longer over a row of an answer
-    than the database does.
+    It returns a single row of two lists, absent and outdated: the driver spends longer on a result
+    row than the database does.
 
-    Reads take no lock, and need none: versions only grow, so what is stale stays stale.
+    Reads take no lock and need none: versions only grow, so a stale change stays stale.
     """
     last = len(ENTITIES[entity_name].key_properties)
     return _probe(entity_name, f"coalesce(n._version, -1) < row[{last}]")
@@ -77,9 +78,10 @@ def _probe(entity_name: str, is_outdated: str) -> str:
 
 @cache
 def probe_content(entity_name: str) -> str:
-    """As `probe`, of rows ``[key values..., version, hash]``: what has this content is there.
+    """Like `probe`, for rows ``[key values..., version, hash]``: omits nodes with the same content.
 
-    A node whose link was redirected is outdated even so: its content says where the link belongs.
+    A node whose link was redirected still counts as outdated: its content says where the link
+    belongs.
     """
     last = len(ENTITIES[entity_name].key_properties)
     return _probe(
@@ -93,14 +95,14 @@ OWNERS = (
     f"{KEEP_PLAN} UNWIND $rows AS row MATCH (n:Visit {{study_key: row[0], visit_id: row[1]}})"
     " WHERE n.subject_id > 0 RETURN n.visit_id, n.subject_id"
 )
-"""Which subject each visit belongs to; those that belong to none (0, blank text) are left out."""
+"""The subject of each visit; visits without a subject (0, blank text) are omitted."""
 
 
 # ------------------------------------------------------------------------------------------ write
 
 
-class _Way(IntEnum):
-    """How nodes are written, in the order in which it is done for a kind."""
+class _WriteMode(IntEnum):
+    """How nodes are written, in the order in which a kind's statements run."""
 
     CREATE = 1
     MERGE = 2
@@ -108,62 +110,62 @@ class _Way(IntEnum):
 
 
 def statements(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> list[Statement]:
-    """One statement, so one round trip, for each kind and way; parents first.
+    """Build one statement, and so one round trip, for each kind and write mode; parents first.
 
-    What is ``absent`` is created, unless a change among these may make a stub of it before. Many
-    that are alike are a statement of their own.
+    ``absent`` entities are created, unless another change in the batch may have made a stub of them
+    first. Many nodes of one shape get their own statement.
     """
     targets = {link.target for change in changes for link in change.links}
-    groups: dict[tuple[int, _Way], list[NodeChange]] = defaultdict(list)
+    groups: dict[tuple[int, _WriteMode], list[NodeChange]] = defaultdict(list)
     for change in changes:
-        way = _Way.MERGE
+        mode = _WriteMode.MERGE
         if change.is_delete:
-            way = _Way.DELETE
+            mode = _WriteMode.DELETE
         elif change.identity in absent and change.identity not in targets:
-            way = _Way.CREATE
-        groups[_ORDER[change.identity.entity], way].append(change)
-    made = []
-    for (_, way), group in sorted(groups.items()):
-        if way is _Way.CREATE:
-            made += _creates(group)
+            mode = _WriteMode.CREATE
+        groups[_ORDER[change.identity.entity], mode].append(change)
+    result = []
+    for (_, mode), group in sorted(groups.items()):
+        if mode is _WriteMode.CREATE:
+            result += _create_statements(group)
         else:
-            cypher = _merge if way is _Way.MERGE else _delete
-            made.append(Statement(cypher(group[0].identity.entity), _rows(group)))
-    return made
+            cypher = _merge if mode is _WriteMode.MERGE else _delete
+            result.append(Statement(cypher(group[0].identity.entity), _rows(group)))
+    return result
 
 
 class _Shape(NamedTuple):
-    """What nodes that are alike have in common."""
+    """The shape shared by nodes that one statement can create: kind, properties, targets."""
 
     entity: str
     names: tuple[str, ...]
-    """Of their properties."""
+    """Property names."""
     targets: tuple[str | None, ...]
-    """The kind of entity that each reference goes to."""
+    """The target kind of each reference; None: no target."""
 
 
-def _creates(group: list[NodeChange]) -> list[Statement]:
-    """A statement for each shape that many have, and one for all others."""
+def _create_statements(group: list[NodeChange]) -> list[Statement]:
+    """Build one statement for each shape that many nodes share, and one for all others."""
     entity = group[0].identity.entity
     shapes: dict[_Shape, list[NodeChange]] = defaultdict(list)
     for change in group:
         targets = tuple([link.target and link.target.entity for link in change.links])
         shapes[_Shape(entity, change.names, targets)].append(change)
-    made, others = [], []
-    for shape, alike in shapes.items():
-        if len(alike) >= _ALIKE_MIN and (cypher := _create_alike(shape)):
-            made.append(Statement(cypher, _by_targets(alike), alike))
+    result, others = [], []
+    for shape, changes in shapes.items():
+        if len(changes) >= _ALIKE_MIN and (cypher := _create_alike(shape)):
+            result.append(Statement(cypher, _rows_by_targets(changes), changes))
         else:
-            others += alike
+            others += changes
     if others:
-        made.append(Statement(_create(entity), _rows(others), others))
-    return made
+        result.append(Statement(_create(entity), _rows(others), others))
+    return result
 
 
-def _by_targets(alike: list[NodeChange]) -> list[list[Any]]:
-    """Rows ``[study_key, target ids, [values of a node, ...]]``, in the order of `_rows`."""
+def _rows_by_targets(changes: list[NodeChange]) -> list[list[Any]]:
+    """Build rows ``[study_key, target ids, [values of a node, ...]]``, in the order of `_rows`."""
     grouped: dict[tuple[EntityId | None, ...], list[list[Any]]] = defaultdict(list)
-    for change in alike:
+    for change in changes:
         ids = [link.target and link.target.id for link in change.links]
         grouped[change.identity.study_key, *ids].append(change.values)
     return [
@@ -177,23 +179,23 @@ def _rows(group: list[NodeChange]) -> list[dict[str, Any]]:
             "key": key_values(change.identity),
             "version": change.version,
             "properties": change.properties,
-            "to": [_target(link.target) for link in change.links],
+            "to": [_target_pair(link.target) for link in change.links],
         }
         for change in group
     ]
-    # A new relationship locks its target until the commit: transactions that share targets take
-    # them in one order, so that none waits for the other in a circle.
+    # A new relationship locks its target until the commit. Transactions that share targets take
+    # the locks in the same order, so they cannot deadlock.
     rows.sort(key=lambda row: (row["key"][0], row["to"], row["key"][-1]))
     return rows
 
 
-def _target(target: Identity | None) -> list[Any]:
+def _target_pair(target: Identity | None) -> list[Any]:
     return [] if target is None else [target.entity, target.id]
 
 
 @cache
 def _create(entity_name: str) -> str:
-    """Make each row's node: the constraint refuses what is there, and nothing is to be compared."""
+    """Create each row's node without comparing: the constraint rejects nodes that exist."""
     entity = ENTITIES[entity_name]
     links = _links(entity, "row.to[{0}][0] = '{1}'")
     create = f"UNWIND $rows AS row CREATE (n:{entity.label}) SET n = row.properties"
@@ -202,16 +204,16 @@ def _create(entity_name: str) -> str:
 
 @lru_cache(maxsize=512)
 def _create_alike(shape: _Shape) -> str | None:
-    """As `_create`, from rows as `_by_targets` has them; None: the names are not plain.
+    """Like `_create`, for the rows of `_rows_by_targets`; None if a name is not a plain identifier.
 
-    The database is spared the names of each value, and looks up what the nodes of a row refer to
-    once. Plain names cannot end the quotes that they stand in, by whatever escape.
+    The database does not process a name with each value, and looks up the targets of a row once.
+    No escape sequence lets a plain name close the quotes around it.
     """
     if not all(map(_PLAIN_NAME.fullmatch, shape.names)):
         return None
     entity = ENTITIES[shape.entity]
     values = (f"n.`{name}` = properties[{index}]" for index, name in enumerate(shape.names))
-    referred = [
+    targets = [
         (index, reference, target)
         for index, (reference, target) in enumerate(
             zip(entity.references, shape.targets, strict=True)
@@ -223,11 +225,11 @@ def _create_alike(shape: _Shape) -> str | None:
             "UNWIND $rows AS row",
             *(
                 f"MERGE {_node(f'p{index}', ENTITIES[target], 'row[0]', f'row[1][{index}]')}"
-                for index, _, target in referred
+                for index, _, target in targets
             ),
             f"WITH * UNWIND row[2] AS properties CREATE (n:{entity.label})",
             f"SET {', '.join(values)}",
-            *(f"CREATE {_path(f'p{index}', reference)}" for index, reference, _ in referred),
+            *(f"CREATE {_path(f'p{index}', reference)}" for index, reference, _ in targets),
         ]
     )
 
@@ -245,18 +247,18 @@ def _delete(entity_name: str) -> str:
 
 
 def _guarded(entity: Entity, label: str, links: list[str]) -> str:
-    """Let each row's node be what the row says, unless it has this version or a newer one.
+    """Make each row's node match the row, unless the node has this version or a newer one.
 
-    The lock comes before the guard: two writers that both evaluated the guard first would both
-    pass it, and the stale one might write last. Setting a label that is there takes the lock
-    and stores nothing. (Setting an absent property to null does too, but only once the database
-    knows the property's name: on a new 5.26.30 it takes no lock, and the stale writer wins.)
+    The lock precedes the guard: two writers that both evaluated the guard first would both pass
+    it, and the stale one might write last. Setting a label that the node already has takes the
+    lock and stores nothing. (Setting an absent property to null does too, but only once the
+    database knows the property's name: on a new 5.26.30 it takes no lock, and the stale writer
+    wins.)
 
-    Relationships are touched only where a reference has moved: what the node's own properties
-    say of it is compared with what the row says. A node whose link was redirected does not say
-    where the link goes, so it counts as moved. ``unlinked``: a stub, or a deleted entity, has
-    none of its own, so there is nothing to look for and to remove. Properties of the graph's
-    users (``x_``) stay.
+    Relationships are touched only if a reference has moved, that is, if the target implied by the
+    node's properties differs from the row's. The properties of a node with a redirected link do
+    not imply where the link goes, so it counts as moved. ``unlinked``: a stub or a deleted entity
+    owns no relationships, so there are none to find and remove. User properties (``x_``) are kept.
     """
     references = list(enumerate(entity.references))
     moved = "".join(
@@ -280,10 +282,11 @@ def _guarded(entity: Entity, label: str, links: list[str]) -> str:
 
 
 def _reference_in_graph(reference: Reference) -> str:
-    """Where the node's relationship goes now, by its properties: as ``to`` of a row says it.
+    """Build the expression for a relationship's current target, in the form of a row's ``to``.
 
-    An id that is 0, blank or missing means: none, so the next target counts (as in
-    `connector.model.graph`). Text, a list and an absent property compared with a number give null.
+    The target follows from the node's properties. An id that is 0, blank or missing means no
+    target, so the next one counts (as in `connector.model.graph`). Comparing text, a list or an
+    absent property with a number gives null.
     """
     cases, otherwise = "", "[]"
     for target in reference.targets:
@@ -303,7 +306,7 @@ def _unlink(index: int, reference: Reference) -> str:
 
 
 def _links(entity: Entity, condition: str) -> list[str]:
-    """A relationship to each reference's target where ``condition`` (index, target) holds."""
+    """Build a relationship to each reference's target where ``condition`` (index, target) holds."""
     return [
         _link(index, reference, target.entity, condition)
         for index, reference in enumerate(entity.references)
@@ -312,7 +315,7 @@ def _links(entity: Entity, condition: str) -> list[str]:
 
 
 def _link(index: int, reference: Reference, target_name: str, condition: str) -> str:
-    """CREATE, not MERGE: the node is locked, and has no other relationship of this reference."""
+    """Use CREATE, not MERGE: the node is locked and has no other relationship of this reference."""
     return (
         f"FOREACH (t IN CASE WHEN {condition.format(index, target_name)}"
         f" THEN [row.to[{index}]] ELSE [] END"
@@ -329,7 +332,7 @@ def _path(other: str, reference: Reference, variable: str = "") -> str:
 
 
 def _node(variable: str, entity: Entity, study_key: str, own_id: str) -> str:
-    """The node that has this key; a study's key is the first value alone."""
-    named = zip(entity.key_properties, (study_key, own_id), strict=False)
-    key = ", ".join(f"{name}: {value}" for name, value in named)
+    """Build the pattern of the node with this key; a study's key is the first value alone."""
+    pairs = zip(entity.key_properties, (study_key, own_id), strict=False)
+    key = ", ".join(f"{name}: {value}" for name, value in pairs)
     return f"({variable}:{entity.label} {{{key}}})"

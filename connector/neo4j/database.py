@@ -1,4 +1,4 @@
-"""The connection to the database: one driver, every call bounded, errors translated."""
+"""The database connection: one driver, every call bounded, errors translated."""
 
 import contextlib
 import threading
@@ -40,15 +40,15 @@ from connector.neo4j.schema import (
 
 _FROM_SETTINGS = object()
 _AUTH_LENGTHS = (2, 3)
-"""Of a tuple: user, password, and perhaps the realm."""
+"""Lengths of an auth tuple: user, password, and optionally the realm."""
 _ONLINE_SECONDS_MAX = 300
 
 
 class _Rows(list[Any]):
-    """A parameter that says of itself only how long it is.
+    """A parameter whose repr shows only its length.
 
-    The driver (6.0 - 6.4) formats every parameter for its debug log, whatever the level: that
-    would cost more than sending it, and content would be one setting away from a log.
+    The driver (6.0 - 6.4) formats every parameter for its debug log, whatever the level. That
+    would cost more than sending it, and leave content one setting away from a log.
     """
 
     def __repr__(self) -> str:
@@ -57,9 +57,9 @@ class _Rows(list[Any]):
 
 @contextmanager
 def _sent(rows: Sequence[Any]) -> Iterator[_Rows]:
-    """Rows as a parameter, within the block only.
+    """Wrap rows as a parameter, and empty it when the block ends.
 
-    The driver's results refer to their parameters and, in a circle, to themselves: without this,
+    The driver's results refer to their parameters and, in a cycle, to themselves: without this,
     dozens of batches would wait for the garbage collector (150 MB measured).
     """
     sent = _Rows(rows)
@@ -70,7 +70,7 @@ def _sent(rows: Sequence[Any]) -> Iterator[_Rows]:
 
 
 class Neo4jDatabase:
-    """One database on one server. Thread-safe, as the driver is; a context manager."""
+    """One database on one server. Thread-safe, like the driver; a context manager."""
 
     def __init__(self, settings: Neo4jSettings, *, auth: Any = _FROM_SETTINGS) -> None:
         """Connect and check the credentials.
@@ -80,13 +80,13 @@ class Neo4jDatabase:
         None for a server without authentication.
 
         Raises:
-            FatalError: unreachable, wrong password, no such database; says what to do.
+            FatalError: the server is unreachable, the password is wrong, or the database does not
+                exist; the message says what to do.
         """
-        auth = _auth_of(settings) if auth is _FROM_SETTINGS else _checked(auth)
+        auth = _auth_of(settings) if auth is _FROM_SETTINGS else _validated(auth)
         self._settings = settings
         self._changed = threading.Condition()
-        self._calls = 0
-        """Under way now."""
+        self._calls_in_flight = 0
         self._is_closed = False
         try:
             self._driver = neo4j.GraphDatabase.driver(
@@ -100,8 +100,8 @@ class Neo4jDatabase:
                 notifications_min_severity="OFF",
                 user_agent=f"imednet-connector/{version('imednet-connector')}",
             )
-        except Exception as error:  # of whatever type: its text may quote the settings
-            raise FatalError("the Neo4j driver refuses its settings: check NEO4J_URI") from error
+        except Exception as error:  # any type: its text may quote the settings
+            raise FatalError("The Neo4j driver rejects its settings. Check NEO4J_URI") from error
         try:
             self.read("RETURN 1")  # proves address, password and database at once
         except AccessRefusedError as error:
@@ -110,8 +110,8 @@ class Neo4jDatabase:
         except RetryableError as error:
             self.close()
             raise FatalError(
-                f"no Neo4j answers at {settings.uri}: check NEO4J_URI and that the server runs"
-                f" ({error})"
+                f"Neo4j at {settings.uri} does not respond ({error}). Check NEO4J_URI and that the"
+                " server is running"
             ) from error
         except BaseException:
             self.close()
@@ -124,24 +124,25 @@ class Neo4jDatabase:
         self.close()
 
     def close(self, wait_seconds: float = 0.0) -> None:
-        """Close the connections, once no call of another thread is under way.
+        """Close the connections once no call of another thread is in flight.
 
-        A connection is for one thread: closed under a call, both would break. Calls that take
-        longer than this keep theirs to the end of the process. Later calls raise RetryableError.
+        Blocks for up to ``wait_seconds``. A connection belongs to one thread: closing it during a
+        call would break both. Calls that take longer keep their connections until the process
+        exits. Later calls raise RetryableError.
         """
         with self._changed:
             self._is_closed = True
-            is_idle = self._changed.wait_for(lambda: self._calls == 0, wait_seconds)
+            is_idle = self._changed.wait_for(lambda: self._calls_in_flight == 0, wait_seconds)
         if is_idle:
             self._driver.close()
 
     def read(self, cypher: str, rows: Sequence[Any] = (), **parameters: Any) -> list[list[Any]]:
-        """The rows of a read-only query, as lists of values. ``rows`` is its parameter for content.
+        """Run a read-only query; returns its rows as lists of values. Content goes in ``rows``.
 
         Raises:
-            ConnectorError: as `connector.interfaces.GraphWriter` says.
+            ConnectorError: as `connector.interfaces.GraphWriter`.
         """
-        with translated("reading the graph"), self._session(neo4j.READ_ACCESS) as session:
+        with translated("read the graph"), self._session(neo4j.READ_ACCESS) as session:
             query = neo4j.Query(cypher, timeout=self._settings.transaction_timeout_seconds)
             with _sent(rows) as sent:
                 return session.run(query, parameters, rows=sent).values()
@@ -154,54 +155,56 @@ class Neo4jDatabase:
         *,
         advance: bool = False,
     ) -> None:
-        """One transaction of one statement; on return the server has acknowledged its commit.
+        """Run one statement in one transaction; on return the server has acknowledged the commit.
 
-        ``metadata`` shows up in SHOW TRANSACTIONS. With a ``span`` the statement runs only where
-        its checkpoint is found, which moves with ``advance``.
+        ``metadata`` shows up in SHOW TRANSACTIONS. With a ``span`` the statement is a no-op unless
+        the span's checkpoint is found; ``advance`` also moves that checkpoint.
 
         Raises:
-            GraphBehindError: the checkpoint that was to move was not found.
-            ConnectorError: as `connector.interfaces.GraphWriter` says.
+            GraphBehindError: the checkpoint to move was not found.
+            ConnectorError: as `connector.interfaces.GraphWriter`.
         """
-        # Auto-commit: one round trip, where an explicit transaction takes three. The server
-        # answers the last pull after its commit, and consume() waits for that answer. Nothing is
-        # retried here: that would hide failures from the sink, which has to say that it waits.
+        # Auto-commit takes one round trip, an explicit transaction three. The server answers the
+        # last pull after its commit, and consume() waits for that answer. Nothing is retried here:
+        # that would hide failures from the sink, which must log that it is waiting.
         query = neo4j.Query(
             _composed(statement, span, advance=advance),
             metadata={"app": "imednet-connector", **metadata},
             timeout=self._settings.transaction_timeout_seconds,
         )
         with (
-            translated("writing the graph"),
+            translated("write to the graph"),
             self._session(neo4j.WRITE_ACCESS) as session,
             _sent(statement.rows) as rows,
         ):
             fence = span._asdict() if span else {}
             done = session.run(query, fence, rows=rows).consume()
         if span and advance and not done.counters.contains_updates:
-            raise GraphBehindError("the graph lacks events that were applied before")
+            raise GraphBehindError("The graph is stale: it lacks events that were applied earlier")
 
     def missing_schema(self) -> list[SchemaItem]:
-        """The constraints and indexes of the connector that the database lacks (or not online)."""
+        """The connector's constraints and indexes that are missing or not online."""
         return missing(schema(), self._existing_schema())
 
     def make_schema(self, items: Sequence[SchemaItem]) -> None:
-        """Make these, wait until they are online, and prove it by reading the schema again.
+        """Create these items, wait until they are online, and verify by rereading the schema.
 
         Raises:
-            SchemaError: some are still missing, with the causes; all others are made.
+            SchemaError: some items are still missing; it gives the causes. All others exist.
         """
-        # The server ignores CREATE ... IF NOT EXISTS where something else has the name.
+        # The server ignores CREATE ... IF NOT EXISTS if something else has the name.
         refusals: dict[SchemaItem, str | None] = {}
         for item in items:
             refusals[item] = self._refusal(item.cypher) or self._refusal(
                 "CALL db.awaitIndex($name, $seconds)", name=item.name, seconds=_ONLINE_SECONDS_MAX
             )
-        if still := missing(items, self._existing_schema()):
-            raise SchemaError({item: self.obstacles(item, refusals[item]) for item in still})
+        if still_missing := missing(items, self._existing_schema()):
+            raise SchemaError(
+                {item: self.obstacles(item, refusals[item]) for item in still_missing}
+            )
 
     def obstacles(self, item: SchemaItem, refusal: str | None = None) -> list[Obstacle]:
-        """What keeps a missing item from being made."""
+        """Find the reasons why a missing item cannot be created."""
         duplicates = self._duplicates(item) if item.is_constraint else Duplicates()
         return obstacles(item, self._existing_schema(), duplicates, refusal)
 
@@ -211,8 +214,11 @@ class Neo4jDatabase:
         ]
 
     def _refusal(self, cypher: str, **parameters: Any) -> str | None:
-        """Run a statement that changes the schema; the server's code if the schema forbids it."""
-        with translated("making constraints"), self._session(neo4j.WRITE_ACCESS) as session:
+        """Run a schema statement; returns the server's code if the schema forbids it."""
+        with (
+            translated("create constraints and indexes"),
+            self._session(neo4j.WRITE_ACCESS) as session,
+        ):
             try:
                 session.run(cypher, parameters).consume()
             except Neo4jError as error:
@@ -222,7 +228,7 @@ class Neo4jDatabase:
         return None
 
     def _duplicates(self, item: SchemaItem) -> Duplicates:
-        """None where the database does not answer in time: they are a hint, not a decision."""
+        """Find keys of several nodes; empty if the database fails: it is a hint, not a decision."""
         with contextlib.suppress(RetryableError, BatchTooLargeError):
             rows = self.read(f"{item.duplicates_cypher} LIMIT $most", most=DUPLICATES_SHOWN_MAX)
             ((count, studies),) = self.read(
@@ -233,7 +239,7 @@ class Neo4jDatabase:
         return Duplicates()
 
     def missing_constraints(self) -> list[str]:
-        """The statements that make the constraints which the database lacks. Blocks.
+        """The statements that create the missing constraints. Blocks.
 
         Raises:
             ConnectorError: as `read`.
@@ -241,14 +247,14 @@ class Neo4jDatabase:
         return [item.cypher for item in self.missing_schema() if item.is_constraint]
 
     def require_constraints(self) -> None:
-        """Refuse to go on without the constraints: MERGE alone makes duplicates.
+        """Refuse to continue without the constraints: MERGE alone creates duplicates.
 
         Raises:
-            FatalError: names the statements that are missing.
+            FatalError: constraints are missing; it gives the statements that create them.
         """
         if missing := self.missing_constraints():
             raise FatalError(
-                "the graph lacks constraints; run `imednet-connector setup`, or:\n  "
+                "Constraints are missing from the graph. Run `imednet-connector setup`, or:\n  "
                 + ";\n  ".join(missing)
                 + ";"
             )
@@ -257,15 +263,15 @@ class Neo4jDatabase:
     def _session(self, access: str) -> Iterator[neo4j.Session]:
         with self._changed:
             if self._is_closed:
-                raise RetryableError("the connection to Neo4j is closed")
-            self._calls += 1
+                raise RetryableError("The connection to Neo4j is closed")
+            self._calls_in_flight += 1
         name = self._settings.database
         try:
             with self._driver.session(database=name, default_access_mode=access) as session:
                 yield session
         finally:
             with self._changed:
-                self._calls -= 1
+                self._calls_in_flight -= 1
                 self._changed.notify_all()
 
 
@@ -277,14 +283,14 @@ def _composed(statement: Statement, span: Span | None, *, advance: bool) -> str:
 
 
 @contextmanager
-def translated(doing: str) -> Iterator[None]:
-    """Raise whatever the driver raises as one of our errors."""
+def translated(action: str) -> Iterator[None]:
+    """Translate any exception of the driver into one of our errors: "Cannot ``action``: ..."."""
     try:
         yield
     except ConnectorError:
         raise
     except Exception as error:
-        raise translate(error, doing) from error
+        raise translate(error, action) from error
 
 
 def _auth_of(settings: Neo4jSettings) -> tuple[str, str]:
@@ -293,8 +299,8 @@ def _auth_of(settings: Neo4jSettings) -> tuple[str, str]:
     return settings.username, settings.password.get_secret_value()
 
 
-def _checked(auth: Any) -> Any:
-    """``auth`` as the driver takes it. The driver would quote any other value in its error."""
+def _validated(auth: Any) -> Any:
+    """Return ``auth`` as the driver accepts it; the driver's error would quote any other value."""
     if isinstance(auth, list):
         auth = tuple(auth)
     if isinstance(auth, tuple) and len(auth) in _AUTH_LENGTHS:
@@ -308,10 +314,10 @@ def _checked(auth: Any) -> Any:
 
 
 def set_first_password(settings: Neo4jSettings) -> None:
-    """Replace the password that a new server starts with.
+    """Replace the initial password of a new server.
 
     Raises:
-        FatalError: unreachable, or the server has a password already.
+        FatalError: the server is unreachable or already has a password.
     """
     password = settings.password.get_secret_value() if settings.password else ""
     driver = neo4j.GraphDatabase.driver(
@@ -327,4 +333,6 @@ def set_first_password(settings: Neo4jSettings) -> None:
                 database_="system",
             )
         except (Neo4jError, DriverError, OSError) as error:
-            raise FatalError(f"setting the first password: {type(error).__name__}") from error
+            raise FatalError(
+                f"Cannot set the first Neo4j password: {type(error).__name__}"
+            ) from error

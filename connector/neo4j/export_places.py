@@ -1,4 +1,4 @@
-"""Where interrupted exports are, kept in the graph that they fill: one node a study."""
+"""Positions of interrupted exports, kept in the graph that they fill: one node per study."""
 
 from typing import NamedTuple
 
@@ -20,31 +20,31 @@ _READ = (
 
 
 class KeptPlace(NamedTuple):
-    """How far an export is, in the export's own words."""
+    """An export's stored position. Only the export interprets ``cursor`` and ``progress``."""
 
     cursor: str
     progress: str | None
-    """None: an earlier version of this program wrote the place."""
+    """None: an earlier version of this program wrote the position."""
     written_ms: int | None
-    """The exporting machine's clock. None: as above."""
+    """The exporting machine's clock. None: as for ``progress``."""
 
 
 class ExportPlaces:
-    """Of one database. Each call blocks, and raises as `connector.interfaces.GraphWriter`."""
+    """Export positions in one database. Calls block and raise as `GraphWriter` does."""
 
     def __init__(self, database: Neo4jDatabase) -> None:
         self._database = database
 
     def read(self, study_key: str) -> KeptPlace | None:
-        """What was kept; None: no export is under way."""
+        """The stored position; None: no export is in progress."""
         rows = self._database.read(_READ, study_key=study_key)
         return KeptPlace(*rows[0]) if rows else None
 
     def keep(self, study_key: str, place: KeptPlace) -> None:
-        """This is how far it is."""
+        """Store the position of this study's export."""
         rows = [{"study_key": study_key, **place._asdict()}]
         self._database.write(Statement(_KEEP, rows), {"export": study_key})
 
     def forget(self, study_key: str) -> None:
-        """It is complete."""
+        """Delete the position: the export is complete."""
         self._database.write(Statement(_FORGET, [{"study_key": study_key}]), {"export": study_key})

@@ -1,4 +1,4 @@
-"""What an export asks the graph: whose it is, the states of records, and subjects by their key."""
+"""An export's queries: who wrote the graph, the states of records, and subjects by key."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
@@ -20,8 +20,8 @@ _EARLIER_SUBJECT = (
     "MATCH (n:Subject {study_key: $study_key})"
     " WHERE n.subject_key IS NOT NULL AND n.subject_id IS NULL RETURN 1 LIMIT 1"
 )
-# The names of properties are looked at only where _version is missing: else it takes 5 times as
-# long (1 microsecond a record, 5.26.30).
+# Property names are checked only if _version is missing: otherwise it takes 5 times as long
+# (1 microsecond per record, 5.26.30).
 _EARLIER_RECORD = (
     "MATCH (n:Record {study_key: $study_key}) WHERE n.record_id IS NOT NULL"
     " AND CASE WHEN n._version IS NOT NULL THEN false"
@@ -31,7 +31,7 @@ _EARLIER_RECORD = (
 
 
 class NodeState(NamedTuple):
-    """What a node says of its own state. ``version`` is -1 for a stub."""
+    """The state that a node's own properties record. ``version`` is -1 for a stub."""
 
     version: int
     content_hash: str | None
@@ -39,16 +39,16 @@ class NodeState(NamedTuple):
 
 
 class ExportQueries:
-    """Of one database. Each call blocks, and raises as `connector.interfaces.GraphWriter`."""
+    """Export queries on one database. Calls block and raise as `GraphWriter` does."""
 
     def __init__(self, database: Neo4jDatabase) -> None:
         self._database = database
 
     def has_earlier_graph(self, study_key: str) -> bool:
-        """Whether the SDK's own export module has written this study.
+        """Whether the SDK's own export module wrote this study.
 
         Its subjects have a key and no id, and its records have data and no ``_version``. A stub of
-        this connector has key properties (and those of the graph's users) alone.
+        this connector has only key properties and user properties (``x_``).
         """
         return any(
             self._database.read(query, study_key=study_key)
@@ -61,16 +61,16 @@ class ExportQueries:
         for identity in identities:
             by_entity[identity.entity].append(identity)
         found: dict[Identity, NodeState] = {}
-        for entity, asked in by_entity.items():
-            rows = [key_values(identity) for identity in asked]
+        for entity, wanted in by_entity.items():
+            rows = [key_values(identity) for identity in wanted]
             ((states,),) = self._database.read(_states(entity), rows)
-            found |= {asked[index]: NodeState(*state) for index, *state in states}
+            found |= {wanted[index]: NodeState(*state) for index, *state in states}
         return found
 
     def subjects_of_keys(
         self, study_key: str, subject_keys: Collection[str]
     ) -> dict[str, Sequence[int]]:
-        """The ids of the study's subjects that have each of these keys."""
+        """The ids of the study's subjects that have these keys, by key."""
         rows = [[study_key, key] for key in sorted(subject_keys)]
         found: dict[str, Sequence[int]] = dict(self._database.read(_SUBJECTS, rows))
         return found
@@ -78,7 +78,7 @@ class ExportQueries:
     def unlisted(
         self, entity: Entity, study_key: str, low: int, high: int, listed: Sequence[int], limit: int
     ) -> list[int]:
-        """The ids of live nodes after ``low`` up to ``high`` that are not listed."""
+        """At most ``limit`` ids of live nodes above ``low``, up to ``high``, not in ``listed``."""
         span = {"study_key": study_key, "low": low, "high": high, "limit": limit}
         ((ids,),) = self._database.read(_unlisted(entity.name), listed, **span)
         found: list[int] = ids
@@ -86,7 +86,7 @@ class ExportQueries:
 
 
 def emptying(study_key: str) -> str:
-    """A statement that empties a study, whatever its size: it commits after every 1000 nodes."""
+    """The statement that empties a study of any size: it commits after every 1000 nodes."""
     labels = "|".join([*(entity.label for entity in ENTITIES.values()), EXPORT_PLACE_LABEL])
     literal = study_key.replace("\\", "\\\\").replace("'", "\\'")
     return (
@@ -97,9 +97,9 @@ def emptying(study_key: str) -> str:
 
 @cache
 def _states(entity_name: str) -> str:
-    """Rows ``[key values...]`` to one list of ``[index, version, hash, is redirected]``."""
+    """Query: rows ``[key values...]`` to one list of ``[index, version, hash, is redirected]``."""
     entity = ENTITIES[entity_name]
-    key = ", ".join(f"{name}: row[{place}]" for place, name in enumerate(entity.key_properties))
+    key = ", ".join(f"{name}: row[{index}]" for index, name in enumerate(entity.key_properties))
     return (
         "UNWIND range(0, size($rows) - 1) AS i WITH i, $rows[i] AS row"
         f" MATCH (n:{entity.label} {{{key}}})"
@@ -109,7 +109,7 @@ def _states(entity_name: str) -> str:
 
 @cache
 def _unlisted(entity_name: str) -> str:
-    """By the index of the key: as long as the range, however large the study is."""
+    """Uses the index of the key: the cost grows with the range, not with the study."""
     entity = ENTITIES[entity_name]
     own_id = f"n.{entity.key_properties[-1]}"
     return (

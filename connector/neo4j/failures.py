@@ -1,12 +1,12 @@
-"""The driver's errors, translated once into what the caller must do: one table of server codes.
+"""Translates the driver's errors, once, by what the caller must do: one table of server codes.
 
-Only a listed code of the server blames the data. Whatever else the driver raises is retried,
+Only a listed server code blames the data. Everything else that the driver raises is retried,
 whatever its Python type: it raises plain ValueError when a name cannot be resolved (EAI_FAIL), when
-file descriptors run out (EMFILE), and for junk bytes on the wire (6.4.1). That a value can be sent
-at all is checked before the driver is called (`connector.model.graph`).
+file descriptors run out (EMFILE), and for junk bytes on the wire (6.4.1). Whether a value can be
+sent at all is checked before the driver is called (`connector.model.graph`).
 
-The sink repeats more than the driver's own ``is_retryable`` (an unknown commit outcome, a
-terminated transaction): its writes are idempotent.
+The sink retries more than the driver's own ``is_retryable`` allows (a commit in doubt, a terminated
+transaction): its writes are idempotent.
 """
 
 from neo4j.exceptions import ClientError, Neo4jError, TransientError
@@ -21,7 +21,7 @@ from connector.errors import (
 )
 
 NODE_EXISTS = "ConstraintValidationFailed"
-"""The reason of an InvalidEventError where CREATE met a node of the same key."""
+"""The reason of an InvalidEventError when CREATE meets a node with the same key."""
 
 _TOO_LARGE = (
     "Neo.TransientError.General.MemoryPoolOutOfMemoryError",
@@ -39,9 +39,9 @@ _TRANSIENT = (
     "Neo.ClientError.Security.AuthorizationExpired",
     "Neo.ClientError.Cluster.",
     "Neo.ClientError.General.ForbiddenOnReadOnlyDatabase",
-    # Another client deleted a node between our read and our write of it.
+    # Another client deleted a node between our read of it and our write.
     "Neo.ClientError.Statement.EntityNotFound",
-    # Three wrong passwords, by anybody, and a right one is refused for some seconds.
+    # After three wrong passwords, from any client, the right one is refused for some seconds, too.
     "Neo.ClientError.Security.AuthenticationRateLimit",
 )
 _DATA = (
@@ -56,41 +56,41 @@ _DATA = (
 )
 _FAILED = "Neo.DatabaseError.Statement.ExecutionFailed"
 _INDEX_SIZE = "too large to index"
-"""Text of more than 8 kB in an indexed property: the data's fault, but only the message says so
-(5.26.30)."""
+"""Text of more than 8 kB in an indexed property: the data is at fault, but only the message shows
+it (5.26.30)."""
 _ACCESS = {
-    "Neo.ClientError.Security.Unauthorized": "check NEO4J_USERNAME and NEO4J_PASSWORD",
-    "Neo.ClientError.Security.Forbidden": "grant this user reading and writing of the database",
-    "Neo.ClientError.Security.CredentialsExpired": "the password must be changed first",
-    "Neo.ClientError.Database.DatabaseNotFound": "check NEO4J_DATABASE",
+    "Neo.ClientError.Security.Unauthorized": "Check NEO4J_USERNAME and NEO4J_PASSWORD",
+    "Neo.ClientError.Security.Forbidden": "Grant this user read and write access to the database",
+    "Neo.ClientError.Security.CredentialsExpired": "Change the password of this user first",
+    "Neo.ClientError.Database.DatabaseNotFound": "Check NEO4J_DATABASE",
 }
-"""What the server grants and takes away, and what to do about it."""
+"""Refusals that an administrator can lift: server code to remedy."""
 
 
-def translate(error: Exception, doing: str) -> ConnectorError:
-    """The error to raise ``from`` this one. Server messages may quote data: only codes leave."""
+def translate(error: Exception, action: str) -> ConnectorError:
+    """The error to raise ``from`` this one. It holds codes only: server messages may quote data."""
     if isinstance(error, Neo4jError):
-        return _server_error(error, f"{doing}: {error.code}")
-    return RetryableError(f"{doing}: {type(error).__name__} in the driver")
+        return _server_error(error, f"Cannot {action}: {error.code}")
+    return RetryableError(f"Cannot {action}: {type(error).__name__} in the driver")
 
 
 def _server_error(error: Neo4jError, text: str) -> ConnectorError:
     code = error.code or ""
     if advice := _ACCESS.get(code):
-        return AccessRefusedError(f"{text}: {advice}")
-    if reason := _fault_of_the_data(code, error.message or ""):
+        return AccessRefusedError(f"{text}. {advice}")
+    if reason := _data_fault(code, error.message or ""):
         return InvalidEventError(text, reason=reason)
     if code.startswith(_TOO_LARGE):
         return BatchTooLargeError(text)
     if code.startswith(_TRANSIENT) or isinstance(error, TransientError):
         return RetryableError(text)
     if isinstance(error, ClientError):
-        return UnforeseenError(f"{text}: the database refuses the statement")
+        return UnforeseenError(f"{text} (the database rejected the statement)")
     return RetryableError(text)
 
 
-def _fault_of_the_data(code: str, message: str) -> str | None:
-    """The reason in a word, where the database refuses the data."""
+def _data_fault(code: str, message: str) -> str | None:
+    """Return the reason, in one word, if the database blames the data."""
     if code == _FAILED and _INDEX_SIZE in message:
         return "index_size"
     return code.rsplit(".", 1)[-1] if code.startswith(_DATA) else None

@@ -1,7 +1,7 @@
-"""The graph's constraints and indexes: what is needed, what is missing, what is in the way. Pure.
+"""The graph's constraints and indexes: required, missing and blocked ones. Pure.
 
-Items are matched by what they say, not by name: a constraint of the user's own with the same label
-and properties serves as well.
+Items are matched by definition, not by name: a user's own constraint on the same label and
+properties serves as well.
 """
 
 import re
@@ -33,7 +33,7 @@ SHOW_INDEXES = (
 
 @dataclass(frozen=True, slots=True)
 class SchemaItem:
-    """A uniqueness constraint or an index. A sink cannot be right without the constraints."""
+    """A uniqueness constraint or an index. Without the constraints, sinks write duplicates."""
 
     name: str
     label: str
@@ -42,7 +42,7 @@ class SchemaItem:
 
     @property
     def cypher(self) -> str:
-        """The statement that makes it where it is missing."""
+        """The statement that creates the item if it is missing."""
         names = ", ".join(f"n.{name}" for name in self.properties)
         if self.is_constraint:
             return (
@@ -53,7 +53,7 @@ class SchemaItem:
 
     @property
     def duplicates_cypher(self) -> str:
-        """The query that lists the keys of more than one node, most nodes first."""
+        """The query that lists keys with more than one node, most nodes first."""
         keys = ", ".join(f"n.{name} AS {name}" for name in self.properties)
         names = ", ".join(self.properties)
         present = " AND ".join(f"n.{name} IS NOT NULL" for name in self.properties)
@@ -64,7 +64,7 @@ class SchemaItem:
 
 
 def schema() -> list[SchemaItem]:
-    """All constraints and indexes, by the table of entities."""
+    """All constraints and indexes, derived from the table of entities."""
     items = []
     for entity in ENTITIES.values():
         key = f"imednet_{entity.name}_key"
@@ -80,7 +80,7 @@ def schema() -> list[SchemaItem]:
 
 
 class Existing(NamedTuple):
-    """A constraint or an index of the database, as a row of the two SHOW statements."""
+    """A constraint or index in the database: a row of one of the two SHOW statements."""
 
     name: str
     type: str
@@ -89,16 +89,16 @@ class Existing(NamedTuple):
     properties: list[str] | None
     state: str = ""
     owning_constraint: str | None = None
-    """Of an index: the constraint that it belongs to."""
+    """For an index: the constraint that it belongs to."""
 
     @property
     def is_constraint(self) -> bool:
-        """Only indexes have a state."""
+        """Whether this is a constraint: only indexes have a state."""
         return not self.state
 
     @property
     def drop(self) -> str:
-        """The statement that drops it; an index that belongs to a constraint goes with that."""
+        """The statement that drops it; an index of a constraint is dropped with the constraint."""
         if self.is_constraint:
             return f"DROP CONSTRAINT {_quoted(self.name)};"
         if self.owning_constraint is not None:
@@ -106,10 +106,10 @@ class Existing(NamedTuple):
         return f"DROP INDEX {_quoted(self.name)};"
 
     def __str__(self) -> str:
-        """What it is, in words."""
-        what = "constraint" if self.is_constraint else "index"
+        """Its type, name, label and properties."""
+        kind = "constraint" if self.is_constraint else "index"
         on = ":".join(self.labels or ["everything"])
-        return f"{what} {self.name} on {on} ({', '.join(self.properties or ())})"
+        return f"{kind} {self.name} on {on} ({', '.join(self.properties or ())})"
 
     def is_on(self, item: SchemaItem) -> bool:
         """Whether it covers the same label and the same properties in the same order."""
@@ -120,7 +120,7 @@ class Existing(NamedTuple):
         )
 
     def serves(self, item: SchemaItem) -> bool:
-        """Whether it does what ``item`` is for."""
+        """Whether it can stand in for ``item``."""
         if not self.is_on(item):
             return False
         if item.is_constraint:
@@ -129,12 +129,12 @@ class Existing(NamedTuple):
 
 
 def missing(items: Sequence[SchemaItem], existing: Sequence[Existing]) -> list[SchemaItem]:
-    """Those of ``items`` that nothing in the database serves as."""
+    """The ``items`` that nothing in the database can stand in for."""
     return [item for item in items if not any(each.serves(item) for each in existing)]
 
 
 class Duplicates(NamedTuple):
-    """Keys that more than one node has: the first few rows, all their studies, how many keys."""
+    """Keys with more than one node: the first few rows, all their studies, the number of keys."""
 
     rows: Sequence[Sequence[Any]] = ()
     studies: Sequence[Any] = ()
@@ -143,47 +143,47 @@ class Duplicates(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why an item cannot be made, and the steps (Cypher statements, then commands) against it."""
+    """Why an item cannot be created, and the remedy: Cypher statements, then commands."""
 
     cause: str
     remedy: tuple[str, ...]
 
     def __str__(self) -> str:
-        """The cause, then each step on a line of its own."""
+        """The cause, then one step per line."""
         return "\n    ".join((f"  {self.cause}", *self.remedy))
 
 
 def obstacles(
     item: SchemaItem, existing: Sequence[Existing], duplicates: Duplicates, refusal: str | None
 ) -> list[Obstacle]:
-    """Everything that keeps a missing item from being made.
+    """Everything that prevents a missing item from being created.
 
-    ``refusal`` is the server's error code, for a cause that is none of the known ones.
+    ``refusal`` is the server's error code, reported only if none of the known causes applies.
     """
     found = [
         *_taken_name(item, existing),
-        *_index_in_the_way(item, existing),
+        *_blocking_indexes(item, existing),
         *([_duplicate_keys(item, duplicates)] if duplicates.keys else []),
     ]
     if not found and refusal:
-        return [Obstacle(f"Neo4j refuses it: {refusal}; to see why, run:", (f"{item.cypher};",))]
+        return [Obstacle(f"Neo4j rejected it: {refusal}. To see why, run:", (f"{item.cypher};",))]
     return found
 
 
 def _taken_name(item: SchemaItem, existing: Sequence[Existing]) -> list[Obstacle]:
     taken = next((each for each in existing if each.name == item.name), None)
-    if taken is None or taken.is_on(item):  # an index on the same is said by _index_in_the_way
+    if taken is None or taken.is_on(item):  # else _blocking_indexes reports it
         return []
     cause = (
-        f"its name is taken by the {taken}. Drop that (to keep it, create it again under another"
+        f"its name is taken by the {taken}. Drop that (to keep it, recreate it under another"
         " name), then run setup again:"
     )
     return [Obstacle(cause, (taken.drop, "imednet-connector setup"))]
 
 
-def _index_in_the_way(item: SchemaItem, existing: Sequence[Existing]) -> list[Obstacle]:
+def _blocking_indexes(item: SchemaItem, existing: Sequence[Existing]) -> list[Obstacle]:
     return [
-        _against(index, item)
+        _index_obstacle(index, item)
         for index in existing
         if not index.is_constraint
         and index.owning_constraint is None
@@ -192,21 +192,21 @@ def _index_in_the_way(item: SchemaItem, existing: Sequence[Existing]) -> list[Ob
     ]
 
 
-def _against(index: Existing, item: SchemaItem) -> Obstacle:
+def _index_obstacle(index: Existing, item: SchemaItem) -> Obstacle:
     if index.state == "POPULATING" and not item.is_constraint:
         cause = f"the {index} is still being populated. Run setup again later:"
         return Obstacle(cause, ("imednet-connector setup",))
     is_online = index.state == "ONLINE"
     # Not the failure message itself: it may quote property values.
-    state = "" if is_online else f" and {index.state} (see failureMessage of SHOW INDEXES)"
-    cause = f"the {index} is in the way{state}. Drop it, then run setup again:"
+    state = "" if is_online else f", which is {index.state} (see failureMessage of SHOW INDEXES)"
+    cause = f"it is blocked by the {index}{state}. Drop that, then run setup again:"
     return Obstacle(cause, (index.drop, "imednet-connector setup"))
 
 
 def _duplicate_keys(item: SchemaItem, duplicates: Duplicates) -> Obstacle:
     shown = "; ".join(
         ", ".join(
-            f"{name} {_shown(value)}" for name, value in zip(item.properties, row, strict=False)
+            f"{name} {_shortened(value)}" for name, value in zip(item.properties, row, strict=False)
         )
         + f": {row[-1]} nodes"
         for row in duplicates.rows
@@ -214,30 +214,30 @@ def _duplicate_keys(item: SchemaItem, duplicates: Duplicates) -> Obstacle:
     studies = ", ".join(_literal(key) for key in duplicates.studies[:_STUDIES_NAMED_MAX])
     more = len(duplicates.studies) - _STUDIES_NAMED_MAX
     cause = (
-        f"{duplicates.keys:,} keys have more than one node ({shown}). List all of them with the"
+        f"keys with more than one node: {duplicates.keys:,} ({shown}). List all of them with the"
         " query below. Then stop the sinks, delete the nodes of these studies, run setup again, and"
-        " replay them from the topic (or export them again, if exports wrote them)"
-        + (f"; the same for {more:,} more studies afterwards" if more > 0 else "")
+        " replay the studies from the topic (or export them again, if exports wrote them)"
+        + (f"; then do the same for {more:,} more studies" if more > 0 else "")
         + ":"
     )
     labels = "|".join([*(entity.label for entity in ENTITIES.values()), EXPORT_PLACE_LABEL])
-    # Not the duplicates alone: some of their relationships belong to the node at the other end,
-    # which a replay leaves unchanged while its version is current.
+    # Deleting the duplicates alone is not enough: some of their relationships belong to the node at
+    # the other end, which a replay leaves unchanged while its version is current.
     delete = (
         f"MATCH (n:{labels}) WHERE n.study_key IN [{studies}]"
         " CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 10000 ROWS;"
     )
-    again = ("imednet-connector setup", "imednet-connector replay --from beginning")
-    return Obstacle(cause, (f"{item.duplicates_cypher};", delete, *again))
+    commands = ("imednet-connector setup", "imednet-connector replay --from beginning")
+    return Obstacle(cause, (f"{item.duplicates_cypher};", delete, *commands))
 
 
 def described(item: SchemaItem, found: Sequence[Obstacle]) -> str:
-    """A missing item and what is in its way, as lines of text."""
+    """Describe a missing item and its obstacles in lines of text."""
     return "\n".join((f"missing: {item.cypher}", *map(str, found)))
 
 
 class SchemaError(FatalError):
-    """Some items could not be made; all others were."""
+    """Some items could not be created; all others were."""
 
     def __init__(self, items: dict[SchemaItem, list[Obstacle]]) -> None:
         super().__init__("\n".join(described(item, found) for item, found in items.items()))
@@ -248,13 +248,13 @@ def _quoted(name: str) -> str:
     return name if _PLAIN_NAME.fullmatch(name) else "`" + name.replace("`", "``") + "`"
 
 
-def _shown(value: Any) -> str:
+def _shortened(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= _TEXT_SHOWN_MAX else f"{text[:_TEXT_SHOWN_MAX]}..."
 
 
 def _literal(value: Any) -> str:
-    """A Cypher literal of a key value."""
+    """The Cypher literal for a key value."""
     if not isinstance(value, str):
         return repr(value)
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -22,14 +22,16 @@ class Neo4jGraphWriter:
         self._metadata = dict(metadata)
 
     def probe(self, versions: Mapping[Identity, int]) -> ProbeResult:
-        """One read-only query for each kind of entity."""
-        rows = {who: [*key_values(who), version] for who, version in versions.items()}
-        return self._probed(cypher.probe, rows)
+        """Run one read-only query for each kind of entity."""
+        rows = {
+            identity: [*key_values(identity), version] for identity, version in versions.items()
+        }
+        return self._run_probe(cypher.probe, rows)
 
     def probe_content(self, changes: Sequence[NodeChange]) -> ProbeResult:
-        """As `probe`, but what the graph has with the same content need not be written either.
+        """Like `probe`, but also leaves out changes whose content the graph already has.
 
-        For who has no history to put in order: an export, whose next one brings what it missed.
+        For exports: they keep no history, and the next run picks up anything skipped.
         """
         rows = {
             change.identity: [
@@ -39,25 +41,25 @@ class Neo4jGraphWriter:
             ]
             for change in changes
         }
-        return self._probed(cypher.probe_content, rows)
+        return self._run_probe(cypher.probe_content, rows)
 
-    def _probed(
+    def _run_probe(
         self, query: Callable[[str], str], rows: Mapping[Identity, list[Any]]
     ) -> ProbeResult:
-        """What ``query`` of each kind of entity answers."""
+        """Run ``query`` for each kind of entity and combine the results."""
         by_entity: dict[str, list[Identity]] = defaultdict(list)
         for identity in rows:
             by_entity[identity.entity].append(identity)
-        probed = ProbeResult(set(), set())
+        result = ProbeResult(set(), set())
         for entity, identities in by_entity.items():
-            asked = [rows[identity] for identity in identities]
-            ((absent, there),) = self._database.read(query(entity), asked)
-            probed.absent.update(identities[index] for index in absent)
-            probed.outdated.update(identities[index] for index in there)
-        return probed
+            wanted = [rows[identity] for identity in identities]
+            ((absent, outdated),) = self._database.read(query(entity), wanted)
+            result.absent.update(identities[index] for index in absent)
+            result.outdated.update(identities[index] for index in outdated)
+        return result
 
     def subjects_of_visits(self, study_key: str, visits: Sequence[int]) -> dict[int, int]:
-        """The subject that each of these visits belongs to, where the graph knows it.
+        """The subject id of each of these visits, if the graph has one.
 
         Raises:
             ConnectorError: as `probe`.
@@ -66,7 +68,7 @@ class Neo4jGraphWriter:
         return {row[0]: row[1] for row in self._database.read(cypher.OWNERS, rows)}
 
     def create(self, changes: Sequence[NodeChange]) -> WriteResult:
-        """Write nodes that are not there yet. Where one is there, not all are written.
+        """Create nodes without probing. If one exists already, some may not be written.
 
         Raises:
             ConnectorError: as `write`.
@@ -89,17 +91,17 @@ class Neo4jGraphWriter:
         *,
         advance: bool = False,
     ) -> WriteResult:
-        """One transaction of one statement for each kind, parents first."""
+        """Run each statement in its own transaction, parents first."""
         were_absent = True
         statements = cypher.statements(changes, absent)
         for statement in statements:
-            moves = advance and statement is statements[-1]
-            if not self._write(statement, span, advance=moves):
+            moves_checkpoint = advance and statement is statements[-1]
+            if not self._write(statement, span, advance=moves_checkpoint):
                 were_absent = False
         return WriteResult(were_absent)
 
     def _write(self, statement: Statement, span: Span | None, *, advance: bool) -> bool:
-        """False where nodes that it was to create were there already: then they are merged."""
+        """Run a statement; False if a node to create existed: the nodes were merged instead."""
         metadata = {**self._metadata, "changes": statement.count}
         try:
             self._database.write(statement, metadata, span, advance=advance)
@@ -115,7 +117,7 @@ class Neo4jGraphWriter:
         """See `connector.interfaces.GraphWriter`."""
         if missing := self._database.missing_constraints():
             raise RetryableError(
-                "the graph lacks constraints, so nothing is written: run"
+                "Constraints are missing from the graph, so nothing is written. Run"
                 f" `imednet-connector setup`, or: {'; '.join(missing)}"
             )
 
@@ -130,5 +132,5 @@ class Neo4jGraphWriter:
 
     def advance(self, span: Span) -> None:
         """See `connector.interfaces.GraphWriter`."""
-        nothing = Statement("RETURN count(*)", [])
-        self._database.write(nothing, self._metadata, span, advance=True)
+        no_op = Statement("RETURN count(*)", [])
+        self._database.write(no_op, self._metadata, span, advance=True)

@@ -1,7 +1,7 @@
-"""Replay: ranges of the topic, read by a group of its own beside the live one. No I/O.
+"""Replay: ranges of the topic, read by a separate group alongside the live one. No I/O.
 
-The plan is kept where the group's offsets are, as the note of each partition's offset: so any
-worker can join, and a replay that was killed goes on where it was.
+The plan is stored with the group's offsets, as the metadata of each partition's committed offset.
+So any worker can join, and a replay that was killed resumes where it stopped.
 """
 
 import re
@@ -28,7 +28,7 @@ from connector.interfaces import (
 from connector.model.events import Identity
 
 _OFFSETS = re.compile(r"\d+:\d+(,\d+:\d+)*")
-_ASK_AGAIN_SECONDS = 1.0
+_CHECK_INTERVAL_SECONDS = 1.0
 
 
 # ------------------------------------------------------------------------------------------- plan
@@ -36,7 +36,7 @@ _ASK_AGAIN_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class TopicPosition:
-    """A place in the topic as a person says it: one of these."""
+    """A point in the topic as the user names it; exactly one field is set."""
 
     word: str = ""
     since_ms: int | None = None
@@ -44,10 +44,10 @@ class TopicPosition:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """``beginning``, ``end``, a date and time with its zone, or ``PARTITION:OFFSET,...``.
+        """Parse ``beginning``, ``end``, a date and time with its zone, or ``PARTITION:OFFSET,...``.
 
         Raises:
-            FatalError: none of these.
+            FatalError: it is none of these.
         """
         if text in {"beginning", "end"}:
             return cls(word=text)
@@ -58,46 +58,47 @@ class TopicPosition:
             at = datetime.fromisoformat(text)
         except ValueError:
             raise FatalError(
-                f"{text!r} is no place in the topic: give beginning, end, a time such as"
+                f"{text!r} is not a point in the topic. Give beginning, end, a time such as"
                 " 2026-01-31T08:00:00Z, or PARTITION:OFFSET,..."
             ) from None
         if at.tzinfo is None:
-            raise FatalError(f"{text!r} has no time zone: {text}Z is UTC")
+            raise FatalError(f"{text!r} has no time zone. Add one, such as Z for UTC")
         return cls(since_ms=round(at.timestamp() * 1000))
 
 
 def resolve(
-    place: TopicPosition,
+    point: TopicPosition,
     bounds: Mapping[int, Range],
     offsets_at: Callable[[int], Mapping[int, int]],
 ) -> dict[int, int]:
-    """The offset of each partition at this place; of the named ones only, where it names some.
+    """The offset of each partition at this point; if it names partitions, of those alone.
 
     Raises:
-        FatalError: an offset that the topic does not have.
+        FatalError: the topic does not have a named partition or offset.
     """
-    if place.since_ms is not None:
-        found = offsets_at(place.since_ms)  # none where all is older
+    if point.since_ms is not None:
+        found = offsets_at(point.since_ms)  # none if all messages are older
         return {partition: found.get(partition, each.end) for partition, each in bounds.items()}
-    if place.offsets is None:
+    if point.offsets is None:
         return {
-            partition: each.start if place.word == "beginning" else each.end
+            partition: each.start if point.word == "beginning" else each.end
             for partition, each in bounds.items()
         }
-    for partition, offset in place.offsets.items():
-        there = bounds.get(partition)
-        if there is None:
-            raise FatalError(f"the topic has no partition {partition}")
-        if not there.start <= offset <= there.end:
+    for partition, offset in point.offsets.items():
+        available = bounds.get(partition)
+        if available is None:
+            raise FatalError(f"The topic has no partition {partition}")
+        if not available.start <= offset <= available.end:
             raise FatalError(
-                f"partition {partition} has offsets {there.start} to {there.end}, not {offset}"
+                f"Partition {partition} has offsets {available.start} to {available.end}, not"
+                f" {offset}"
             )
-    return dict(place.offsets)
+    return dict(point.offsets)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayPlan:
-    """What is replayed: a range of each partition, and of which study (None: all)."""
+    """The events to replay: a range of each partition, and the study (None: all studies)."""
 
     ranges: Mapping[int, Range]
     study_key: str | None = None
@@ -110,16 +111,16 @@ class ReplayPlan:
         bounds: Mapping[int, Range],
         study_key: str | None,
     ) -> Self:
-        """A partition that ``start`` does not name is not replayed; without ``end``, to its end."""
+        """Skips partitions that are not in ``start``; replays those not in ``end`` to their end."""
         ranges = {}
-        for partition, there in bounds.items():
-            stop = end.get(partition, there.end)
+        for partition, available in bounds.items():
+            stop = end.get(partition, available.end)
             first = start.get(partition, stop)
             ranges[partition] = Range(first, max(first, stop))
         return cls(ranges, study_key)
 
     def holds(self, key: bytes | None) -> bool:
-        """Whether events of this key are replayed. What has no valid key belongs to no study."""
+        """Whether messages with this key are replayed. An invalid key belongs to no study."""
         if self.study_key is None:
             return True
         try:
@@ -128,29 +129,29 @@ class ReplayPlan:
             return False
 
     def note(self, partition: int) -> str:
-        """This plan, as far as it concerns one partition, as text to keep beside its offset."""
+        """One partition's part of this plan, as text to store with its offset."""
         start, end = self.ranges[partition]
         return orjson.dumps({"from": start, "to": end, "study": self.study_key}).decode()
 
     @classmethod
     def from_notes(cls, notes: Mapping[int, str]) -> Self:
-        """The plan that was noted.
+        """Rebuild the plan from all partitions' notes.
 
         Raises:
-            FatalError: this is no group of a replay.
+            FatalError: the group has no plan.
         """
         try:
-            read = {partition: orjson.loads(note) for partition, note in notes.items() if note}
-            ranges = {each: Range(note["from"], note["to"]) for each, note in read.items()}
-            study_key = next(iter(read.values()))["study"]
+            parsed = {partition: orjson.loads(note) for partition, note in notes.items() if note}
+            ranges = {each: Range(note["from"], note["to"]) for each, note in parsed.items()}
+            study_key = next(iter(parsed.values()))["study"]
         except (orjson.JSONDecodeError, KeyError, TypeError, StopIteration):
             raise FatalError(
-                "no replay of this name is under way: it is through, or was never started"
+                "No replay of this name is in progress: it has finished, or was never started"
             ) from None
         return cls(ranges, study_key)
 
     def is_done(self, offsets: Mapping[int, int]) -> bool:
-        """Whether a group that has committed these is through."""
+        """Whether a group with these committed offsets has finished."""
         return all(offsets.get(each, 0) >= end for each, (_, end) in self.ranges.items())
 
 
@@ -158,10 +159,10 @@ class ReplayPlan:
 
 
 class RangedConsumer:
-    """An `EventConsumer` that ends at the plan's ends, and brings nothing but what is planned.
+    """An `EventConsumer` that stops at the ends of the plan's ranges and skips unplanned messages.
 
-    ``through`` is set once the whole group is: until then a worker that has nothing left to do
-    stays, and takes over from one that fails. ``offsets`` asks for what the group has committed.
+    ``finished`` is set once the whole group has finished. Until then an idle worker stays, to take
+    over if another one fails. ``offsets`` fetches the group's committed offsets.
     """
 
     def __init__(
@@ -169,15 +170,15 @@ class RangedConsumer:
         consumer: EventConsumer,
         plan: ReplayPlan,
         offsets: Callable[[], Mapping[int, int]],
-        through: threading.Event,
+        finished: threading.Event,
         clock: Clock,
     ) -> None:
         self._consumer, self._plan, self._offsets = consumer, plan, offsets
-        self._through, self._clock = through, clock
+        self._finished, self._clock = finished, clock
         self._ended: set[TopicPartition] = set()
-        self._asked = clock.monotonic()
+        self._checked_at = clock.monotonic()
         self.is_done = False
-        """Whether the group was seen to be through. Its offsets are gone once it is forgotten."""
+        """Whether the group was seen to finish. Deleting the group then removes its offsets."""
 
     def subscribe(self, listener: AssignmentListener) -> None:
         """See `EventConsumer`."""
@@ -185,17 +186,17 @@ class RangedConsumer:
         self._consumer.subscribe(self)
 
     def poll(self, max_messages: int, timeout_seconds: float) -> PollResult:
-        """See `EventConsumer`; what lies behind the end of a range is left."""
+        """See `EventConsumer`; messages beyond the end of a range are skipped."""
         polled = self._consumer.poll(max_messages, timeout_seconds)
         messages = [each for each in polled.messages if self._is_planned(each)]
-        behind = {each.partition for each in polled.messages if self._is_behind(each)}
-        behind |= {each for each, at in polled.ends.items() if at.offset >= self._end_of(each)}
-        new = behind - self._ended
+        ended = {each.partition for each in polled.messages if self._is_beyond(each)}
+        ended |= {each for each, at in polled.ends.items() if at.offset >= self._end_of(each)}
+        new = ended - self._ended
         if new:
             self._ended |= new
             self._consumer.pause(new)
         if not polled.messages and not new:
-            self._look_around()
+            self._check_group()
         return PollResult(messages, {each: Position(self._end_of(each), None) for each in new})
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
@@ -203,9 +204,9 @@ class RangedConsumer:
         self._consumer.pause(partitions)
 
     def resume(self, partitions: Collection[TopicPartition]) -> None:
-        """See `EventConsumer`; what has ended stays so."""
-        if going_on := set(partitions) - self._ended:
-            self._consumer.resume(going_on)
+        """See `EventConsumer`; partitions that have reached their end stay paused."""
+        if unfinished := set(partitions) - self._ended:
+            self._consumer.resume(unfinished)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """See `EventConsumer`."""
@@ -224,10 +225,12 @@ class RangedConsumer:
         self._consumer.close()
 
     def assigned(self, starts: Mapping[TopicPartition, PartitionStart]) -> None:
-        """See `AssignmentListener`. A replay proves nothing about the graph: no checkpoints."""
+        """See `AssignmentListener`. Passes no checkpoints: a replay proves nothing of the graph."""
         self._ended -= set(starts)
-        without = {each: start._replace(checkpoint=None) for each, start in starts.items()}
-        self._listener.assigned(without)
+        without_checkpoints = {
+            each: start._replace(checkpoint=None) for each, start in starts.items()
+        }
+        self._listener.assigned(without_checkpoints)
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """See `AssignmentListener`."""
@@ -237,7 +240,7 @@ class RangedConsumer:
         """See `AssignmentListener`."""
         self._listener.lost(partitions)
 
-    def _is_behind(self, message: Message) -> bool:
+    def _is_beyond(self, message: Message) -> bool:
         return message.offset >= self._end_of(message.partition)
 
     def _is_planned(self, message: Message) -> bool:
@@ -248,13 +251,13 @@ class RangedConsumer:
         return self._range(partition).end
 
     def _range(self, partition: TopicPartition) -> Range:
-        # One that the topic got after the plan was made is none of its business.
+        # A partition added to the topic after the plan was made is not replayed.
         return self._plan.ranges.get(partition.partition, Range(0, 0))
 
-    def _look_around(self) -> None:
+    def _check_group(self) -> None:
         now = self._clock.monotonic()
-        if now - self._asked >= _ASK_AGAIN_SECONDS:
-            self._asked = now
+        if now - self._checked_at >= _CHECK_INTERVAL_SECONDS:
+            self._checked_at = now
             if self._plan.is_done(self._offsets()):
                 self.is_done = True
-                self._through.set()
+                self._finished.set()
