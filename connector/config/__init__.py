@@ -1,4 +1,4 @@
-"""Every setting, limit and default, with its unit in the name. The documents are made from here."""
+"""Every setting, limit and default, with its unit in the name. The docs are generated from it."""
 
 from connector.config.imednet import ImednetSettings
 from connector.config.kafka import KafkaSettings

@@ -13,23 +13,29 @@ class ImednetSettings(Section):
     name = "imednet"
 
     base_url: str = Field(
-        "https://edc.prod.imednetapi.com", description="Address of the API, without /api."
+        "https://edc.prod.imednetapi.com", description="Base URL of the API, without /api."
     )
-    api_key: SecretStr | None = Field(None, description="The header x-api-key.")
-    security_key: SecretStr | None = Field(None, description="The header x-imn-security-key.")
+    api_key: SecretStr | None = Field(None, description="API key, sent as header x-api-key.")
+    security_key: SecretStr | None = Field(
+        None, description="Security key, sent as header x-imn-security-key."
+    )
     api_key_file: Path | None = Field(
-        None, description="File with the API key instead; read again when it changes."
+        None,
+        description="File with the API key, instead of IMEDNET_API_KEY; read for every request.",
     )
     security_key_file: Path | None = Field(
-        None, description="File with the security key instead; read again when it changes."
+        None,
+        description="File with the security key, instead of IMEDNET_SECURITY_KEY; read for every request.",
     )
     request_timeout_seconds: Seconds = Field(
-        30.0, description="Bound of one request; then fewer rows are asked for."
+        30.0, description="Timeout of a request; after a timeout fewer rows are requested."
     )
     requests_per_minute_max: Count = Field(
-        600, description="Budget of requests, all studies together."
+        600, description="Request budget per minute, shared by all studies."
     )
-    requests_at_once_max: Count = Field(4, description="Requests under way, all studies together.")
+    requests_at_once_max: Count = Field(
+        4, description="Maximum requests in flight, shared by all studies."
+    )
 
     @field_validator("base_url")
     @classmethod

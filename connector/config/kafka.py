@@ -12,29 +12,37 @@ class KafkaSettings(Section):
 
     name = "kafka"
 
-    bootstrap_servers: str = Field("localhost:9092", description="host:port, comma-separated.")
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="As in every Kafka client."
+    bootstrap_servers: str = Field(
+        "localhost:9092", description="Brokers as host:port, comma-separated."
     )
-    sasl_mechanism: str | None = Field(None, description="Such as SCRAM-SHA-512.")
-    sasl_username: str | None = Field(None, description="User of the SASL mechanism.")
-    sasl_password: SecretStr | None = Field(None, description="Password of the SASL mechanism.")
-    ssl_ca_location: str | None = Field(None, description="File with the CA certificates.")
-    events_topic: str = Field("imednet.events", description="The change stream; compacted.")
-    cursors_topic: str = Field("imednet.cursors", description="The source's place; compacted.")
-    dead_letter_topic: str = Field("imednet.events.dlq", description="What cannot be applied.")
-    topic_partitions: Count = Field(6, description="Partitions of a new events topic.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."
+    )
+    sasl_mechanism: str | None = Field(
+        None, description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; for SASL protocols."
+    )
+    sasl_username: str | None = Field(None, description="SASL user name.")
+    sasl_password: SecretStr | None = Field(None, description="SASL password.")
+    ssl_ca_location: str | None = Field(None, description="PEM file with the CA certificates.")
+    events_topic: str = Field("imednet.events", description="Topic of the events; compacted.")
+    cursors_topic: str = Field(
+        "imednet.cursors", description="Topic of the source's cursors; compacted."
+    )
+    dead_letter_topic: str = Field("imednet.events.dlq", description="Topic of the dead letters.")
+    topic_partitions: Count = Field(
+        6, description="Number of partitions when setup creates the events topic."
+    )
     replication_factor: int = Field(
-        -1, ge=-1, description="Replicas of a new topic; -1 is the broker's default."
+        -1, ge=-1, description="Replicas of topics that setup creates; -1: the broker's default."
     )
     connect_timeout_seconds: Seconds = Field(
-        10.0, description="Until an unreachable broker is reported at the start."
+        10.0, description="How long a command waits for a broker before it fails at startup."
     )
     request_timeout_seconds: Seconds = Field(
-        30.0, description="Bound of one call to the brokers (commit, transaction, metadata)."
+        30.0, description="Timeout of a broker call (commit, transaction, metadata)."
     )
     transaction_timeout_seconds: Seconds = Field(
-        60.0, description="The brokers end a transaction of the source that takes longer."
+        60.0, description="The brokers abort a source transaction that takes longer."
     )
 
     @field_validator("bootstrap_servers")
@@ -42,6 +50,7 @@ class KafkaSettings(Section):
     def _no_userinfo(cls, value: str) -> str:
         if "@" in value:
             raise ValueError(
-                "must not hold user or password: use KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD"
+                "must not contain a user or password. Use KAFKA_SASL_USERNAME and"
+                " KAFKA_SASL_PASSWORD"
             )
         return value

@@ -14,22 +14,27 @@ class Neo4jSettings(Section):
 
     name = "neo4j"
 
-    uri: str = Field("bolt://localhost:7687", description=f"Scheme: {', '.join(NEO4J_SCHEMES)}.")
+    uri: str = Field(
+        "bolt://localhost:7687",
+        description=f"SCHEME://host:port; schemes: {', '.join(NEO4J_SCHEMES)}.",
+    )
     username: str = Field("neo4j", description="Database user.")
-    password: SecretStr | None = Field(None, description="Its password.")
-    database: str = Field("neo4j", description="Name of the database.")
+    password: SecretStr | None = Field(None, description="Password of the database user.")
+    database: str = Field("neo4j", description="Database name.")
     connect_timeout_seconds: Seconds = Field(
-        10.0, description="Longest wait for a connection, from the pool or new."
+        10.0, description="Maximum wait for a connection, pooled or new."
     )
     transaction_timeout_seconds: Seconds = Field(
-        60.0, description="The server ends a transaction that takes longer."
+        60.0, description="The server terminates a transaction that takes longer."
     )
 
     @field_validator("uri")
     @classmethod
     def _no_userinfo(cls, value: str) -> str:
         if "@" in value:
-            raise ValueError("must not hold user or password: use NEO4J_USERNAME, NEO4J_PASSWORD")
+            raise ValueError(
+                "must not contain a user or password. Use NEO4J_USERNAME and NEO4J_PASSWORD"
+            )
         return value
 
     @field_validator("uri")
@@ -42,6 +47,6 @@ class Neo4jSettings(Section):
             is_address = False
         if not is_address or parts.scheme not in NEO4J_SCHEMES:
             raise ValueError(
-                f"must be SCHEME://host:port, SCHEME one of {', '.join(NEO4J_SCHEMES)}"
+                f"must be SCHEME://host:port, with SCHEME one of {', '.join(NEO4J_SCHEMES)}"
             )
         return value

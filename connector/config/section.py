@@ -1,4 +1,4 @@
-"""What all groups of settings have in common."""
+"""The base class of all setting groups."""
 
 from typing import Annotated, ClassVar
 
@@ -9,7 +9,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """One group of settings. Unknown fields of a file are refused, so that a typo is seen."""
+    """One group of settings. Unknown fields in a file are rejected, so typos are noticed."""
 
     model_config = ConfigDict(hide_input_in_errors=True, frozen=True)
 

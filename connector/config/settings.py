@@ -1,8 +1,7 @@
-"""All settings together, and where their values come from.
+"""All settings, loaded from the environment, a TOML file and the defaults.
 
-The first source that gives a value wins: environment (``SECTION_FIELD``, such as
-``KAFKA_BOOTSTRAP_SERVERS``), the TOML file given by ``--config`` (``[kafka] bootstrap_servers``),
-the default.
+The environment (``SECTION_FIELD``, such as ``KAFKA_BOOTSTRAP_SERVERS``) overrides the TOML file
+given by ``--config`` (``[kafka] bootstrap_servers``), which overrides the default.
 """
 
 import tomllib
@@ -23,7 +22,7 @@ from connector.errors import FatalError
 
 
 class Settings(BaseSettings):
-    """All sections. Frozen; secrets are masked wherever it is printed."""
+    """All sections. Frozen; secrets are masked when it is printed."""
 
     model_config = SettingsConfigDict(
         env_nested_delimiter="_",
@@ -42,22 +41,22 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, file: Path | None = None) -> Self:
-        """Settings from the environment over ``file``.
+        """Load the settings from ``file``, overridden by the environment.
 
         Raises:
-            FatalError: names each setting that is wrong, never its value.
+            FatalError: a setting is invalid or unknown; names the setting, never its value.
         """
         try:
             environment = EnvSettingsSource(cls)()
             return cls(**_merged(_read_toml(file) if file else {}, environment))
         except ValidationError as error:
             raise FatalError(_explain(error)) from None
-        except ValueError:  # a source's own failure quotes the value
-            raise FatalError("a setting in the environment cannot be read") from None
+        except ValueError:  # its own text quotes the value
+            raise FatalError("Cannot parse a setting in the environment") from None
 
 
 def sections() -> list[type[Section]]:
-    """The sections in the order of the documentation."""
+    """Return the sections in the order of the documentation."""
     return [
         get_args(f.annotation)[0] if get_args(f.annotation) else f.annotation  # type: ignore[misc]
         for f in Settings.model_fields.values()
@@ -65,7 +64,7 @@ def sections() -> list[type[Section]]:
 
 
 def environment_name(section: type[Section], field: str) -> str:
-    """The environment variable that sets this field."""
+    """Return the environment variable that sets this field."""
     return f"{section.name}_{field}".upper()
 
 
@@ -79,22 +78,22 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise FatalError(f"cannot read {path}: {error.strerror}") from None
+        raise FatalError(f"Cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
         raise FatalError(f"{path} is not valid TOML") from None
     known = {section.name: set(section.model_fields) for section in sections()}
     for name, table in tables.items():
         if name not in known or not isinstance(table, dict):
-            raise FatalError(f"{path}: unknown section [{name}]; there are {', '.join(known)}")
+            raise FatalError(f"{path}: unknown section [{name}]. Use one of {', '.join(known)}")
         for field in table.keys() - known[name]:
             raise FatalError(f"{path}: unknown setting {field} in [{name}]")
     return tables
 
 
 def _explain(error: ValidationError) -> str:
-    # The error's own text and errors()["input"] quote rejected secrets: only names and rules leave.
-    lines = []
+    # The error's own text and errors()["input"] quote rejected secrets: use only names and rules.
+    reasons = []
     for fault in error.errors(include_input=False, include_url=False, include_context=False):
         name = "_".join(str(part) for part in fault["loc"][:2]).upper()
-        lines.append(f"{name}: {fault['msg'].removeprefix('Value error, ')}")
-    return "; ".join(lines)
+        reasons.append(f"{name}: {fault['msg'].removeprefix('Value error, ')}")
+    return "; ".join(reasons)

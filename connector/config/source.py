@@ -1,4 +1,4 @@
-"""Settings of the source: what is read, and how often."""
+"""Settings of the source: what it reads, and how often."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,36 +16,39 @@ class SourceSettings(Section):
     name = "source"
 
     studies: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Study keys, comma-separated."
+        (), description="Keys of the studies to read, comma-separated."
     )
     poll_interval_seconds: Seconds = Field(
-        10.0, description="Pause between windows of kinds that can be filtered by change date."
+        10.0, description="Delay between windows, for kinds that the API can filter by date."
     )
     list_interval_seconds: Seconds = Field(
-        300.0, description="Pause between full lists of kinds that cannot (subjects, visits)."
+        300.0,
+        description="Delay between full passes, for kinds that it cannot filter (subjects, visits).",
     )
     metadata_interval_seconds: Seconds = Field(
-        3600.0, description="Pause between readings of what seldom changes (studies, sites)."
+        3600.0, description="Delay between full passes, for rarely changing kinds (study, sites)."
     )
     kind_intervals: Annotated[dict[str, Seconds], NoDecode] = Field(
-        {}, description="Pauses of single kinds instead, such as `visit=60,study=86400`."
+        {}, description="Overrides the delay of single kinds, as in `visit=60,study=86400`."
     )
     sweep_interval_seconds: Seconds = Field(
-        86_400.0, description="Pause between full sweeps, which find vanished rows."
+        86_400.0, description="Delay between full sweeps, which find vanished rows."
     )
     overlap_seconds: Seconds = Field(
-        60.0, description="How far a window reaches back: longer than the API's longest write."
+        60.0, description="How far a window reaches back; must exceed the API's longest write."
     )
-    page_size: int = Field(500, ge=1, le=500, description="Rows a page; the API's limit is 500.")
+    page_size: int = Field(
+        500, ge=1, le=500, description="Rows per page; the API allows at most 500."
+    )
     max_delete_ratio: float = Field(
         0.1, ge=0, le=1, description="A sweep that would delete a larger share deletes nothing."
     )
     retry_wait_seconds_max: Seconds = Field(
-        60.0, description="Longest pause before a failed step is repeated."
+        60.0, description="Maximum delay before a failed step is retried."
     )
     state_dir: Path = Field(
         Path("~/.cache/imednet-connector"),
-        description="Folder of the known-state cache; rebuilt from the topic when missing.",
+        description="Folder of the known-state cache; rebuilt from the topic if missing.",
     )
 
     @field_validator("studies", mode="before")
@@ -66,7 +69,7 @@ class SourceSettings(Section):
     @classmethod
     def _kinds(cls, value: dict[str, float]) -> dict[str, float]:
         if unknown := value.keys() - ENTITIES.keys():
-            raise ValueError(f"there is no kind {', '.join(unknown)}: {', '.join(ENTITIES)}")
+            raise ValueError(f"unknown kind {', '.join(unknown)}. Use {', '.join(ENTITIES)}")
         return value
 
     @field_validator("state_dir")

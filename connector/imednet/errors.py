@@ -1,4 +1,4 @@
-"""The SDK's base error, for those of ours that its users may catch by it."""
+"""The SDK's base error, so that errors of ours can be caught as SDK errors."""
 
 from imednet.errors import ImednetError
 

@@ -1,4 +1,4 @@
-"""The SDK's client as this program needs it: one attempt, one deadline, no proxy for loopback."""
+"""The SDK's HTTP client, limited to one attempt and one deadline, with no proxy for loopback."""
 
 import threading
 import time
@@ -13,19 +13,19 @@ from imednet.core.retry import RetryState
 
 
 class OneAttempt:
-    """A `RetryPolicy` that leaves repeating to the task, which knows for how long."""
+    """A `RetryPolicy` that never retries: the task does, and it knows for how long."""
 
     def should_retry(self, state: RetryState) -> bool:  # noqa: ARG002 - the SDK's signature
-        """Never."""
+        """Return False."""
         return False
 
 
 class ApiClient(Client):
-    """The answer's headers survive its error, and a body that trickles ends at the deadline."""
+    """A client that keeps the headers of error responses and ends slow bodies at the deadline."""
 
     def _create_client(self, auth: AuthStrategy) -> httpx.Client:
-        self._seconds = self.timeout.read or 0.0
-        self._last = threading.local()
+        self._timeout_seconds = self.timeout.read or 0.0
+        self._last_response = threading.local()
         return httpx.Client(
             base_url=self.base_url,
             headers={
@@ -34,29 +34,29 @@ class ApiClient(Client):
                 **auth.get_headers(),
             },
             timeout=self.timeout,
-            # A proxy that the environment names is for the world outside.
+            # A proxy named in the environment is for remote hosts.
             trust_env=not is_loopback(self.base_url),
-            event_hooks={"request": [self._began], "response": [self._answered]},
+            event_hooks={"request": [self._on_request], "response": [self._on_response]},
         )
 
     @property
     def retry_after(self) -> str | None:
-        """Retry-After of the last answer to this thread."""
-        answer: httpx.Headers | None = getattr(self._last, "headers", None)
-        return None if answer is None else answer.get("Retry-After")
+        """Retry-After of this thread's last response."""
+        headers: httpx.Headers | None = getattr(self._last_response, "headers", None)
+        return None if headers is None else headers.get("Retry-After")
 
-    def _began(self, request: httpx.Request) -> None:
-        self._last.headers = None
-        request.extensions["deadline"] = time.monotonic() + self._seconds
+    def _on_request(self, request: httpx.Request) -> None:
+        self._last_response.headers = None
+        request.extensions["deadline"] = time.monotonic() + self._timeout_seconds
 
-    def _answered(self, response: httpx.Response) -> None:
-        self._last.headers = response.headers
+    def _on_response(self, response: httpx.Response) -> None:
+        self._last_response.headers = response.headers
         if isinstance(response.stream, httpx.SyncByteStream):
-            response.stream = _Bounded(response.stream, response.request)
+            response.stream = _BodyWithDeadline(response.stream, response.request)
 
 
-class _Bounded(httpx.SyncByteStream):
-    """A body that ends with a timeout when its request's deadline has passed."""
+class _BodyWithDeadline(httpx.SyncByteStream):
+    """A response body that raises a timeout once its request's deadline has passed."""
 
     def __init__(self, stream: httpx.SyncByteStream, request: httpx.Request) -> None:
         self._stream, self._request = stream, request
@@ -64,7 +64,7 @@ class _Bounded(httpx.SyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         for chunk in self._stream:
             if time.monotonic() > self._request.extensions["deadline"]:
-                raise httpx.ReadTimeout("the answer took too long", request=self._request)
+                raise httpx.ReadTimeout("the response took too long", request=self._request)
             yield chunk
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class _Bounded(httpx.SyncByteStream):
 
 
 def is_loopback(url: str) -> bool:
-    """Whether this address is the machine itself."""
+    """Return whether this URL points to the machine itself."""
     host = urlsplit(url).hostname or ""
     try:
         return ip_address(host).is_loopback

@@ -1,4 +1,4 @@
-"""The API's two keys: from the environment, or from files that may be written anew at any time."""
+"""The API's two keys, from the environment or from files that may be rewritten at any time."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from connector.errors import FatalError, RetryableError
 
 
 class _Source(NamedTuple):
-    """Where a key comes from: its setting's name, and value or file."""
+    """The source of a key: its setting's name, and its value or file."""
 
     name: str
     value: SecretStr | None
@@ -18,13 +18,13 @@ class _Source(NamedTuple):
 
 
 class Keys:
-    """Read again for each request where they are files: a rotated key needs no restart."""
+    """The API's two keys. Key files are read for each request: a rotated key needs no restart."""
 
     def __init__(self, settings: ImednetSettings) -> None:
-        """Check that both are there and could be keys.
+        """Check that both keys are set and well-formed.
 
         Raises:
-            FatalError: one is not set or no key, or its file cannot be read.
+            FatalError: a key is missing or malformed, or its file cannot be read.
         """
         api = _Source("IMEDNET_API_KEY", settings.api_key, settings.api_key_file)
         security = _Source(
@@ -34,7 +34,8 @@ class Keys:
         self.are_files = any(each.file is not None for each in self._sources.values())
         if not all(each.value or each.file for each in self._sources.values()):
             raise FatalError(
-                "IMEDNET_API_KEY and IMEDNET_SECURITY_KEY (or ..._KEY_FILE) must both be set"
+                "IMEDNET_API_KEY and IMEDNET_SECURITY_KEY (or their ..._KEY_FILE settings) must"
+                " both be set"
             )
         try:
             self.headers()
@@ -42,10 +43,10 @@ class Keys:
             raise FatalError(str(error)) from None
 
     def headers(self) -> dict[str, str]:
-        """The headers that carry them.
+        """Return the request headers that carry the keys.
 
         Raises:
-            RetryableError: a file cannot be read now, or holds no key.
+            RetryableError: a key file cannot be read now, or holds no valid key.
         """
         return {header: _read(source) for header, source in self._sources.items()}
 
@@ -56,19 +57,19 @@ def _read(source: _Source) -> str:
     try:
         text = source.file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        said = type(error).__name__
-        raise RetryableError(f"cannot read the key in {source.file}: {said}") from None
-    return _checked(text, f"the key file {source.file}")
+        reason = type(error).__name__
+        raise RetryableError(f"Cannot read key file {source.file}: {reason}") from None
+    return _checked(text, f"Key file {source.file}")
 
 
 def _checked(text: str, source: str) -> str:
-    """The key without white space around it. What no header can carry is not sent, nor shown."""
+    """Return the key without surrounding white space; never send or show an invalid key."""
     key = text.strip()
     if not key:
         raise RetryableError(f"{source} is empty")
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise RetryableError(
-            f"{source} holds characters that a key cannot have (it is printable ASCII without"
-            " spaces, in one line): copy the key again"
+            f"{source} contains characters that are not allowed in a key (a key is one line of"
+            " printable ASCII without spaces). Copy the key again"
         )
     return key

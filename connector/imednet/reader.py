@@ -1,7 +1,7 @@
 """The iMednet API: `connector.interfaces.ApiReader` on the SDK's own HTTP client.
 
-The SDK's models are not used: they invent dates for missing ones and turn null ids into 0. Its
-client is: addresses and error classes are its.
+The SDK's client provides addresses and error classes. Its models are not used: they invent dates
+for missing ones and turn null ids into 0.
 """
 
 import time
@@ -34,14 +34,15 @@ from connector.model.dates import parse_api_date
 
 _STUDIES = "/api/v1/edc/studies"
 _UNAUTHORIZED, _TOO_MANY_REQUESTS, _GATEWAY_TIMEOUT = 401, 429, 504
-_WHAT_TO_DO = {
-    400: "the API refuses the request's filter or sort",
-    401: "check IMEDNET_API_KEY and IMEDNET_SECURITY_KEY",
-    403: "the study is not known, or the key may not read it: check SOURCE_STUDIES",
-    404: "nothing there: check IMEDNET_BASE_URL and SOURCE_STUDIES",
+_ADVICE = {
+    400: "The API rejects the request's filter or sort",
+    401: "Check IMEDNET_API_KEY and IMEDNET_SECURITY_KEY",
+    403: "The study is unknown, or the key may not read it. Check SOURCE_STUDIES",
+    404: "Check IMEDNET_BASE_URL and SOURCE_STUDIES",
 }
+_NOT_THE_ENVELOPE = "the response is not the documented envelope"
 _RETRY_AFTER_SECONDS = 5.0
-"""Where the API limits the rate and does not say for how long."""
+"""Used if the API limits the rate without a Retry-After."""
 _RETRY_AFTER_SECONDS_MAX = 3600.0
 
 
@@ -49,13 +50,13 @@ class ImednetReader:
     """Reads pages as raw JSON. Thread-safe, as httpx is."""
 
     def __init__(self, settings: ImednetSettings, clock: Clock) -> None:
-        """Make the client; nothing is sent.
+        """Create the client; sends nothing.
 
         Raises:
-            FatalError: a key is not set, or its file cannot be read.
+            FatalError: a key is missing or malformed, or its file cannot be read.
         """
         self._keys = Keys(settings)
-        self._was_let_in = False
+        self._has_authenticated = False
         self._throttle = Throttle(
             clock,
             per_minute=settings.requests_per_minute_max,
@@ -76,96 +77,97 @@ class ImednetReader:
 
     def read(self, request: PageRequest) -> Page:
         """See `connector.interfaces.ApiReader`."""
-        path, parameters = _asked(request)
-        began = 0.0
+        path, parameters = _path_and_query(request)
+        started = 0.0
         try:
             with self._throttle.turn():
-                began = time.monotonic()
+                started = time.monotonic()
                 response = self._client.get(path, parameters, headers=self._keys.headers())
         except ApiError as error:
-            raise self._translated(error, request) from None  # its text repeats the answer's body
+            raise self._translate(error, request) from None  # its text repeats the response body
         except httpx.ReadTimeout:
-            raise BatchTooLargeError(f"{_where(request)}: no answer in time") from None
+            raise BatchTooLargeError(_failure(request, "no response in time")) from None
         except (ImednetError, httpx.HTTPError, httpx.InvalidURL) as error:
-            raise RetryableError(f"no answer from the API: {type(error).__name__}") from None
-        self._was_let_in = True
-        return _page(response, request, began)
+            raise RetryableError(f"No response from the API: {type(error).__name__}") from None
+        self._has_authenticated = True
+        return _page(response, request, started)
 
-    def _translated(self, error: ApiError, request: PageRequest) -> ConnectorError:
+    def _translate(self, error: ApiError, request: PageRequest) -> ConnectorError:
         status = error.status_code or 0
-        if status == _UNAUTHORIZED and self._keys.are_files and self._was_let_in:
-            text = _said(request, status)
-            return RetryableError(f"{text}: waiting for a new key in the key files")
+        if status == _UNAUTHORIZED and self._keys.are_files and self._has_authenticated:
+            text = _failure(request, f"HTTP {status}")
+            return RetryableError(f"{text}. Waiting for a new key in the key files")
         after = retry_after_seconds(self._client.retry_after, datetime.now(UTC))
         if status == _TOO_MANY_REQUESTS and after is None:
             after = _RETRY_AFTER_SECONDS
         translated = _of_status(status, request, after)
         if isinstance(translated, RetryableError):
-            self._throttle.hold(after or 0.0)  # a limit is the key's: all studies wait
+            self._throttle.hold(after or 0.0)  # limits apply to the key, so all studies wait
         return translated
 
 
 class SdkReader:
-    """`connector.interfaces.ApiReader` by the client of somebody's SDK, as they have set it up."""
+    """`connector.interfaces.ApiReader` on the client of a caller's SDK, as the caller set it up."""
 
     def __init__(self, sdk: Any) -> None:
-        self._client = sdk._client  # noqa: SLF001 - the SDK has no other name for it
+        self._client = sdk._client  # noqa: SLF001 - the SDK has no public name for it
 
     def read(self, request: PageRequest) -> Page:
         """See `connector.interfaces.ApiReader`."""
-        path, parameters = _asked(request)
-        began = time.monotonic()
+        path, parameters = _path_and_query(request)
+        started = time.monotonic()
         try:
             response = self._client.get(path, parameters)
         except ApiError as error:
             raise _of_status(error.status_code or 0, request) from None
         except (ImednetError, httpx.HTTPError, httpx.InvalidURL) as error:
-            raise RetryableError(f"no answer from the API: {type(error).__name__}") from None
-        return _page(response, request, began)
+            raise RetryableError(f"No response from the API: {type(error).__name__}") from None
+        return _page(response, request, started)
 
 
 def has_client(sdk: Any) -> bool:
-    """Whether `SdkReader` can read pages with this: an SDK, or what holds an SDK's client."""
+    """Return whether `SdkReader` can read with this: an SDK, or an object with an SDK's client."""
     return isinstance(sdk, ImednetSDK) or isinstance(getattr(sdk, "_client", None), Client)
 
 
 def list_records(sdk: Any, study_key: str) -> Iterable[Any]:
-    """The records of a study from whatever has ``records.list``. Blocks; all at once, as the SDK.
+    """Return a study's records, all at once, from any object with ``records.list``. Blocks.
 
     Raises:
-        FatalError: the SDK raised. Its own text may hold content.
+        FatalError: the SDK raised an error; named by its type, because its text may hold content.
     """
     try:
         records: Iterable[Any] = sdk.records.list(study_key=study_key)
     except (ImednetError, httpx.HTTPError, ValueError, TypeError) as error:
-        raise FatalError(f"study {study_key}, records: {type(error).__name__} in the SDK") from None
+        raise FatalError(
+            f"Cannot read records of study {study_key}: the SDK raised {type(error).__name__}"
+        ) from None
     return records
 
 
-def _page(response: httpx.Response, request: PageRequest, began: float) -> Page:
+def _page(response: httpx.Response, request: PageRequest, started: float) -> Page:
     body = response.content
-    # Answer and stream refer to each other: bodies would lie about until the collector comes.
+    # Response and stream refer to each other: bodies would stay in memory until the next gc run.
     response.stream = httpx.ByteStream(b"")
     page = parse_page(response.status_code, body, request)
-    return replace(page, took_ms=round((time.monotonic() - began) * 1000))
+    return replace(page, took_ms=round((time.monotonic() - started) * 1000))
 
 
 def _of_status(
     status: int, request: PageRequest, retry_after: float | None = None
 ) -> ConnectorError:
-    """What an answer with this status means."""
-    text = _said(request, status)
+    """Return the error that an HTTP status stands for."""
+    text = _failure(request, f"HTTP {status}")
     if status == _GATEWAY_TIMEOUT:
         return BatchTooLargeError(text)
     if status == _UNAUTHORIZED:
-        return FatalError(f"{text}: {_WHAT_TO_DO[status]}")
-    if advice := _WHAT_TO_DO.get(status):
-        return ResourceRefusedError(f"{text}: {advice}")
+        return FatalError(f"{text}. {_ADVICE[status]}")
+    if advice := _ADVICE.get(status):
+        return ResourceRefusedError(f"{text}. {advice}")
     return RetryableError(text, retry_after_seconds=retry_after)
 
 
-def _asked(request: PageRequest) -> tuple[str, dict[str, Any]]:
-    """Path and query of a request."""
+def _path_and_query(request: PageRequest) -> tuple[str, dict[str, Any]]:
     path = _STUDIES
     if request.resource:
         path = f"{_STUDIES}/{quote(request.study_key, safe='')}/{request.resource}"
@@ -179,12 +181,13 @@ def _asked(request: PageRequest) -> tuple[str, dict[str, Any]]:
     return path, parameters
 
 
-def _said(request: PageRequest, status: int) -> str:
-    return f"study {request.study_key}, {_where(request)}: HTTP {status}"
+def _failure(request: PageRequest, reason: str) -> str:
+    resource = f"{request.resource} of " if request.resource else ""
+    return f"Cannot read {resource}study {request.study_key}: {reason}"
 
 
 def retry_after_seconds(text: str | None, now: datetime) -> float | None:
-    """What a Retry-After header asks for: seconds, or a date (RFC 9110); None: nothing."""
+    """Parse a Retry-After header: seconds, or a date (RFC 9110); None if absent or invalid."""
     if text is None:
         return None
     if text.strip().isdigit():
@@ -194,35 +197,30 @@ def retry_after_seconds(text: str | None, now: datetime) -> float | None:
             at = parsedate_to_datetime(text)
         except ValueError:
             return None
-        # A date says whole seconds: the one it names has to be over.
+        # A date has whole seconds: wait until the second that it names is over.
         seconds = (at.astimezone(UTC) - now).total_seconds() + 1.0
     return min(max(0.0, seconds), _RETRY_AFTER_SECONDS_MAX)
 
 
-def _where(request: PageRequest) -> str:
-    return request.resource or "studies"
-
-
 def parse_page(status: int, body: bytes, request: PageRequest) -> Page:
-    """The page that an answer holds; a row that cannot be parsed costs itself only.
+    """Parse a response into a page; a row that cannot be parsed costs only itself.
 
     Raises:
-        RetryableError: it is not the documented envelope of the page that was asked for.
+        RetryableError: the response is not the documented envelope of the requested page.
     """
-    where = _where(request)
     if status != httpx.codes.OK:
-        raise RetryableError(f"{where}: the API answered {status}")
+        raise RetryableError(_failure(request, f"HTTP {status}"))
     try:
-        answer = parse_answer(body, request.sort.partition(",")[0])
-        rows, pagination = answer["data"], answer["pagination"]
+        response = parse_answer(body, request.sort.partition(",")[0])
+        rows, pagination = response["data"], response["pagination"]
         total, page = pagination["totalElements"], pagination.get("currentPage", request.page)
-        clock = parse_api_date(answer["metadata"]["timestamp"])
+        clock = parse_api_date(response["metadata"]["timestamp"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise RetryableError(f"{where}: the answer is not the documented envelope") from None
+        raise RetryableError(_failure(request, _NOT_THE_ENVELOPE)) from None
     if not isinstance(rows, list) or type(total) is not int or clock is None:
-        raise RetryableError(f"{where}: the answer is not the documented envelope")
+        raise RetryableError(_failure(request, _NOT_THE_ENVELOPE))
     if page != request.page:
-        raise RetryableError(f"{where}: the answer is another page than was asked for")
+        raise RetryableError(_failure(request, "the response is not the requested page"))
     size = pagination.get("size")
     if type(size) is not int or not 0 < size < request.size:
         size = request.size

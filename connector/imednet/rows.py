@@ -1,4 +1,4 @@
-"""An answer's JSON: parsed as a whole, and row by row where one row would spoil the page."""
+"""Parses a response's JSON: as a whole, or row by row if one row would spoil the page."""
 
 import contextlib
 import json
@@ -16,8 +16,8 @@ from connector.model.events import EntityId
 
 _DIGITS_AS_0 = bytes(ord("0" if chr(byte).isdigit() else " ") for byte in range(128)) + bytes(128)
 _LONG_INTEGER = b"0" * 19
-"""As many digits as the shortest integer beyond 64 bits has."""
-# Possessive, so that an unterminated string costs one pass and not one pass per quote.
+"""As many digits as the shortest integer beyond 64 bits."""
+# Possessive, so that an unterminated string costs one scan and not one scan per quote.
 _TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+("?)|[\[\]{},]', re.DOTALL)
 _CLOSING = {b"[": b"]", b"{": b"}"}
 _NEXT_ROW, _END_OF_ROWS = (2, b","), (1, b"]")
@@ -26,27 +26,27 @@ _ID = re.compile(rb'\s*+:\s*+(?:([1-9][0-9]{0,18})|"([^"\\]*+)")\s*+[,}]')
 
 
 def parse_answer(body: bytes, id_field: str) -> Any:
-    """The answer; a row of its ``data`` that cannot be parsed is an `UnreadableRow`.
+    """Parse a response; a row of its ``data`` that cannot be parsed becomes an `UnreadableRow`.
 
     Raises:
-        ValueError: the fault is not within one row.
+        ValueError: the fault is outside the rows.
         RecursionError: the envelope is nested too deeply.
     """
     with contextlib.suppress(ValueError, RecursionError):
         return _parse(body)
     envelope, rows = split_rows(body)
-    answer = _parse(envelope)
-    answer["data"] = [_row(raw, id_field) for raw in rows]
-    return answer
+    response = _parse(envelope)
+    response["data"] = [_row(raw, id_field) for raw in rows]
+    return response
 
 
 def split_rows(body: bytes) -> tuple[bytes, list[bytes]]:
-    """The envelope with an empty ``data`` array, and the bytes of each row of that array.
+    """Return the envelope with an empty ``data`` array, and the bytes of each row of that array.
 
-    Only strings and brackets have to be right. Iterative: no nesting is too deep for it.
+    Only strings and brackets have to be well-formed. Iterative, so any nesting depth works.
 
     Raises:
-        ValueError: they are not, or there is not exactly one array ``data``.
+        ValueError: they are not well-formed, or there is not exactly one array ``data``.
     """
     start = end = -1
     cuts: list[int] = []
@@ -67,16 +67,16 @@ def split_rows(body: bytes) -> tuple[bytes, list[bytes]]:
 
 
 def _tokens(text: bytes) -> Iterator[tuple[int, re.Match[bytes]]]:
-    """Strings, brackets and commas, each with how many brackets are open around it.
+    """Yield strings, brackets and commas, each with the number of open brackets around it.
 
     Raises:
-        ValueError: a string does not end, or brackets do not match.
+        ValueError: a string is unterminated, or brackets do not match.
     """
     closing: list[bytes] = []
     for token in _TOKENS.finditer(text):
         kind = text[token.start() : token.start() + 1]
         if kind == b'"' and not token[1]:
-            raise ValueError("a string does not end")
+            raise ValueError("unterminated string")
         if kind in {b"]", b"}"} and (not closing or closing.pop() != kind):
             raise ValueError("brackets do not match")
         yield len(closing), token
@@ -94,22 +94,22 @@ def _row(raw: bytes, id_field: str) -> Any:
 
 
 def _id_hint(raw: bytes, id_field: bytes) -> EntityId | None:
-    """The row's id where it can be made out: as parsers do, the last one counts."""
+    """Return the row's id if it can be recovered; the last one wins, as in JSON parsers."""
     found: EntityId | None = None
     for level, token in _tokens(raw):
-        if level == 1 and token[0] == b'"%b"' % id_field and (said := _ID.match(raw, token.end())):
-            found = int(said[1]) if said[1] else said[2].decode(errors="replace")
+        if level == 1 and token[0] == b'"%b"' % id_field and (match := _ID.match(raw, token.end())):
+            found = int(match[1]) if match[1] else match[2].decode(errors="replace")
     return found
 
 
 def _parse(body: bytes) -> Any:
-    """JSON, exactly: no number is rounded to another, and none is infinite.
+    """Parse JSON exactly: no number is rounded to another, and none is infinite.
 
-    What has no exact form (``NaN``, ``1e999``) is a Decimal, as half of a surrogate pair (a cut
-    emoji) is text that is no UTF-8: one row's fault, refused by
-    `connector.model.serde.content_hash`.
+    A number without an exact form (``NaN``, ``1e999``) becomes a Decimal. Half of a surrogate pair
+    (a truncated emoji) becomes text that is not UTF-8. `connector.model.serde.content_hash`
+    rejects both, which costs only their row.
     """
-    if _LONG_INTEGER not in body.translate(_DIGITS_AS_0):  # orjson would make it a float
+    if _LONG_INTEGER not in body.translate(_DIGITS_AS_0):  # orjson would return it as a float
         with contextlib.suppress(ValueError):
             return orjson.loads(body)
     return json.loads(body, parse_float=_exact, parse_constant=Decimal)

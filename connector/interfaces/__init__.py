@@ -1,7 +1,7 @@
-"""The ports: what the two tasks need of the world, and what each call promises.
+"""The ports: every external dependency of the two tasks, with the contract of each call.
 
-The tasks import these only. `connector.imednet`, `connector.kafka` and `connector.neo4j` implement
-them on the real clients, ``tests/fakes`` in memory; one contract suite runs on both.
+The tasks import only these. `connector.imednet`, `connector.kafka` and `connector.neo4j` implement
+them on the real clients, ``tests/fakes`` in memory. One contract suite runs against both.
 """
 
 from connector.interfaces.api import ApiReader, Page, PageRequest, UnreadableRow

@@ -1,4 +1,4 @@
-"""What the source reads: pages of the API."""
+"""The port to the iMednet API: a reader of pages."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -8,7 +8,10 @@ from connector.model.events import EntityId
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """One page of one resource: path below the study, filter, sort, and place."""
+    """A request for one page of one resource.
+
+    ``resource`` is the path below the study; empty for the list of studies.
+    """
 
     study_key: str
     resource: str
@@ -20,44 +23,44 @@ class PageRequest:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class UnreadableRow:
-    """A row that no JSON parser here reads: its bytes, and its id where that can be made out."""
+    """A row that no JSON parser used here can read: its bytes, and its id if recoverable."""
 
     raw: bytes
     id_hint: EntityId | None = None
 
     def __repr__(self) -> str:
-        """Without content: texts of errors and assertions may be logged."""
+        """Omit the content: texts of errors and assertions may be logged."""
         return f"UnreadableRow({len(self.raw)} bytes)"
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What the API answered: its clock (ms, UTC), how many rows the filter matches, the rows."""
+    """A page: the server's clock (ms, UTC), the number of rows that match the filter, and rows."""
 
     server_ms: int
     total_elements: int
     rows: list[Any]
-    """As JSON, exactly: a number that has no exact form is a Decimal. A row that cannot be parsed
-    is an `UnreadableRow`."""
+    """JSON values: a number that is infinite or NaN as a float is a Decimal. A row that cannot be
+    parsed is an `UnreadableRow`."""
     offset: int = 0
-    """How many rows the filter matches before these: by page number and size."""
+    """Number of matching rows before this page, from page number and size."""
     took_ms: int = 0
-    """From request to answer: what it says may be older than its clock by so much."""
+    """Time from request to response: the rows may be this much older than ``server_ms``."""
     size_bytes: int = 0
-    """Of the answer: a measure of what its rows take in memory."""
+    """Size of the response body: a measure of the memory that its rows take."""
     size: int | None = None
-    """How many rows a page has at most, by the API's own word; None: it does not say."""
+    """Maximum number of rows per page as the API reports it; None if it does not."""
 
 
 class ApiReader(Protocol):
     """The iMednet API."""
 
     def read(self, request: PageRequest) -> Page:
-        """One page as raw JSON. Blocks up to the request timeout.
+        """Return one page as raw JSON. Blocks up to the request timeout.
 
         Raises:
-            BatchTooLargeError: the answer did not come in time: ask for fewer rows.
-            RetryableError: network, 429, 5xx, or a 200 that is not the documented shape.
-            ResourceRefusedError: no permission for this resource, no such resource, refused filter.
+            BatchTooLargeError: the response did not arrive in time. Request fewer rows.
+            RetryableError: a network error, 429, 5xx, or a 200 that is not the documented envelope.
+            ResourceRefusedError: no permission, no such resource, or a rejected filter.
             FatalError: wrong key.
         """

@@ -1,17 +1,17 @@
-"""The time of this machine."""
+"""The port to this machine's clock."""
 
 import threading
 from typing import Protocol
 
 
 class Clock(Protocol):
-    """Time of this machine. Only waiting and sanity checks use it; versions use the server's."""
+    """This machine's clock, for waiting and sanity checks only; versions use the server's clock."""
 
     def now_ms(self) -> int:
-        """Milliseconds since the epoch, UTC."""
+        """Return milliseconds since the epoch, UTC."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back."""
+        """Return seconds on a clock that never goes back."""
 
     def wait(self, until: threading.Event, seconds: float) -> None:
-        """Return when ``until`` is set, or after this many seconds."""
+        """Block until ``until`` is set or this many seconds have passed."""

@@ -1,4 +1,4 @@
-"""Where the source publishes, and the cache of what it has published."""
+"""The source's output ports: the transactional event log and the cache of known states."""
 
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -11,7 +11,7 @@ from connector.model.events import EntityId, Identity, KnownState, RecordEvent
 
 @dataclass(frozen=True, slots=True)
 class InvalidRow:
-    """An API row from which no event can be made."""
+    """An API row that cannot be turned into an event."""
 
     study_key: str
     entity: str
@@ -20,26 +20,26 @@ class InvalidRow:
 
 
 class OpenedLog(NamedTuple):
-    """What `EventLog.open` found."""
+    """The result of `EventLog.open`."""
 
     cursor: Cursor | None
-    """The last committed one; None at the first start."""
+    """The last committed cursor; None on the first start."""
     lost: str | None
-    """What the events topic has lost since then, in words; None: nothing."""
+    """How the events topic has lost events since then, in words; None if it has lost none."""
 
 
 class EventLog(Protocol):
-    """The events topic and the cursor, as one transactional log of one study."""
+    """A transactional log of one study: the events topic together with the cursor."""
 
     def open(self) -> OpenedLog:
-        """Fence other sources of the study, and find out where the study stands.
+        """Fence other sources of the study, and read the last committed cursor. Blocks.
 
-        Must be called before `publish` and again after `publish` raised RetryableError: what was
-        committed is read back, never guessed. Blocks.
+        Call it before `publish`, and again after `publish` raises RetryableError or
+        BatchTooLargeError: the outcome is read back, never guessed.
 
         Raises:
             RetryableError: the brokers do not answer, or a topic is missing.
-            FatalError: access is refused.
+            FatalError: access is denied.
         """
 
     def publish(
@@ -49,74 +49,77 @@ class EventLog(Protocol):
         cursor: Cursor,
         lettered: Container[Identity] = (),
     ) -> Collection[Identity]:
-        """Events (each with its subject's id), dead letters and cursor in one transaction.
+        """Publish events (each with its subject's id), dead letters and cursor in one transaction.
 
-        On return all of it is committed; on an error either all or nothing is. Blocks.
+        On return everything is committed; on an error either everything or nothing is. Blocks.
 
-        Events that are too large for the topic are diverted: to the dead letter queue, by
-        reference, unless ``lettered`` has them. The topic does not hold their states. Returns them.
+        Events too large for the topic are diverted to the dead letter queue, by reference; those
+        in ``lettered`` are there already and are not sent again. The topic does not hold the
+        states of diverted events. Returns their identities.
 
         Raises:
-            RetryableError: the outcome is unknown or nothing was written: `open` again.
-            BatchTooLargeError: the same, and the transaction took too long: publish less.
+            RetryableError: the outcome is unknown, or nothing was written. Call `open` again.
+            BatchTooLargeError: as RetryableError, and the transaction took too long. Publish less.
             FatalError: another source of this study has taken over.
         """
 
     def replay(self) -> Iterator[tuple[Identity, KnownState]]:
-        """Every committed state of the study in the topic, oldest first. Blocks."""
+        """Yield every committed state of the study, each partition in order. Blocks."""
 
 
 class KnownStore(Protocol):
-    """Local cache of what the topic holds of one study; rebuilt from it when it does not match."""
+    """Local cache of one study's known states; rebuilt from the topic when they do not match."""
 
     def matches(self, cursor: Cursor) -> bool:
-        """Whether the cache is what the topic held when this cursor was committed."""
+        """Return whether the cache equals the topic as of this cursor."""
 
     def rebuild(self, states: Iterable[tuple[Identity, KnownState]], cursor: Cursor) -> None:
-        """Take these states of the topic, and match this cursor.
+        """Load these states, read from the topic, and match this cursor.
 
-        What the cache knows of the same lineage, and the topic lacks, stays known as undelivered.
+        States of the same lineage that the topic has lost stay known, marked as lost or diverted.
         """
 
     def lookup(self, entity: str, ids: Sequence[EntityId]) -> dict[EntityId, KnownState]:
-        """The known ones of these ids."""
+        """Return the known states of these ids; ids without one are omitted."""
 
     def update(self) -> AbstractContextManager["KnownUpdate"]:
-        """A transaction: kept when the block ends, forgotten when it raises."""
+        """Open a transaction: committed when the block ends, rolled back when it raises."""
 
 
 class KnownUpdate(Protocol):
     """Changes to the cache within one transaction."""
 
     def put(self, entity: str, states: Mapping[EntityId, KnownState], full_pass: int) -> None:
-        """These states are now in the topic, and were listed during this full pass."""
+        """Store states that are now in the topic and were listed during this full pass."""
 
     def seen(self, entity: str, ids: Iterable[EntityId], full_pass: int) -> None:
-        """The API listed these known ids during this pass over the whole kind."""
+        """Record that the API listed these known ids during this full pass."""
 
     def divert(self, identities: Collection[Identity]) -> None:
-        """The newest states of these are in the dead letter queue, not in the topic."""
+        """Mark the newest states of these entities as diverted: not in the topic."""
 
     def vanished(self, entity: str, full_pass: int) -> "VanishedRows":
-        """At the end of a full pass: what it did not list. Changes nothing."""
+        """Return the rows that this full pass, now at its end, did not list. Changes nothing."""
 
     def miss(self, entity: str, full_pass: int) -> None:
-        """What this full pass did not list is missed once more."""
+        """Count one more miss for each live entity that this full pass did not list."""
 
     def is_new_invalid(self, row: InvalidRow) -> bool:
-        """Whether this row was not dead-lettered before; remembers it."""
+        """Return whether this row has not been dead-lettered before, and remember it."""
 
     def match(self, cursor: Cursor) -> None:
-        """The cache is what the topic holds once this cursor is committed."""
+        """Record that the cache equals the topic as of this cursor."""
 
 
 @dataclass(frozen=True, slots=True)
 class VanishedRows:
-    """The end of a full pass, in live ids: known, listed, missed for the first time, and twice."""
+    """The result of a full pass, in live entities."""
 
     known: int
     listed: int
     missed: int
+    """Missed for the first time."""
     gone: dict[EntityId, KnownState]
+    """Missed for the second time."""
     undelivered: dict[EntityId, KnownState]
-    """Deleted already, but the topic has lost the event that says so."""
+    """Deleted entities whose delete event the topic has lost."""

@@ -1,4 +1,4 @@
-"""What the sink and the export write to."""
+"""The port to the graph, for the sink and the export."""
 
 from collections.abc import Collection, Container, Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -8,60 +8,60 @@ from connector.model.graph import NodeChange
 
 
 class ProbeResult(NamedTuple):
-    """What must be written: nodes that are not there, and nodes of an older version (or none)."""
+    """Entities to write: nodes absent from the graph, and nodes with an older version or none."""
 
     absent: set[Identity]
     outdated: set[Identity]
 
 
 class Span(NamedTuple):
-    """The offsets of one partition that a batch stands for, and the checkpoint they move.
+    """The offsets of one partition that a batch covers, and the checkpoint they advance.
 
-    A checkpoint is the offset up to which the graph holds a partition's events. The graph keeps it
-    beside the data, so it is restored, emptied and swapped together with the data. It is evidence
-    of where to start reading, and never filters an event.
+    A checkpoint is the offset up to which the graph holds a partition's events. It is stored in
+    the graph, so it is restored, emptied and swapped together with the data. It only says where to
+    start reading; it never filters an event.
     """
 
     checkpoint: str
     start: int
-    """The graph must be complete up to here."""
+    """The graph must be complete up to this offset."""
     end: int
-    """Once the batch is applied, it is complete up to here."""
+    """The graph is complete up to this offset once the batch is applied."""
 
 
 class WriteResult(NamedTuple):
-    """What a write met in the graph."""
+    """The outcome of a write."""
 
     were_absent: bool
-    """Whether all was absent that was taken for it. What was not is merged."""
+    """Whether every node believed absent was absent. The others were merged."""
 
 
 class GraphWriter(Protocol):
     """The graph. Thread-safe. Each call blocks up to the transaction timeout.
 
     Raises:
-        RetryableError: outage, lock, deadlock, an unknown commit outcome; user or database refused.
-        BatchTooLargeError: memory or timeout of one transaction.
-        InvalidEventError: the database refuses the data of at least one change.
+        RetryableError: an outage, lock, deadlock, unknown commit outcome, or refused access.
+        BatchTooLargeError: one transaction exceeds the database's memory or its timeout.
+        InvalidEventError: the database rejects the data of at least one change.
     """
 
     def probe(self, versions: Mapping[Identity, int]) -> ProbeResult:
-        """Those that must be written: the graph has no version of them or a smaller one."""
+        """Return the entities to write: the graph has no version of them, or a smaller one."""
 
     def check_schema(self) -> None:
-        """Raise RetryableError, with the statements to run, while a constraint is missing."""
+        """Raise RetryableError, with the statements to run, if a constraint is missing."""
 
     def checkpoints(self, keys: Collection[str]) -> dict[str, int]:
-        """Up to which offset the graph is complete, for those of these keys that it has."""
+        """Return the checkpoints under these keys; keys without one are omitted."""
 
     def set_checkpoint(self, key: str, offset: int) -> None:
-        """Let the checkpoint be at least this; makes it where it is missing."""
+        """Raise the checkpoint to at least this offset, creating it if it is missing."""
 
     def advance(self, span: Span) -> None:
-        """The batch is applied: move the checkpoint from ``start`` or later to ``end``.
+        """Move the checkpoint from ``start`` or later to ``end``, once the batch is applied.
 
         Raises:
-            GraphBehindError: the checkpoint is missing or before ``start``.
+            GraphBehindError: the checkpoint is missing or below ``start``.
         """
 
     def write(
@@ -72,16 +72,16 @@ class GraphWriter(Protocol):
         *,
         advance: bool = False,
     ) -> WriteResult:
-        """Apply, acknowledged on return: a transaction for each kind of entity among them, or more.
+        """Apply the changes, in one or more transactions per kind; acknowledged on return.
 
-        With a ``span``, nothing is written while its checkpoint is missing or before ``start``;
-        with ``advance``, the last transaction also does what `advance` does.
+        With a ``span``, nothing is written if its checkpoint is missing or below ``start``. With
+        ``advance``, the last transaction also advances the checkpoint.
 
-        A change whose version is not larger than the node's is without effect, however many
-        writers there are. What is ``absent`` as far as the caller knows is written faster; if
-        it is there after all, only that is lost. After an error some kinds may be written, others
-        not: repeat it all.
+        A change has no effect unless its version is larger than the node's, however many writers
+        run at once. Entities in ``absent``, which the caller believes are not in the graph, are
+        written faster; a wrong belief costs only that speed. After an error some kinds may be
+        written and others not: repeat the whole call.
 
         Raises:
-            GraphBehindError: as `advance`, where that was asked for.
+            GraphBehindError: with ``advance``, as `advance`.
         """

@@ -1,4 +1,4 @@
-"""What the sink reads, and where it puts what cannot be applied."""
+"""The sink's Kafka ports: the group consumer and the dead letter queue."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,41 +16,41 @@ class TopicPartition(NamedTuple):
 
 
 class Position(NamedTuple):
-    """The next offset to read, and the leader epoch it was read under (for validation)."""
+    """The next offset to read, and the leader epoch for validating it."""
 
     offset: int
     leader_epoch: int | None
 
 
 class PartitionStart(NamedTuple):
-    """Where a member begins to read a partition that it was given."""
+    """Where a member starts to read a partition that is assigned to it."""
 
     offset: int
-    """Of the group; the first offset of the topic where the group has committed none."""
+    """The group's committed offset; the partition's first offset if the group has none."""
     first: int
-    """The first offset that the topic still has."""
+    """The first offset that the topic still holds."""
     checkpoint: str | None
-    """Under which key the graph keeps its checkpoint of this partition; None: it keeps none."""
+    """Key of the partition's checkpoint in the graph; None if the graph keeps none."""
 
 
 class Range(NamedTuple):
-    """Offsets of one partition, ``end`` not included."""
+    """A range of offsets in one partition; ``end`` is exclusive."""
 
     start: int
     end: int
 
 
 class MessageDetails(Protocol):
-    """What the client knows of a message, converted only when it is asked for."""
+    """The message fields that the client converts only on request."""
 
     def headers(self) -> Any:
-        """Pairs of name and bytes, or None where there are none."""
+        """Return pairs of name and bytes, or None if there are none."""
 
     def timestamp(self) -> tuple[int, int]:
-        """Its kind, and milliseconds since the epoch."""
+        """Return the timestamp's type, and milliseconds since the epoch."""
 
     def leader_epoch(self) -> int | None:
-        """Of the leader that appended it."""
+        """Return the epoch of the leader that appended the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class _WithoutHeaders:
 
 
 class Message(NamedTuple):
-    """A consumed message; bytes as they are in the topic. A tuple, since there are millions."""
+    """A consumed message; key and value unchanged. A tuple because there are millions."""
 
     partition: TopicPartition
     offset: int
@@ -78,11 +78,11 @@ class Message(NamedTuple):
 
     @property
     def headers(self) -> Headers:
-        """In their order. They cost as much as all the rest of the message: ask for them late.
+        """The headers in order. They cost as much as the rest of the message: read them late.
 
         Raises:
-            InvalidEventError: a name is not UTF-8. Do not ask again (confluent-kafka 2.16.1 then
-                answers with null pointers): use `without_headers`.
+            InvalidEventError: a name is not UTF-8. Do not read them again (confluent-kafka 2.16.1
+                then returns null pointers); use `without_headers`.
         """
         try:
             return list(self.details.headers() or ())
@@ -90,26 +90,26 @@ class Message(NamedTuple):
             raise InvalidEventError("headers cannot be read", reason="headers") from None
 
     def without_headers(self) -> "Message":
-        """The same message, as if it had none."""
+        """Return the same message without its headers."""
         return self._replace(details=_WithoutHeaders(self.details))
 
     @property
     def timestamp_ms(self) -> int:
-        """Milliseconds since the epoch; negative where it has none."""
+        """Milliseconds since the epoch; negative if the message has no timestamp."""
         return self.details.timestamp()[1]
 
     @property
     def leader_epoch(self) -> int | None:
-        """Of the leader that appended it, which is committed beside its offset."""
+        """The epoch of the leader that appended the message, committed with its offset."""
         return self.details.leader_epoch()
 
 
 @dataclass(frozen=True, slots=True)
 class PollResult:
-    """What one poll brought: messages, and partitions that were read to their end.
+    """The result of one poll: messages, and partitions that were read to their end.
 
-    An end's offset lies past control records, which no message tells of: committing it makes
-    Kafka's own tools show a lag of 0.
+    An end's offset is past control records, which never appear as messages. Committing it makes
+    Kafka's own tools report a lag of 0.
     """
 
     messages: list[Message]
@@ -117,16 +117,16 @@ class PollResult:
 
 
 class AssignmentListener(Protocol):
-    """Is told, within `EventConsumer.poll` and ``close``, which partitions come and go."""
+    """Callbacks for rebalances, called within `EventConsumer.poll` and ``close``."""
 
     def assigned(self, starts: Mapping[TopicPartition, PartitionStart]) -> None:
-        """These are this member's now; their messages come with the next polls."""
+        """Handle assigned partitions; their messages arrive with the next polls."""
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        """These go to another member when this returns; until then they may be committed."""
+        """Handle revoked partitions: their offsets can be committed until this returns."""
 
     def lost(self, partitions: Collection[TopicPartition]) -> None:
-        """These are another member's already: nothing of them may be committed any more."""
+        """Handle partitions that another member owns already: commit nothing for them."""
 
 
 class EventConsumer(Protocol):
@@ -136,45 +136,46 @@ class EventConsumer(Protocol):
         """Join the group. Does not wait for an assignment."""
 
     def poll(self, max_messages: int, timeout_seconds: float) -> PollResult:
-        """What has arrived, of assigned partitions only; waits at most this long for the first.
+        """Return messages of assigned partitions; waits up to this long for the first one.
 
         Raises:
-            RetryableError: the brokers answered with an error that passes.
-            FatalError: a gap (the committed offset is not in the topic any more), no topic, no
-                access, or the client cannot go on.
+            RetryableError: the brokers returned a transient error, or the topic is missing.
+            FatalError: a gap (the committed offset is no longer in the topic), no access, or the
+                client has failed.
         """
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
-        """Bring nothing of these until they are resumed. ``poll`` keeps the membership.
+        """Fetch nothing from these until they are resumed. ``poll`` still keeps the membership.
 
-        A partition that goes and comes back is not paused any more.
+        A partition that is revoked and assigned again is no longer paused.
         """
 
     def resume(self, partitions: Collection[TopicPartition]) -> None:
-        """Go on after the last message that ``poll`` returned."""
+        """Continue after the last message that ``poll`` returned."""
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Resume the partition at this offset: the next message of it is the first from there.
+        """Resume the partition at this offset: its next message is the first one from there.
 
         Raises:
             RetryableError: the client is not fetching the partition yet.
         """
 
     def commit(self, positions: Mapping[TopicPartition, Position]) -> Collection[TopicPartition]:
-        """Commit, synchronously; returns whose positions were taken.
+        """Commit synchronously; return the partitions whose positions were committed.
 
-        A refusal by a rebalance is no error: commit it again, or its messages come again.
+        A commit refused because of a rebalance is not an error: commit again, or the messages are
+        redelivered.
 
         Raises:
-            RetryableError: the coordinator does not answer; what was applied may come again.
+            RetryableError: the coordinator does not answer; applied events may be redelivered.
         """
 
     def check_topic(self) -> None:
-        """Find out whether the topic is still the one that was assigned. Thread-safe.
+        """Check that the topic is still the one that was assigned. Thread-safe.
 
         Raises:
-            FatalError: it was deleted and made again; its offsets say nothing about the old one's.
-            RetryableError: the brokers do not answer, or there is no topic.
+            FatalError: it was deleted and recreated; the old topic's offsets do not apply to it.
+            RetryableError: the brokers do not answer, or the topic is missing.
         """
 
     def close(self) -> None:
@@ -183,21 +184,26 @@ class EventConsumer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that cannot be applied, and why. ``reason`` is one word; no content in either."""
+    """A message that cannot be applied, and why. ``reason`` is one word.
+
+    Neither ``reason`` nor ``explanation`` holds record content.
+    """
 
     message: Message
     reason: str
     explanation: str
     attempts: int = 1
-    """How many transactions were tried with it; 1 too where none was needed to know."""
+    """Number of transactions tried; 1 also for a message that was rejected without trying."""
 
 
 class DeadLetterQueue(Protocol):
-    """Where messages go that can never be applied. Thread-safe."""
+    """The queue for messages that can never be applied. Thread-safe."""
 
     def publish(self, letters: Sequence[DeadLetter]) -> None:
-        """Original key, value and headers plus reason headers; acknowledged on return. Blocks.
+        """Publish original key, value and headers plus reason headers. Blocks.
+
+        All letters are acknowledged on return.
 
         Raises:
-            RetryableError: not acknowledged; some may be in the queue already.
+            RetryableError: not acknowledged; some letters may already be in the queue.
         """

@@ -1,4 +1,4 @@
-"""A member of the consumer group: `connector.interfaces.EventConsumer` on confluent_kafka."""
+"""A consumer group member: `connector.interfaces.EventConsumer` on confluent_kafka."""
 
 import logging
 import threading
@@ -27,7 +27,7 @@ from connector.kafka.topics import Topics
 
 log = structlog.stdlib.get_logger("connector.kafka.consumer")
 
-_PASSING = {  # librdkafka recovers from these by itself; poll goes on
+_IGNORED = {  # librdkafka recovers from these by itself, so polling continues
     KafkaError._TRANSPORT,
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._RESOLVE,
@@ -36,7 +36,7 @@ _PASSING = {  # librdkafka recovers from these by itself; poll goes on
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.NOT_COORDINATOR,
 }
-_NOT_COMMITTED = {  # a rebalance is under way: whoever owns the partition reads it again
+_REBALANCING = {  # the commit failed, and the partition's new owner reads the messages again
     KafkaError.ILLEGAL_GENERATION,
     KafkaError.UNKNOWN_MEMBER_ID,
     KafkaError.REBALANCE_IN_PROGRESS,
@@ -59,8 +59,9 @@ class KafkaEventConsumer:
         self._topic = kafka.events_topic
         self._close_timeout = sink.close_timeout_seconds / 3  # a third each for writes and commit
         self._owned: dict[int, TopicPartition] = {}
-        """Of the one topic, by number."""
-        self._held: list[RetryableError] = []
+        """Assigned partitions of the one topic, by number."""
+        self._deferred: list[RetryableError] = []
+        """At most one: the next `poll` raises it, after the messages that came with it."""
         self._is_closing = False
         self._starting = StartPositions(kafka, sink.group_id, accept_gap=sink.accept_gap)
         self._consumer = made(
@@ -68,11 +69,11 @@ class KafkaEventConsumer:
         )
 
     def subscribe(self, listener: AssignmentListener) -> None:
-        """See `connector.interfaces.EventConsumer`; the listener is told within poll and close."""
+        """See `connector.interfaces.EventConsumer`; calls the listener within poll and close."""
 
         def on_assign(consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
             if self._is_closing:
-                return  # a closing client is answered nothing; it gives the partitions back itself
+                return  # a closing client gets no responses, and returns the partitions itself
             starts: dict[TopicPartition, PartitionStart] = {}
             if partitions:
                 positions, starts = self._starting.positions(consumer, partitions)
@@ -83,14 +84,14 @@ class KafkaEventConsumer:
             log.info("partitions assigned", offsets=offsets)
 
         def on_revoke(consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
-            if told := self._told_of(partitions):
-                listener.revoked(told)
+            if owned := self._owned_of(partitions):
+                listener.revoked(owned)
             self._unassign(consumer, partitions)
             log.info("partitions revoked", partitions=[p.partition for p in partitions])
 
         def on_lost(consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
-            if told := self._told_of(partitions):
-                listener.lost(told)
+            if owned := self._owned_of(partitions):
+                listener.lost(owned)
             self._unassign(consumer, partitions)
             log.warning("partitions lost", partitions=[p.partition for p in partitions])
 
@@ -98,58 +99,57 @@ class KafkaEventConsumer:
             [self._topic], on_assign=on_assign, on_revoke=on_revoke, on_lost=on_lost
         )
 
-    def _told_of(self, partitions: list[RawTopicPartition]) -> list[TopicPartition]:
-        """Those of these that the listener was given."""
+    def _owned_of(self, partitions: list[RawTopicPartition]) -> list[TopicPartition]:
         return [_partition(each) for each in partitions if each.partition in self._owned]
 
     def _unassign(self, consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
         for each in partitions:
             self._owned.pop(each.partition, None)
-        # A pause outlives the assignment: a partition that came back would stay silent.
+        # A pause outlives the assignment: a partition assigned again would stay paused.
         consumer.resume(partitions)
         consumer.incremental_unassign(partitions)
 
     def poll(self, max_messages: int, timeout_seconds: float) -> PollResult:
-        """Wait for the first message only, then take what is already here.
+        """Wait for the first message only, then return it with those already fetched.
 
-        An error that passes never hides messages that came with it: the client's position is past
-        them already, so they are handed over first, and the error is raised by the next call.
+        A transient error never hides messages that came with it: the client's position is already
+        past them, so they are returned first, and the next call raises the error.
         """
-        if self._held:
-            raise self._held.pop()
+        if self._deferred:
+            raise self._deferred.pop()
         raw = self._consume(1, timeout_seconds)
         if raw and max_messages > 1:
             owned = dict(self._owned)
             more = self._consume(max_messages - 1, 0)
-            # A partition that went and came back meanwhile is read from its committed offset.
-            raw = [each for each in raw if self._is_still(owned, each.partition())] + more
+            # A partition revoked and assigned again meanwhile is read from its committed offset.
+            raw = [each for each in raw if self._is_unchanged(owned, each.partition())] + more
         messages: list[Message] = []
         ends: dict[TopicPartition, Position] = {}
         for item in raw:
             error = item.error()
             if error is None:
-                # A callback may have taken a partition away after its messages were fetched.
+                # A partition may have been revoked in a callback after its messages were fetched.
                 if (partition := self._owned.get(item.partition() or 0)) is not None:
                     messages.append(message_of(item, partition))
             elif error.code() != KafkaError._PARTITION_EOF:
-                self._hold(item, error)
+                self._defer(item, error)
             elif (partition := self._owned.get(item.partition() or 0)) is not None:
                 ends[partition] = Position(item.offset() or 0, None)
-        if self._held and not messages and not ends:
-            raise self._held.pop()
+        if self._deferred and not messages and not ends:
+            raise self._deferred.pop()
         return PollResult(messages, ends)
 
-    def _is_still(self, owned: Mapping[int, TopicPartition], number: int | None) -> bool:
+    def _is_unchanged(self, owned: Mapping[int, TopicPartition], number: int | None) -> bool:
         return owned.get(number or 0) is self._owned.get(number or 0)
 
-    def _hold(self, item: RawMessage, error: KafkaError) -> None:
+    def _defer(self, item: RawMessage, error: KafkaError) -> None:
         try:
-            _raise_unless_passing(item, error)
-        except RetryableError as passing:
-            self._held = [passing]
+            _raise_unless_ignored(item, error)
+        except RetryableError as retryable:
+            self._deferred = [retryable]
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
-        """See `connector.interfaces.EventConsumer`. What was fetched ahead is fetched again."""
+        """See `connector.interfaces.EventConsumer`. Prefetched messages are fetched again."""
         self._consumer.pause(_raw_partitions(partitions))
 
     def resume(self, partitions: Collection[TopicPartition]) -> None:
@@ -159,20 +159,23 @@ class KafkaEventConsumer:
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """See `connector.interfaces.EventConsumer`."""
         raw = RawTopicPartition(partition.topic, partition.partition, offset)
-        # In this order: to resume first goes to where the partition was when it was paused.
+        # Resume before seeking: resuming moves the position to where the partition was paused.
         self._consumer.resume([raw])
         try:
             self._consumer.seek(raw)
         except KafkaException as exception:
             self._consumer.pause([raw])
-            raise RetryableError(f"seeking: {error_of(exception).name()}") from exception
+            raise RetryableError(
+                f"Cannot seek {partition.topic}[{partition.partition}] to offset {offset}:"
+                f" {error_of(exception).name()}"
+            ) from exception
 
     def check_topic(self) -> None:
         """See `connector.interfaces.EventConsumer`."""
         self._starting.check(self._topic, Topics(self._kafka).topic_id(self._topic))
 
     def commit(self, positions: Mapping[TopicPartition, Position]) -> Collection[TopicPartition]:
-        """Commit synchronously, with leader epoch and topic id, what is still owned."""
+        """Commit offsets of partitions still owned, with leader epoch and topic id. Blocks."""
         offsets = [
             RawTopicPartition(
                 partition.topic,
@@ -187,34 +190,36 @@ class KafkaEventConsumer:
         if not offsets:
             return []
         try:
-            answer = self._consumer.commit(offsets=offsets, asynchronous=False) or []
+            results = self._consumer.commit(offsets=offsets, asynchronous=False) or []
         except KafkaException as exception:
-            _raise_unless_refused(error_of(exception))
+            _raise_unless_rebalancing(error_of(exception))
             return []
-        for each in answer:
+        for each in results:
             if each.error is not None:
-                _raise_unless_refused(each.error)
-        return [_partition(each) for each in answer if each.error is None]
+                _raise_unless_rebalancing(each.error)
+        return [_partition(each) for each in results if each.error is None]
 
     def close(self) -> None:
-        """Leave the group, in a thread of its own: the client's close can hang."""
+        """Leave the group, in a separate thread: the client's close can hang."""
         self._is_closing = True
-        closing = threading.Thread(target=self._consumer.close, daemon=True)
-        closing.start()
-        closing.join(self._close_timeout)
-        if closing.is_alive():
-            log.warning("the group was not left in time", seconds=self._close_timeout)
+        closer = threading.Thread(target=self._consumer.close, daemon=True)
+        closer.start()
+        closer.join(self._close_timeout)
+        if closer.is_alive():
+            log.warning("leaving the group timed out", seconds=self._close_timeout)
 
     def _consume(self, most: int, timeout_seconds: float) -> list[RawMessage]:
         try:
             return self._consumer.consume(most, timeout_seconds)
         except KafkaException as exception:
-            # The client drops what this call had fetched: only a new start reads it again.
-            raise FatalError(f"consuming: {error_of(exception).name()}: start again") from exception
+            # The client drops the messages that this call fetched: only a restart reads them again.
+            raise FatalError(
+                f"Cannot consume {self._topic}: {error_of(exception).name()}. Restart the command"
+            ) from exception
 
 
-def _partition(of: RawTopicPartition) -> TopicPartition:
-    return TopicPartition(of.topic, of.partition)
+def _partition(raw: RawTopicPartition) -> TopicPartition:
+    return TopicPartition(raw.topic, raw.partition)
 
 
 def _raw_partitions(partitions: Collection[TopicPartition]) -> list[RawTopicPartition]:
@@ -222,22 +227,23 @@ def _raw_partitions(partitions: Collection[TopicPartition]) -> list[RawTopicPart
 
 
 def message_of(raw: RawMessage, partition: TopicPartition) -> Message:
-    """The client's message as ours; nothing is converted that nobody asks for."""
+    """Wrap the client's message; headers and timestamp are converted only on request."""
     return Message(partition, raw.offset() or 0, raw.key(), raw.value(), raw)
 
 
-def _raise_unless_refused(error: KafkaError) -> None:
-    if error.code() not in _NOT_COMMITTED:
-        raise translate(error, "committing offsets")
+def _raise_unless_rebalancing(error: KafkaError) -> None:
+    if error.code() not in _REBALANCING:
+        raise translate(error, "commit offsets")
     log.info("offsets not committed during a rebalance", error=error.name())
 
 
-def _raise_unless_passing(item: RawMessage, error: KafkaError) -> None:
-    if error.code() in _PASSING:
+def _raise_unless_ignored(item: RawMessage, error: KafkaError) -> None:
+    if error.code() in _IGNORED:
         return
     if error.code() in _GAP:
         raise FatalError(
-            f"events may be missing: {item.topic()}[{item.partition()}]: offset {item.offset()} is"
-            " not in the topic any more. Nothing was skipped; start again to see what is missing"
+            f"Events may be missing: offset {item.offset()} is no longer in"
+            f" {item.topic()}[{item.partition()}]. Nothing was skipped. Restart to see which"
+            " offsets are missing"
         )
-    raise translate(error, "consuming")
+    raise translate(error, f"consume {item.topic()}")

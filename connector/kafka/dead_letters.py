@@ -1,4 +1,4 @@
-"""The dead letter queue: original bytes, and Kafka Connect's header names for the why."""
+"""The dead letter queue: original bytes, with the reason in Kafka Connect's error headers."""
 
 import logging
 import queue
@@ -14,18 +14,21 @@ from connector.interfaces import DeadLetter, InvalidRow
 from connector.kafka.failures import error_of, translate
 from connector.kafka.reasons import made
 from connector.kafka.settings import dead_letter_producer
+from connector.model.events import RecordEvent
 from connector.model.serde import Headers
 
 _POLL_SECONDS = 0.1
 _WHOLE, _BY_REFERENCE, _WITHOUT_KEY = range(3)
-"""How a letter is kept, from the best to what always fits. The origin still has it all."""
+"""Forms of a letter, from complete to one that always fits. The origin keeps the whole message."""
 
 
-def letter_headers(letter: DeadLetter, connector_name: str, *, with_own: bool = True) -> Headers:
-    """The message's own headers, then where it was and why it is here. No record content."""
+def letter_headers(
+    letter: DeadLetter, connector_name: str, *, with_message_headers: bool = True
+) -> Headers:
+    """Return the message's own headers, then its origin and the reason. No record content."""
     message = letter.message
     return [
-        *(message.headers if with_own else ()),
+        *(message.headers if with_message_headers else ()),
         *_headers(
             {
                 "topic": message.partition.topic,
@@ -42,7 +45,7 @@ def letter_headers(letter: DeadLetter, connector_name: str, *, with_own: bool = 
 
 
 def invalid_row_headers(row: InvalidRow) -> Headers:
-    """Why the source could not make an event of an API row."""
+    """Return headers that say why an API row could not become an event."""
     return _headers(
         {
             "connector.name": "imednet-source",
@@ -51,6 +54,12 @@ def invalid_row_headers(row: InvalidRow) -> Headers:
             "exception.message": f"API row of {row.entity} in study {row.study_key}",
         }
     )
+
+
+def oversize_headers(event: RecordEvent, topic: str) -> Headers:
+    """Return headers that say that an event is too large for its topic."""
+    row = InvalidRow(event.study_key, event.entity, b"", "too_large")
+    return [*invalid_row_headers(row), *_headers({"topic": topic})]
 
 
 def _headers(values: dict[str, str]) -> Headers:
@@ -70,14 +79,14 @@ class KafkaDeadLetterQueue:
 
     def publish(self, letters: Sequence[DeadLetter]) -> None:
         """See `connector.interfaces.DeadLetterQueue`."""
-        # A broker refuses a whole request for one message: those beside it go alone.
-        for letter in self._too_large(letters, _WHOLE):
+        # A broker refuses a whole request because of one message: retry each letter alone.
+        for letter in self._write(letters, _WHOLE):
             forms = iter((_WHOLE, _BY_REFERENCE, _WITHOUT_KEY))
-            while self._too_large([letter], next(forms)):
+            while self._write([letter], next(forms)):
                 pass
 
-    def _too_large(self, letters: Sequence[DeadLetter], form: int) -> list[DeadLetter]:
-        """Write them; those that this client or the broker finds too large, maybe together."""
+    def _write(self, letters: Sequence[DeadLetter], form: int) -> list[DeadLetter]:
+        """Write the letters; return those refused as too large, alone or as one request."""
         results: queue.SimpleQueue[tuple[DeadLetter, KafkaError | None]] = queue.SimpleQueue()
         for letter in letters:
             self._send(letter, form, results)
@@ -86,13 +95,15 @@ class KafkaDeadLetterQueue:
         for _ in letters:
             while results.empty():
                 if time.monotonic() > end:
-                    raise RetryableError("dead letters were not acknowledged in time")
+                    raise RetryableError(
+                        f"Cannot write dead letters to {self._topic}: no acknowledgement in time"
+                    )
                 self._producer.poll(_POLL_SECONDS)
             letter, error = results.get()
             if error is None:
                 continue
             if error.code() != KafkaError.MSG_SIZE_TOO_LARGE or form == _WITHOUT_KEY:
-                raise translate(error, "writing dead letters")
+                raise translate(error, f"write dead letters to {self._topic}")
             too_large.append(letter)
         return too_large
 
@@ -113,16 +124,18 @@ class KafkaDeadLetterQueue:
         except KafkaException as exception:
             results.put((letter, error_of(exception)))
         except BufferError:
-            raise RetryableError("the dead letter producer's queue is full") from None
+            raise RetryableError(
+                f"Cannot write dead letters to {self._topic}: the producer's queue is full"
+            ) from None
 
 
 def _in_form(
     letter: DeadLetter, connector_name: str, form: int
 ) -> tuple[bytes | None, bytes | None, Headers]:
-    """Key, value and headers of a letter."""
+    """Return a letter's key, value and headers in this form."""
     message = letter.message
     if form == _WHOLE:
         return message.key, message.value, letter_headers(letter, connector_name)
-    reference = letter_headers(letter, connector_name, with_own=False)
+    reference = letter_headers(letter, connector_name, with_message_headers=False)
     reference += [("imednet.value.bytes", str(len(message.value or b"")).encode())]
     return (message.key if form == _BY_REFERENCE else None), None, reference

@@ -1,4 +1,4 @@
-"""A consumer group from outside: where it is, how far behind, and moving it."""
+"""A consumer group seen from outside: its committed offsets, its lag, and moving its offsets."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -24,19 +24,19 @@ _HAS_MEMBERS = {
 
 
 class CommittedOffset(NamedTuple):
-    """What a group has committed of a partition: the next offset (None: nothing), and its note."""
+    """A partition's committed offset (None if the group has committed none), and its metadata."""
 
     offset: int | None
     note: str
 
 
 class GroupOffsets:
-    """One group's offsets on the events topic; keeps its connection while that answers.
+    """One group's offsets on the events topic. Keeps one connection while the brokers answer.
 
-    Not by the admin client: when the answer to its ``list_consumer_group_offsets`` holds a
+    It does not use the admin client: when the response to ``list_consumer_group_offsets`` holds a
     coordinator error (a new broker), librdkafka 2.16.0 follows a null pointer in
-    ``rd_kafka_handle_OffsetFetch`` and the process dies. A consumer that never subscribes asks
-    the same safely, and joins nothing.
+    ``rd_kafka_handle_OffsetFetch`` and the process dies. A consumer that never subscribes makes
+    the same request safely, and joins no group.
     """
 
     def __init__(self, settings: KafkaSettings, group_id: str) -> None:
@@ -45,13 +45,13 @@ class GroupOffsets:
         count = Topics(settings).partitions(self._topic)
         self._partitions = [RawTopicPartition(self._topic, each) for each in range(count)]
         self._timeout = settings.request_timeout_seconds
-        self._consumer = self._connected()
+        self._consumer = self._connect()
 
-    def _connected(self) -> Consumer:
+    def _connect(self) -> Consumer:
         return made(Consumer, group_observer(self._settings, self._group_id))
 
     def lag(self) -> int:
-        """Offsets that the group has not committed; 0 when it has all. Blocks.
+        """Return the number of offsets not yet committed, over all partitions. Blocks.
 
         Raises:
             RetryableError: the brokers do not answer, a partition has no leader, or the
@@ -63,11 +63,11 @@ class GroupOffsets:
                 for each in self._partitions
             ]
         except KafkaException as exception:
-            raise self._not_answered(exception, "reading the group's lag") from exception
+            raise self._reconnect_after(exception, "read the group's lag") from exception
         return sum(ends) - sum(each.offset or 0 for each in self.committed().values())
 
     def committed(self) -> dict[int, CommittedOffset]:
-        """By partition. Blocks.
+        """Return the committed offsets by partition. Blocks.
 
         Raises:
             RetryableError: the brokers do not answer, or the coordinator is not known yet.
@@ -75,7 +75,7 @@ class GroupOffsets:
         try:
             found = self._consumer.committed(self._partitions, timeout=self._timeout)
         except KafkaException as exception:
-            raise self._not_answered(exception, "reading committed offsets") from exception
+            raise self._reconnect_after(exception, "read committed offsets") from exception
         return {
             each.partition: CommittedOffset(
                 each.offset if each.offset >= 0 else None, each.metadata or ""
@@ -83,21 +83,21 @@ class GroupOffsets:
             for each in found
         }
 
-    def _not_answered(self, exception: KafkaException, doing: str) -> ConnectorError:
-        """The error to raise; the next question is a new client's.
+    def _reconnect_after(self, exception: KafkaException, action: str) -> ConnectorError:
+        """Replace the client, and return the error to raise.
 
-        When no broker leads anything, as one that was cut off for its session does not until it
-        is heard again, librdkafka 2.16.0 remembers it (it says _UNKNOWN_PARTITION for minutes)
-        and forgets the brokers: then even asking for metadata has no answer.
+        A broker that loses its session leads no partition until it re-registers. If no broker
+        leads any, librdkafka 2.16.0 reports _UNKNOWN_PARTITION for minutes and forgets the
+        brokers, so that even metadata requests get no response.
         """
         error = error_of(exception)
-        self._consumer = self._connected()
+        self._consumer = self._connect()
         if error.code() == KafkaError._UNKNOWN_PARTITION:
-            return RetryableError(f"{doing}: partitions have no leader")
-        return translate(error, doing)
+            return RetryableError(f"Cannot {action}: partitions have no leader")
+        return translate(error, action)
 
     def move(self, to: Mapping[int, CommittedOffset]) -> None:
-        """Commit these for a group without members; the broker itself refuses it otherwise.
+        """Commit these offsets for a group without members; the broker refuses it otherwise.
 
         Raises:
             FatalError: the group has members.
@@ -108,29 +108,30 @@ class GroupOffsets:
             for partition, at in to.items()
         ]
         try:
-            answer = self._consumer.commit(offsets=offsets, asynchronous=False)
-            errors = [each.error for each in answer or [] if each.error is not None]
+            results = self._consumer.commit(offsets=offsets, asynchronous=False)
+            errors = [each.error for each in results or [] if each.error is not None]
         except KafkaException as exception:
             errors = [error_of(exception)]
         for error in errors:
             if error.code() in _HAS_MEMBERS:
                 raise FatalError(
-                    f"group {self._group_id} has members: its offsets are theirs; stop them first"
+                    f"Cannot move the offsets of group {self._group_id}: it has members. Stop them"
+                    " first"
                 )
-            raise translate(error, "moving the group's offsets")
+            raise translate(error, f"move the offsets of group {self._group_id}")
 
     def forget(self) -> None:
-        """Delete the group, unless it has members or is gone."""
+        """Delete the group, unless it has members or no longer exists."""
         client = made(AdminClient, admin(self._settings))  # it must outlive its futures
         deleted = client.delete_consumer_groups([self._group_id], request_timeout=self._timeout)
         try:
             deleted[self._group_id].result(self._timeout + 5.0)
-        except TimeoutError as late:
-            raise RetryableError("deleting the replay's group: no answer") from late
+        except TimeoutError as timeout:
+            raise RetryableError(f"Cannot delete group {self._group_id}: no response") from timeout
         except KafkaException as exception:
             error = error_of(exception)
             if error.code() not in {*_HAS_MEMBERS, KafkaError.GROUP_ID_NOT_FOUND}:
-                raise translate(error, "deleting the replay's group") from exception
+                raise translate(error, f"delete group {self._group_id}") from exception
 
     def close(self) -> None:
         """Close the connection."""

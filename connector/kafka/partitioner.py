@@ -1,4 +1,4 @@
-"""Which partition an event goes to: one subject's events have one partition, so one writer."""
+"""The partitioner: all events of a subject go to one partition, and so to one writer."""
 
 from functools import lru_cache
 
@@ -24,10 +24,10 @@ def murmur2(data: bytes) -> int:
 
 
 def partition_of(identity: Identity, subject_id: int | None, partitions: int) -> int:
-    """murmur2 of ``studyKey/subjectId`` for what belongs to a subject, else of the message key.
+    """Pick a partition by murmur2 of ``studyKey/subjectId``, or of the key if there is no subject.
 
-    Order across partitions is not needed: the sink's version guard restores it where an entity
-    changes its subject, or partitions are added.
+    Order across partitions is not needed: the sink's version guard restores it if an entity
+    changes its subject or partitions are added.
     """
     if subject_id is None:
         return _bucket(identity.to_key(), partitions)

@@ -1,7 +1,7 @@
-"""Why a client cannot use the cluster: librdkafka's own reason, and what to do about it.
+"""Explains why a client cannot use the cluster: librdkafka's own reason, and what to do.
 
-A call that fails says ``_TRANSPORT`` for a wrong password as for a broker that is down. The reason
-is in the client's log only (librdkafka 2.16.0 calls ``error_cb`` for some of them).
+A failed call reports ``_TRANSPORT`` both for a wrong password and for a broker that is down. Only
+the client's log has the reason (librdkafka 2.16.0 calls ``error_cb`` for some reasons only).
 """
 
 import logging
@@ -19,39 +19,39 @@ from connector.kafka.settings import connection
 
 T = TypeVar("T")
 
-_CREDENTIALS = "check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
-_PROTOCOL = "check KAFKA_SECURITY_PROTOCOL and the port in KAFKA_BOOTSTRAP_SERVERS"
-_ADDRESS = "check KAFKA_BOOTSTRAP_SERVERS"
+_CREDENTIALS = "Check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+_PROTOCOL = "Check KAFKA_SECURITY_PROTOCOL and the port in KAFKA_BOOTSTRAP_SERVERS"
+_ADDRESS = "Check KAFKA_BOOTSTRAP_SERVERS"
 _CERTIFICATE = (
-    "check that KAFKA_SSL_CA_LOCATION holds the CA of the broker's certificate, and that the"
-    " certificate names the host as KAFKA_BOOTSTRAP_SERVERS does"
+    "Check that KAFKA_SSL_CA_LOCATION holds the CA of the broker's certificate, and that the"
+    " certificate is valid for the host in KAFKA_BOOTSTRAP_SERVERS"
 )
 _CLIENT_CERTIFICATE = (
-    "the listener asks for a client certificate, which this program does not send: use a listener"
-    " that does not (KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL)"
+    "The listener requires a client certificate, which this program does not send. Use a listener"
+    " that does not require one (KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL)"
 )
-_REFUSED, _NO_ANSWER = "Kafka refuses the connection to", "no Kafka broker answers at"
+_REFUSED, _NO_ANSWER = "Kafka refuses the connection to", "No Kafka broker answers at"
 
 _REASONS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), happened, advice)
     for pattern, happened, advice in (
-        (r"unsupported sasl mechanism", _REFUSED, "check KAFKA_SASL_MECHANISM"),
+        (r"unsupported sasl mechanism", _REFUSED, "Check KAFKA_SASL_MECHANISM"),
         (r"sasl \S+ mechanism handshake failed", _REFUSED, _PROTOCOL),
         (r"sasl .*(error|fail)", _REFUSED, _CREDENTIALS),
         (r"alert (bad certificate|certificate required)", _REFUSED, _CLIENT_CERTIFICATE),
         (r"certificate verify failed", _REFUSED, _CERTIFICATE),
         (r"ssl.*(fail|closed)|disconnected", _REFUSED, _PROTOCOL),
-        (r"parse error", _NO_ANSWER, f"{_ADDRESS}: it is host:port, comma-separated"),
+        (r"parse error", _NO_ANSWER, f"{_ADDRESS}: its format is host:port, comma-separated"),
         (r"failed to resolve", _NO_ANSWER, f"{_ADDRESS} (the host name)"),
-        (r"failed|timed out", _NO_ANSWER, f"{_ADDRESS} and that the broker runs"),
+        (r"failed|timed out", _NO_ANSWER, f"{_ADDRESS} and that the broker is running"),
     )
 )
-"""From what says most to what says least: with several brokers, each has its own reason."""
+"""From the most to the least specific reason: with several brokers, each logs its own."""
 
 _REFUSED_SETTINGS = (
     ("sasl mechanism", "KAFKA_SASL_MECHANISM must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
     ("sasl.username", "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD must both be set"),
-    ("ssl.ca.location", "KAFKA_SSL_CA_LOCATION is not a readable file of PEM certificates"),
+    ("ssl.ca.location", "KAFKA_SSL_CA_LOCATION must be a readable file of PEM certificates"),
     ("transaction.timeout.ms", "KAFKA_TRANSACTION_TIMEOUT_SECONDS must be 1 or more"),
     ("socket.timeout.ms", "KAFKA_REQUEST_TIMEOUT_SECONDS must be from 0.01 to 300"),
     (
@@ -64,7 +64,7 @@ _NOISE = re.compile(r" \(after \d+ms in state [^)]*\)+| \(install ca-certificate
 
 
 class Reasons(logging.Handler):
-    """Keeps what one client logs, each line once."""
+    """Keeps each distinct line that one client logs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,22 +79,22 @@ class Reasons(logging.Handler):
 
 
 def explained(servers: str, lines: Sequence[str], code: str) -> str:
-    """What happened, the reason that says most, and what to do. Pure."""
+    """Return what happened, the most specific reason, and what to do. Pure."""
     for pattern, happened, advice in _REASONS:
         for line in lines:
             if pattern.search(line):
-                return f"{happened} {servers} ({line}): {advice}"
-    return f"{_NO_ANSWER} {servers} ({code}): {_ADDRESS}"
+                return f"{happened} {servers} ({line}). {advice}"
+    return f"{_NO_ANSWER} {servers} ({code}). {_ADDRESS}"
 
 
 def require_broker(settings: KafkaSettings) -> None:
-    """Prove that a broker answers.
+    """Check that a broker answers.
 
     Raises:
-        FatalError: none does, or it refuses us: with the reason, and what to do.
+        FatalError: none answers, or one refuses the connection; with the reason and what to do.
     """
     reasons = Reasons()
-    # A client of its own: what is logged waits in its memory until poll, so it must not live long.
+    # A separate client: log lines stay in its memory until polled, so it must be short-lived.
     client = made(AdminClient, connection(settings, "check"), logger=reasons.logger)
     try:
         client.list_topics(timeout=settings.connect_timeout_seconds)
@@ -106,10 +106,10 @@ def require_broker(settings: KafkaSettings) -> None:
 
 
 def made(client_class: Callable[..., T], config: Mapping[str, Any], **options: Any) -> T:
-    """A client with these settings.
+    """Create a client with these settings.
 
     Raises:
-        FatalError: the client refuses its settings, and which.
+        FatalError: the client rejects its settings; names the one at fault.
     """
     try:
         return client_class(config, **options)
@@ -118,10 +118,12 @@ def made(client_class: Callable[..., T], config: Mapping[str, Any], **options: A
 
 
 def _refused_settings(exception: KafkaException) -> FatalError:
-    """Why no client could be made. Its own text may repeat values."""
+    """Return the error to raise. The client's own text may repeat values."""
     error = error_of(exception)
     text = error.str().lower()
     for part, advice in _REFUSED_SETTINGS:
         if part in text:
-            return FatalError(f"the Kafka client refuses its settings: {advice}")
-    return FatalError(f"the Kafka client refuses its settings: {error.name()}: check KAFKA_*")
+            return FatalError(f"The Kafka client rejects its settings. {advice}")
+    return FatalError(
+        f"The Kafka client rejects its settings ({error.name()}). Check the KAFKA_* settings"
+    )

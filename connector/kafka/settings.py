@@ -1,4 +1,4 @@
-"""From our settings to librdkafka's, each option that the promise rests on said explicitly."""
+"""librdkafka's options, made from our settings; each one that correctness needs is explicit."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def _milliseconds(seconds: float) -> int:
 
 
 def connection(settings: KafkaSettings, role: str) -> dict[str, Any]:
-    """What every client needs to reach the cluster."""
+    """Options that every client needs to reach the cluster."""
     config: dict[str, ConfigValue | None] = {
         "bootstrap.servers": settings.bootstrap_servers,
         "client.id": f"imednet-connector-{role}",
@@ -29,22 +29,22 @@ def connection(settings: KafkaSettings, role: str) -> dict[str, Any]:
 
 
 def admin(settings: KafkaSettings) -> dict[str, Any]:
-    """For short-lived administration: silent, since every failure is raised with its code."""
+    """Options for short-lived admin clients; silent, since each failure is raised with its code."""
     return connection(settings, "admin") | {"log_level": 0}
 
 
 def group_observer(settings: KafkaSettings, group_id: str) -> dict[str, Any]:
-    """Asks for a group's offsets without being a member."""
+    """Options to read a group's offsets without joining it."""
     return admin(settings) | {"group.id": group_id, "enable.auto.commit": False}
 
 
 def transactional_producer(settings: KafkaSettings, study_key: str) -> dict[str, Any]:
-    """One transactional id for each events topic and study: a second source fences the first."""
+    """Options for the source. A second source of the same topic and study fences the first."""
     return connection(settings, "source") | {
         "transactional.id": f"imednet-source-{settings.events_topic}/{study_key}",
         "enable.idempotence": True,
         "transaction.timeout.ms": _milliseconds(settings.transaction_timeout_seconds),
-        "socket.timeout.ms": _milliseconds(  # librdkafka insists on no more than that
+        "socket.timeout.ms": _milliseconds(  # librdkafka: at most the transaction timeout
             min(settings.request_timeout_seconds, settings.transaction_timeout_seconds)
         ),
         "compression.type": "lz4",
@@ -53,7 +53,7 @@ def transactional_producer(settings: KafkaSettings, study_key: str) -> dict[str,
 
 
 def dead_letter_producer(settings: KafkaSettings) -> dict[str, Any]:
-    """A letter is acknowledged by all replicas or reported as not delivered."""
+    """Options for dead letters: acknowledged by all replicas, or reported as undelivered."""
     return connection(settings, "dead-letters") | {
         "enable.idempotence": True,
         "acks": "all",
@@ -62,24 +62,24 @@ def dead_letter_producer(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def group_consumer(settings: KafkaSettings, sink: SinkSettings) -> dict[str, Any]:
-    """Offsets move by explicit commits only, and a gap is an error rather than a jump."""
+    """Options for a sink: offsets advance only by explicit commits, and a gap raises an error."""
     config = connection(settings, "sink") | {
         "group.id": sink.group_id,
         "group.protocol": sink.group_protocol,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
-        # A first start begins at the beginning by an explicit assignment (starting.py).
+        # start_positions.py assigns the first offset explicitly if the group has none.
         "auto.offset.reset": "error",
         "isolation.level": "read_committed",
         "enable.partition.eof": True,
-        # Within this a topic that is made again, or grows, is seen (by default within 300 s).
+        # How soon a recreated topic or new partitions are noticed (default: 300 s).
         "topic.metadata.refresh.interval.ms": 10_000,
         "max.poll.interval.ms": _milliseconds(sink.max_poll_interval_seconds),
-        # librdkafka's default is 64 MB a consumer, and its own copy of each message beside it.
+        # librdkafka's default is 64 MB per consumer, plus its own copy of each message.
         "queued.max.messages.kbytes": 6_144,
         "fetch.queue.backoff.ms": 10,
-        # A partition that goes on waits for the request under way, which holds the others only: up
-        # to so long where they have nothing (by the default of 500 a replay took twice as long).
+        # A resumed partition waits for the fetch in flight, which covers only the others, and lasts
+        # this long if they have no messages (with the default of 500 a replay took twice as long).
         "fetch.wait.max.ms": 100,
     }
     if sink.group_instance_id is not None:
@@ -91,7 +91,7 @@ def group_consumer(settings: KafkaSettings, sink: SinkSettings) -> dict[str, Any
 
 
 def log_reader(settings: KafkaSettings) -> dict[str, Any]:
-    """Reads committed messages from given offsets; belongs to no group and commits nothing."""
+    """Options to read committed messages from given offsets, without joining or committing."""
     return connection(settings, "log-reader") | {
         "group.id": "imednet-connector-reads-without-a-group",
         "enable.auto.commit": False,

@@ -1,4 +1,4 @@
-"""A topic as a log: its bounds, and the messages between two offsets. Belongs to no group."""
+"""A topic read as a log, outside any group: its bounds, and the messages between two offsets."""
 
 import logging
 import time
@@ -18,13 +18,13 @@ from connector.kafka.settings import admin, log_reader
 from connector.kafka.topics import Topics
 from connector.model.cursor import TopicMark
 
-# Another study's source may have died inside a transaction; the broker ends it after
-# transaction.timeout.ms (60 s), and until then committed messages behind it cannot be read.
-_STUCK_SECONDS_MAX = 90.0
+# Another study's source may have died within a transaction. The broker aborts it after
+# transaction.timeout.ms (60 s); until then, committed messages behind it cannot be read.
+_STALLED_SECONDS_MAX = 90.0
 
 
 def read_to_end(settings: KafkaSettings, topic: str) -> Iterator[RawMessage]:
-    """Every committed message that the topic holds now, each partition in order.
+    """Yield every committed message that the topic holds now, each partition in order.
 
     Raises:
         RetryableError: the brokers do not answer, or a transaction stays open.
@@ -35,7 +35,7 @@ def read_to_end(settings: KafkaSettings, topic: str) -> Iterator[RawMessage]:
 def read_ranges(
     settings: KafkaSettings, topic: str, ranges: Mapping[int, Range]
 ) -> Iterator[RawMessage]:
-    """Every committed message within the ranges, by partition, each partition in order.
+    """Yield every committed message within the ranges, each partition in order.
 
     Raises:
         RetryableError: the brokers do not answer, or a transaction stays open.
@@ -44,34 +44,33 @@ def read_ranges(
     consumer = made(Consumer, log_reader(settings), logger=logging.getLogger("confluent_kafka"))
     try:
         consumer.assign([RawTopicPartition(topic, each, ranges[each].start) for each in unread])
-        deadline = time.monotonic() + _STUCK_SECONDS_MAX
+        deadline = time.monotonic() + _STALLED_SECONDS_MAX
         while unread:
             for message in consumer.consume(1000, 0.5):
                 error, partition = message.error(), message.partition() or 0
                 offset, end = message.offset() or 0, ranges[partition].end
                 if error is None:
-                    deadline = time.monotonic() + _STUCK_SECONDS_MAX
+                    deadline = time.monotonic() + _STALLED_SECONDS_MAX
                     if offset < end:
                         yield message
                 elif error.code() != KafkaError._PARTITION_EOF:
-                    raise translate(error, f"reading {topic}")
+                    raise translate(error, f"read topic {topic}")
                 if offset + (error is None) >= end:
                     unread.discard(partition)
             if time.monotonic() > deadline:
-                raise RetryableError(f"reading {topic}: a transaction stays open")
+                raise RetryableError(f"Cannot read topic {topic}: a transaction stays open")
     finally:
         consumer.close()
 
 
 def bounds(settings: KafkaSettings, topic: str) -> dict[int, Range]:
-    """Each partition's first offset and the next one to be written.
+    """Return each partition's first offset and high watermark.
 
-    Open transactions hold back what lies behind them, so the end is the high watermark, not the
-    last stable offset: ending there could miss what is committed already.
+    The end is the high watermark and not the last stable offset: an open transaction holds back
+    messages behind it that are already committed, and they must not be missed.
 
     Raises:
-        RetryableError: the brokers do not answer.
-        FatalError: there is no such topic.
+        RetryableError: the brokers do not answer, or the topic is missing.
     """
     firsts = _offsets(settings, topic, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
     ends = _offsets(settings, topic, OffsetSpec.latest())  # type: ignore[no-untyped-call]
@@ -79,13 +78,13 @@ def bounds(settings: KafkaSettings, topic: str) -> dict[int, Range]:
 
 
 def mark_of(settings: KafkaSettings, topic: str) -> TopicMark:
-    """The topic as it is now.
+    """Return the topic's mark as of now.
 
     Raises:
-        RetryableError: the brokers do not answer, or there is no such topic.
+        RetryableError: the brokers do not answer, or the topic is missing.
     """
-    there = bounds(settings, topic)
-    ranges = [there[partition] for partition in sorted(there)]
+    by_partition = bounds(settings, topic)
+    ranges = [by_partition[partition] for partition in sorted(by_partition)]
     return TopicMark(
         topic_id=Topics(settings).topic_id(topic),
         starts=tuple(each.start for each in ranges),
@@ -94,26 +93,26 @@ def mark_of(settings: KafkaSettings, topic: str) -> TopicMark:
 
 
 def offsets_at(settings: KafkaSettings, topic: str, since_ms: int) -> dict[int, int]:
-    """Each partition's first offset whose message is not older; without those where all are.
+    """Return each partition's first offset at or after a time; omit partitions without one.
 
     Raises:
-        RetryableError: the brokers do not answer.
-        FatalError: there is no such topic.
+        RetryableError: the brokers do not answer, or the topic is missing.
     """
     found = _offsets(settings, topic, OffsetSpec.for_timestamp(since_ms))
     return {partition: offset for partition, offset in found.items() if offset >= 0}
 
 
-def _offsets(settings: KafkaSettings, topic: str, wanted: OffsetSpec) -> dict[int, int]:
+def _offsets(settings: KafkaSettings, topic: str, spec: OffsetSpec) -> dict[int, int]:
     count = Topics(settings).partitions(topic)
     timeout = settings.request_timeout_seconds
     client = made(AdminClient, admin(settings))  # it must outlive its futures
     futures = client.list_offsets(
-        {RawTopicPartition(topic, each): wanted for each in range(count)},
+        {RawTopicPartition(topic, each): spec for each in range(count)},
         isolation_level=IsolationLevel.READ_UNCOMMITTED,
         request_timeout=timeout,
     )
-    doing = f"reading offsets of {topic}"
+    action = f"read the offsets of topic {topic}"
     return {
-        each.partition: answer_of(future, timeout, doing).offset for each, future in futures.items()
+        each.partition: answer_of(future, timeout, action).offset
+        for each, future in futures.items()
     }

@@ -1,4 +1,4 @@
-"""The three topics: what they must be like, making them, and saying what differs."""
+"""The three topics: their required settings, creating them, and reporting differences."""
 
 from dataclasses import dataclass
 
@@ -19,12 +19,12 @@ from connector.kafka.reasons import made, require_broker
 from connector.kafka.settings import admin
 
 _NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"
-"""16 bytes of 0: what brokers before Kafka 2.8 leave unsaid."""
+"""16 zero bytes: brokers before Kafka 2.8 have no topic ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """What a topic must be like. ``partitions`` is the number for a new one."""
+    """A topic's required settings. ``partitions`` applies only when the topic is created."""
 
     name: str
     partitions: int
@@ -33,7 +33,7 @@ class TopicSpec:
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """What setup found or did: ``made``, or the settings that differ from the wanted ones."""
+    """What `Topics.ensure` found or did: created, missing, or settings that differ."""
 
     name: str
     made: bool
@@ -42,18 +42,22 @@ class TopicState:
 
 
 def specs(settings: KafkaSettings) -> list[TopicSpec]:
-    """Events and cursors are compacted (a graph can be rebuilt at any time); dead letters stay."""
+    """Return the required topics.
+
+    Events and cursors are compacted, so a graph can be rebuilt at any time. Dead letters are kept
+    forever.
+    """
     return [
         TopicSpec(
             settings.events_topic,
             settings.topic_partitions,
-            # The broker's clock vouches for versions, and makes "since" of a replay exact.
+            # Broker timestamps bound the versions and make a replay's --from time exact.
             {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"},
         ),
         TopicSpec(
             settings.cursors_topic,
             1,
-            # It is read as a whole at each start: small segments, compacted within the hour.
+            # Read in full at every start, so segments are small and compacted within the hour.
             {
                 "cleanup.policy": "compact",
                 "segment.bytes": "1048576",
@@ -72,35 +76,35 @@ class Topics:
     """Topic administration."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        """Make the client; nothing is sent.
+        """Create the client; sends nothing.
 
         Raises:
-            FatalError: the client refuses its settings; names the one that is wrong.
+            FatalError: the client rejects its settings; names the one at fault.
         """
         self._settings = settings
         self._admin = made(AdminClient, admin(settings))
 
     def check(self) -> None:
-        """Prove at the start of a program that a broker answers.
+        """Check at program start that a broker answers.
 
         Raises:
-            FatalError: none does, with its reason: a wrong setting is more likely than an outage.
+            FatalError: none does; with the reason. A wrong setting is likelier than an outage.
         """
         require_broker(self._settings)
 
     def partitions(self, topic: str) -> int:
-        """How many partitions the topic has.
+        """Return the topic's number of partitions.
 
         Raises:
-            RetryableError: no broker answers, or there is no such topic.
+            RetryableError: no broker answers, or the topic is missing.
         """
         found = self._existing()
         if topic not in found:
-            raise RetryableError(f"topic {topic} does not exist: run `imednet-connector setup`")
+            raise RetryableError(f"Topic {topic} does not exist. Run `imednet-connector setup`")
         return found[topic]
 
     def message_bytes_max(self, topic: str) -> int:
-        """The topic's ``max.message.bytes``.
+        """Return the topic's ``max.message.bytes``.
 
         Raises:
             RetryableError: no broker answers.
@@ -109,7 +113,7 @@ class Topics:
         return int(self._config(topic)["max.message.bytes"].value or 0)
 
     def cluster_id(self) -> str:
-        """The cluster's own id; empty where the brokers do not say it.
+        """Return the cluster's id; empty if the brokers do not report one.
 
         Raises:
             RetryableError: no broker answers.
@@ -117,31 +121,31 @@ class Topics:
         return self._metadata().cluster_id or ""
 
     def topic_id(self, topic: str) -> str:
-        """Tells a topic from one of the same name made anew; empty where brokers have no ids.
+        """Return the topic's id, which changes if it is recreated; empty if brokers have no ids.
 
         Raises:
-            RetryableError: no broker answers.
-            FatalError: there is no such topic, or no access.
+            RetryableError: no broker answers, or the topic is missing.
+            FatalError: no access.
         """
         timeout = self._settings.request_timeout_seconds
         described = self._admin.describe_topics(TopicCollection([topic]), request_timeout=timeout)
-        found = str(answer_of(described[topic], timeout, f"describing {topic}").topic_id)
+        found = str(answer_of(described[topic], timeout, f"describe topic {topic}").topic_id)
         return "" if found == _NO_TOPIC_ID else found
 
     def ensure(self, *, make: bool) -> list[TopicState]:
-        """Make what is missing (unless only checking) and say how the topics differ.
+        """Create missing topics if ``make``, and report how existing topics differ.
 
         Raises:
             FatalError: the brokers refuse.
             RetryableError: no broker answers.
         """
         found = self._existing()
-        wanted = specs(self._settings)
-        missing = [spec for spec in wanted if spec.name not in found]
+        required = specs(self._settings)
+        missing = [spec for spec in required if spec.name not in found]
         if make and missing:
             self._create(missing)
         states = []
-        for spec in wanted:
+        for spec in required:
             exists = spec.name in found
             differences = self._differences(spec) if exists else ()
             states.append(TopicState(spec.name, make and not exists, not exists, differences))
@@ -156,20 +160,20 @@ class Topics:
             return self._admin.list_topics(timeout=self._settings.connect_timeout_seconds)
         except KafkaException as exception:
             raise RetryableError(
-                f"no Kafka broker answers at {self._settings.bootstrap_servers}"
-                f" ({error_of(exception).name()}): check KAFKA_BOOTSTRAP_SERVERS"
+                f"No Kafka broker answers at {self._settings.bootstrap_servers}"
+                f" ({error_of(exception).name()}). Check KAFKA_BOOTSTRAP_SERVERS"
             ) from exception
 
-    def _create(self, wanted: list[TopicSpec]) -> None:
+    def _create(self, missing: list[TopicSpec]) -> None:
         new = [
             NewTopic(
                 spec.name, spec.partitions, self._settings.replication_factor, config=spec.config
             )
-            for spec in wanted
+            for spec in missing
         ]
         timeout = self._settings.request_timeout_seconds
         for future in self._admin.create_topics(new, operation_timeout=timeout).values():
-            answer_of(future, timeout, "making topics")
+            answer_of(future, timeout, "create topics")
 
     def _differences(self, spec: TopicSpec) -> tuple[str, ...]:
         actual = self._config(spec.name)
@@ -182,8 +186,8 @@ class Topics:
     def _config(self, topic: str) -> dict[str, ConfigEntry]:
         resource = ConfigResource(ResourceType.TOPIC, topic)
         timeout = self._settings.request_timeout_seconds
-        asked = self._admin.describe_configs([resource], request_timeout=timeout)
-        found: dict[str, ConfigEntry] = answer_of(
-            asked[resource], timeout, "reading topic settings"
+        described = self._admin.describe_configs([resource], request_timeout=timeout)
+        config: dict[str, ConfigEntry] = answer_of(
+            described[resource], timeout, f"read the settings of topic {topic}"
         )
-        return found
+        return config

@@ -39,45 +39,45 @@ class SqliteKnownStore:
     """`connector.interfaces.KnownStore` in one file per study; used by one thread."""
 
     def __init__(self, path: Path | str) -> None:
-        """Open or make the file; ``:memory:`` for none.
+        """Open or create the file; ``:memory:`` uses none.
 
         Raises:
-            FatalError: the folder cannot be written.
+            FatalError: the folder is not writable, or another process uses the file.
         """
         try:
             if isinstance(path, Path):
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
-                self._db = self._opened(path)
+                self._db = self._connect(path)
             except sqlite3.DatabaseError as error:
                 if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
                     raise FatalError(
-                        f"{path} is in use by another source: stop it, or set SOURCE_STATE_DIR to"
-                        " another folder"
+                        f"Cannot open {path}: another source uses it. Stop it, or set"
+                        " SOURCE_STATE_DIR to another folder"
                     ) from None
-                # A cache that cannot be read is no cache: the topic has it all.
+                # Replace an unreadable cache: the topic has everything.
                 if isinstance(path, Path):
                     path.unlink(missing_ok=True)
-                self._db = self._opened(path)
+                self._db = self._connect(path)
         except (OSError, sqlite3.Error) as error:
-            said = getattr(error, "strerror", None) or str(error)
+            reason = getattr(error, "strerror", None) or str(error)
             raise FatalError(
-                f"cannot write {path}: {said}: set SOURCE_STATE_DIR to a folder that can be written"
+                f"Cannot write {path}: {reason}. Set SOURCE_STATE_DIR to a writable folder"
             ) from None
         self._path = path
 
-    def _opened(self, path: Path | str) -> sqlite3.Connection:
+    def _connect(self, path: Path | str) -> sqlite3.Connection:
         if isinstance(path, Path):  # SQLite gives its -wal and -shm files the same mode
             path.touch(mode=0o600)
             path.chmod(0o600)
-        # Losing the last transactions at a power cut is harmless: `matches` then says so.
+        # Losing the last transactions in a power cut is harmless: `matches` then returns False.
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        # Another process would change what this one knows, unseen: it is kept out to the end.
+        # Keep other processes out: their changes would go unnoticed.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         if db.execute("PRAGMA user_version").fetchone()[0] not in (0, _LAYOUT):
-            raise sqlite3.DatabaseError("another layout")
+            raise sqlite3.DatabaseError("unknown layout")
         db.executescript(_SCHEMA)
         db.execute(f"PRAGMA user_version = {_LAYOUT}")
         return db
@@ -88,41 +88,42 @@ class SqliteKnownStore:
 
     def matches(self, cursor: Cursor) -> bool:
         """See `connector.interfaces.KnownStore`."""
-        return self._cursor_name() == _name(cursor)
+        return self._matched_cursor() == _name(cursor)
 
-    def _cursor_name(self) -> str | None:
+    def _matched_cursor(self) -> str | None:
         try:
             found = self._db.execute("SELECT value FROM state WHERE name = 'cursor'").fetchone()
         except sqlite3.DatabaseError:
-            self._made_anew()
+            self._recreate()
             return None
         return found[0] if found else None
 
     def rebuild(self, states: Iterable[tuple[Identity, KnownState]], cursor: Cursor) -> None:
         """See `connector.interfaces.KnownStore`."""
-        is_of_lineage = (self._cursor_name() or "").startswith(f"{cursor.lineage}/")
+        is_same_lineage = (self._matched_cursor() or "").startswith(f"{cursor.lineage}/")
         with self.update() as update:
-            if is_of_lineage:
+            if is_same_lineage:
                 lost = "CASE delivery WHEN 2 THEN 2 ELSE 1 END"
                 self._db.execute(f"UPDATE known SET seen_pass = 0, missed = 0, delivery = {lost}")  # noqa: S608 - constants
             else:
                 self._db.execute("DELETE FROM known")
                 self._db.execute("DELETE FROM invalid_row")
-            _put(self._db, ((who.entity, who.id, *_columns(state), 0) for who, state in states))
+            rows = ((each.entity, each.id, *_columns(state), 0) for each, state in states)
+            _put(self._db, rows)
             update.match(cursor)
 
-    def _made_anew(self) -> None:
-        """A damaged file is no cache: without it, the topic is read again."""
+    def _recreate(self) -> None:
+        """Replace a damaged file with an empty one; the topic is then read again."""
         if not isinstance(self._path, Path):
             return
         self._db.close()
         try:
             for ending in ("", "-wal", "-shm"):
                 self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
-            self._db = self._opened(self._path)
+            self._db = self._connect(self._path)
         except (OSError, sqlite3.Error) as error:
             raise FatalError(
-                f"cannot make {self._path} anew: {error}: set SOURCE_STATE_DIR"
+                f"Cannot recreate {self._path}: {error}. Set SOURCE_STATE_DIR to a writable folder"
             ) from error
 
     def lookup(self, entity: str, ids: Sequence[EntityId]) -> dict[EntityId, KnownState]:
@@ -130,10 +131,10 @@ class SqliteKnownStore:
         found: dict[EntityId, KnownState] = {}
         for start in range(0, len(ids), _IDS_PER_QUERY):
             part = ids[start : start + _IDS_PER_QUERY]
-            marks = ",".join("?" * len(part))
+            placeholders = ",".join("?" * len(part))
             query = (
-                f"SELECT {_COLUMNS} FROM known"  # noqa: S608 - marks only
-                f" WHERE entity = ? AND id IN ({marks})"
+                f"SELECT {_COLUMNS} FROM known"  # noqa: S608 - placeholders only
+                f" WHERE entity = ? AND id IN ({placeholders})"
             )
             for row in self._db.execute(query, (entity, *part)):
                 found[row[0]] = _known(row[1:])
@@ -148,10 +149,12 @@ class SqliteKnownStore:
             self._db.execute("COMMIT")
         except sqlite3.OperationalError as error:
             self._roll_back()
-            raise RetryableError(f"the known-state cache cannot be written: {error}") from error
+            raise RetryableError(f"Cannot write the known-state cache: {error}") from error
         except sqlite3.DatabaseError as error:
-            self._made_anew()
-            raise RetryableError(f"the known-state cache is damaged, made anew: {error}") from error
+            self._recreate()
+            raise RetryableError(
+                f"The known-state cache was damaged and has been recreated: {error}"
+            ) from error
         except BaseException:
             self._roll_back()
             raise
@@ -182,7 +185,7 @@ class _Update:
     def divert(self, identities: Collection[Identity]) -> None:
         self._db.executemany(
             "UPDATE known SET delivery = ? WHERE entity = ? AND id = ?",
-            ((Delivery.DIVERTED, who.entity, who.id) for who in identities),
+            ((Delivery.DIVERTED, each.entity, each.id) for each in identities),
         )
 
     def vanished(self, entity: str, full_pass: int) -> VanishedRows:
@@ -191,12 +194,12 @@ class _Update:
         (listed,) = self._db.execute(
             f"SELECT count(*) {live} AND seen_pass = ?", (entity, full_pass)
         ).fetchone()
-        before = (entity, full_pass, _SIGHTINGS_TO_DELETE - 1)
+        parameters = (entity, full_pass, _SIGHTINGS_TO_DELETE - 1)
         (missed,) = self._db.execute(
-            f"SELECT count(*) {live} AND seen_pass <> ? AND missed < ?", before
+            f"SELECT count(*) {live} AND seen_pass <> ? AND missed < ?", parameters
         ).fetchone()
         gone = self._db.execute(
-            f"SELECT {_COLUMNS} {live} AND seen_pass <> ? AND missed >= ?", before
+            f"SELECT {_COLUMNS} {live} AND seen_pass <> ? AND missed >= ?", parameters
         )
         undelivered = self._db.execute(
             f"SELECT {_COLUMNS} FROM known WHERE entity = ? AND hash IS NULL AND delivery = ?",  # noqa: S608
@@ -223,10 +226,10 @@ class _Update:
 
 
 def _put(db: sqlite3.Connection, rows: Iterator[tuple[Any, ...]]) -> None:
-    # Many rows a statement: at each one other threads get the interpreter, and we wait for it.
+    # Many rows per statement: each statement releases the GIL, and we wait to get it back.
     while part := list(islice(rows, _ROWS_PER_PUT)):
-        marks = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(part))
-        db.execute(_PUT.format(rows=marks), list(chain.from_iterable(part)))
+        placeholders = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(part))
+        db.execute(_PUT.format(rows=placeholders), list(chain.from_iterable(part)))
 
 
 def _name(cursor: Cursor) -> str:
