@@ -21,11 +21,11 @@ class ImednetSettings(Section):
     )
     api_key_file: Path | None = Field(
         None,
-        description="File with the API key, instead of IMEDNET_API_KEY; read for every request.",
+        description="File with the API key, read for every request; replaces IMEDNET_API_KEY.",
     )
     security_key_file: Path | None = Field(
         None,
-        description="File with the security key, instead of IMEDNET_SECURITY_KEY; read for every request.",
+        description="File with the security key, read for every request; replaces IMEDNET_SECURITY_KEY.",
     )
     request_timeout_seconds: Seconds = Field(
         30.0, description="Timeout of a request; after a timeout fewer rows are requested."

@@ -23,7 +23,7 @@ class SourceSettings(Section):
     )
     list_interval_seconds: Seconds = Field(
         300.0,
-        description="Delay between full passes, for kinds that it cannot filter (subjects, visits).",
+        description="Delay between full passes, for kinds that it cannot (subjects, visits).",
     )
     metadata_interval_seconds: Seconds = Field(
         3600.0, description="Delay between full passes, for rarely changing kinds (study, sites)."
