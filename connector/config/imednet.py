@@ -21,11 +21,11 @@ class ImednetSettings(Section):
     )
     api_key_file: Path | None = Field(
         None,
-        description="File with the API key, read for every request; replaces IMEDNET_API_KEY.",
+        description="File that holds the API key, as an alternative; read for every request.",
     )
     security_key_file: Path | None = Field(
         None,
-        description="File with the security key, read for every request; replaces IMEDNET_SECURITY_KEY.",
+        description="File that holds the security key, as an alternative; read for every request.",
     )
     request_timeout_seconds: Seconds = Field(
         30.0, description="Timeout of a request; after a timeout fewer rows are requested."
