@@ -88,20 +88,7 @@ class Neo4jDatabase:
         self._changed = threading.Condition()
         self._calls_in_flight = 0
         self._is_closed = False
-        try:
-            self._driver = neo4j.GraphDatabase.driver(
-                settings.uri,
-                auth=auth,
-                connection_timeout=settings.connect_timeout_seconds,
-                connection_acquisition_timeout=settings.connect_timeout_seconds,
-                connection_write_timeout=settings.transaction_timeout_seconds,
-                liveness_check_timeout=30.0,
-                max_connection_lifetime=3600,
-                notifications_min_severity="OFF",
-                user_agent=f"imednet-connector/{version('imednet-connector')}",
-            )
-        except Exception as error:  # any type: its text may quote the settings
-            raise FatalError("The Neo4j driver rejects its settings. Check NEO4J_URI") from error
+        self._driver = _new_driver(settings, auth)
         try:
             self.read("RETURN 1")  # proves address, password and database at once
         except AccessRefusedError as error:
@@ -273,6 +260,23 @@ class Neo4jDatabase:
             with self._changed:
                 self._calls_in_flight -= 1
                 self._changed.notify_all()
+
+
+def _new_driver(settings: Neo4jSettings, auth: Any) -> neo4j.Driver:
+    try:
+        return neo4j.GraphDatabase.driver(
+            settings.uri,
+            auth=auth,
+            connection_timeout=settings.connect_timeout_seconds,
+            connection_acquisition_timeout=settings.connect_timeout_seconds,
+            connection_write_timeout=settings.transaction_timeout_seconds,
+            liveness_check_timeout=30.0,
+            max_connection_lifetime=3600,
+            notifications_min_severity="OFF",
+            user_agent=f"imednet-connector/{version('imednet-connector')}",
+        )
+    except Exception as error:  # any type: its text may quote the settings
+        raise FatalError("The Neo4j driver rejects its settings. Check NEO4J_URI") from error
 
 
 def _composed(statement: Statement, span: Span | None, *, advance: bool) -> str:
