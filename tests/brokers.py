@@ -1,4 +1,4 @@
-"""What tests change about a real broker's topics."""
+"""Changes that tests make to topics of a real broker."""
 
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import (
@@ -17,7 +17,7 @@ def set_message_bytes_max(kafka: KafkaSettings, topic: str, most: int) -> None:
 
 
 def delete_records(kafka: KafkaSettings, topic: str, partitions: int) -> None:
-    """All of them; a topic that is compacted only does not allow it."""
+    """Delete all records, which the broker allows only with the policy ``delete``."""
     set_topic(kafka, topic, "cleanup.policy", "compact,delete")
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     ends = [TopicPartition(topic, each, -1) for each in range(partitions)]

@@ -1,4 +1,4 @@
-"""Events and rows for tests."""
+"""Builders of events, rows and messages."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ NOW = 1_700_000_000_000
 
 @dataclass(frozen=True)
 class Details:
-    """What a client would convert when it is asked for."""
+    """The message details that a client converts on request."""
 
     own_headers: Headers
     timestamp_ms: int
@@ -84,8 +84,8 @@ def delete(
     )
 
 
-def is_through(task: SinkTask) -> bool:
-    """Nothing is on its way in this sink, and everything that was polled is applied."""
+def is_drained(task: SinkTask) -> bool:
+    """Return whether the sink has nothing in flight and has applied every polled message."""
     lanes = task._lanes.values()
     return bool(lanes) and not any(
         not lane.is_open or lane.is_busy or lane.waiting_bytes or lane.is_paused for lane in lanes
@@ -95,6 +95,6 @@ def is_through(task: SinkTask) -> bool:
 def decode(
     key: bytes | None, value: bytes | None, headers: Headers, *, timestamp_ms: int, now_ms: int
 ) -> RecordEvent:
-    """The event of a message, as a sink decodes it."""
+    """Decode a message's event as a sink does."""
     read = message(TopicPartition("t", 0), 0, key, value, headers, timestamp_ms=timestamp_ms)
     return decode_event(Identity.from_key(key), read, now_ms)

@@ -1,4 +1,4 @@
-"""Real servers for the tests that need them: started once, or those that the environment names."""
+"""Real servers for the tests that need them: started once, or named by the environment."""
 
 import contextlib
 import os
@@ -23,10 +23,10 @@ LOGS = Path("test-logs")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Bring the servers before workers start, which would all download them at once."""
+    """Download the servers before the workers start, or each worker would do it."""
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
         for server in ("kafka", "neo4j"):
-            with contextlib.suppress(FatalError):  # said by the tests that need it
+            with contextlib.suppress(FatalError):  # the tests that need it report this
                 class_path(server)
 
 
@@ -40,7 +40,7 @@ def servers() -> Iterator[LocalServers]:
 
 @pytest.fixture(scope="session")
 def environment(servers: LocalServers) -> dict[str, str]:
-    """What a program needs to find the servers."""
+    """The environment variables that point a program at the servers."""
     names = ("KAFKA_BOOTSTRAP_SERVERS", "NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD")
     given = {name: os.environ[name] for name in names if name in os.environ}
     return given | servers.environment
@@ -57,7 +57,7 @@ def neo4j_settings(environment: dict[str, str]) -> Neo4jSettings:
 
 @pytest.fixture(scope="session")
 def database(neo4j_settings: Neo4jSettings) -> Iterator[Neo4jDatabase]:
-    """The database with the connector's constraints. Tests keep apart by study key."""
+    """The database with the connector's constraints; each test uses its own study key."""
     with Neo4jDatabase(neo4j_settings) as connected:
         connected.make_schema(connected.missing_schema())
         yield connected
@@ -65,13 +65,13 @@ def database(neo4j_settings: Neo4jSettings) -> Iterator[Neo4jDatabase]:
 
 @pytest.fixture
 def study() -> str:
-    """A study key of this test's own."""
+    """A study key that no other test uses."""
     return f"T{uuid.uuid4().hex[:8]}"
 
 
 @pytest.fixture
 def topics(environment: dict[str, str], study: str) -> dict[str, str]:
-    """Topics of this test's own, as environment variables."""
+    """Topics that no other test uses, as environment variables."""
     names = {
         "KAFKA_EVENTS_TOPIC": f"{study}.events",
         "KAFKA_CURSORS_TOPIC": f"{study}.cursors",
@@ -84,7 +84,7 @@ def topics(environment: dict[str, str], study: str) -> dict[str, str]:
 
 
 def _have_leaders(settings: KafkaSettings, topics: Iterable[str]) -> bool:
-    """A new topic's partitions have none for a moment: programs ask again, tests need not."""
+    """Return whether new partitions have leaders. Programs retry until then; tests wait here."""
     try:
         for topic in topics:
             bounds(settings, topic)

@@ -1,4 +1,4 @@
-"""What tests of the export share: records to write, and what the graph holds of them."""
+"""Helpers for export tests: records to write, and reading them back from the graph."""
 
 from collections.abc import Callable
 from typing import Any

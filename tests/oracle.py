@@ -1,4 +1,4 @@
-"""The independent fold of a topic: what the graph must be, whatever was redelivered."""
+"""The independent fold of a topic: the graph that it must produce, despite redelivery."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +11,7 @@ from connector.ops.expected_graph import add_deleted, add_row, add_stubs
 
 
 def fold(messages: Iterable[Message]) -> GraphState:
-    """Newest valid event of each key, as a graph. Messages must be events."""
+    """Return the graph of each key's newest event. All messages must be valid events."""
     newest: dict[bytes, dict[str, Any]] = {}
     for message in messages:
         event = orjson.loads(message.value or b"null")
@@ -31,7 +31,7 @@ def fold(messages: Iterable[Message]) -> GraphState:
 
 
 def assert_equal(expected: GraphState, actual: GraphState) -> None:
-    """Equal as settled states, with the first differences in the message."""
+    """Assert that the settled states are equal; on failure, list the first differences."""
     found = list(differences(expected.settled(), actual.settled()))
     assert not found, "\n".join(found[:20])
     assert expected.digest() == actual.digest()

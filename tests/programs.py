@@ -1,4 +1,4 @@
-"""Running the real programs: source and sink as processes, waited for and ended by the tests."""
+"""Helpers that run the real programs as processes and wait for them."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ def source_environment(api: str, study: str, state_dir: Path) -> dict[str, str]:
 
 
 def run_program(command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """A command that ends by itself, and never with a traceback."""
+    """Run a command to its end and assert that it printed no traceback."""
     done = subprocess.run(
         [*PROGRAM, *command.split()],
         env={**os.environ, "LOG_FORMAT": "json", **environment},
@@ -65,7 +65,7 @@ def running(
 
 
 def consumed_all(kafka: KafkaSettings, group: str) -> Callable[[], bool]:
-    """Whether the group has committed everything that is in the topic now."""
+    """Return a check whether the group has committed everything in the topic."""
     lag = GroupOffsets(kafka, group)
 
     def reads() -> bool:

@@ -1,4 +1,4 @@
-"""A TCP proxy that loses acknowledgements: the request arrives, the answer does not."""
+"""A TCP proxy that loses acknowledgements: the server gets the request, the client no answer."""
 
 import socket
 import threading
@@ -10,7 +10,7 @@ _GRACE_SECONDS = 0.5
 
 
 class CuttingProxy:
-    """Passes everything on, until a client's data holds ``marker`` and there are ``cuts`` left."""
+    """Forwards traffic; cuts a connection whose request contains ``marker``, ``cuts`` times."""
 
     def __init__(self, target: tuple[str, int], marker: bytes) -> None:
         self._target, self._marker = target, marker
@@ -41,14 +41,14 @@ class CuttingProxy:
             with suppress(OSError):
                 self._up(client, server, cut)
             if cut.is_set():
-                time.sleep(_GRACE_SECONDS)  # the server does what it was asked for
+                time.sleep(_GRACE_SECONDS)  # the server executes the request
             for each in (server, client):
                 with suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
             down.join(10)
 
     def _up(self, client: socket.socket, server: socket.socket, cut: threading.Event) -> None:
-        """All that the client sends; what follows a cut only as far as it is one request."""
+        """Forward the client's data; after a cut, only the rest of that request."""
         tail = b""
         while data := client.recv(65_536):
             if self.cuts > 0 and self._marker in tail + data:
@@ -69,7 +69,7 @@ class CuttingProxy:
 
 @contextmanager
 def cutting(uri: str, marker: bytes) -> Iterator[tuple[CuttingProxy, str]]:
-    """A proxy before the server of a Bolt address; the address through it."""
+    """Yield a proxy in front of this Bolt server, and the address of the proxy."""
     host, _, port = uri.removeprefix("bolt://").partition(":")
     proxy = CuttingProxy((host, int(port)), marker)
     try:

@@ -1,4 +1,4 @@
-"""A broker with TLS and SASL listeners, and certificates that the JDK's own tool makes."""
+"""A broker with TLS and SASL listeners; the JDK's keytool creates the certificates."""
 
 import subprocess
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ listener.name.mutual.ssl.client.auth=required
 
 @dataclass(frozen=True)
 class SecuredKafka:
-    """Ports by listener; the server's certificate names localhost, not 127.0.0.1."""
+    """The broker, its ports by listener, and two CAs. Its certificate is for localhost only."""
 
     broker: LocalKafka
     ports: dict[str, int]
@@ -41,7 +41,7 @@ class SecuredKafka:
     other_ca: Path
 
     def change_password(self) -> None:
-        """Start the broker again, which does not know the old password any more."""
+        """Restart the broker with another password."""
         properties = self.broker.folder / "server.properties"
         if self.broker.process:
             self.broker.process.stop()
@@ -50,7 +50,7 @@ class SecuredKafka:
         self.broker.wait()
 
     def client(self, listener: str, **changed: str) -> dict[str, str]:
-        """The settings of a client that the listener lets in."""
+        """Return settings of a client that the listener accepts, with changes."""
         settings = {
             "bootstrap_servers": f"localhost:{self.ports[listener]}",
             "security_protocol": "SSL" if listener == "MUTUAL" else listener,
@@ -92,7 +92,7 @@ def secured_kafka(folder: Path) -> Iterator[SecuredKafka]:
 
 
 def _certificate(folder: Path, name: str) -> Path:
-    """A key with a certificate that it has signed itself, in ``name.p12``; the certificate alone."""
+    """Create a self-signed key in ``name.p12``; return the path of its certificate."""
     store = [
         "-keystore", str(folder / f"{name}.p12"), "-storetype", "PKCS12",
         "-storepass", _STORE_PASSWORD, "-alias", name,

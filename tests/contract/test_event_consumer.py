@@ -1,4 +1,4 @@
-"""The promises of EventConsumer and DeadLetterQueue, on the fakes and on a real Kafka alike."""
+"""Contract tests of EventConsumer and DeadLetterQueue, on the fake and on a real Kafka."""
 
 import random
 import statistics
@@ -36,32 +36,32 @@ from tests.programs import wait_until
 
 
 class Member:
-    """A consumer with what it was told of its assignment."""
+    """A consumer that records the callbacks about its assignment."""
 
     def __init__(self, consumer: EventConsumer) -> None:
         self.consumer = consumer
         self.owned: set[TopicPartition] = set()
-        self.told: list[str] = []
+        self.callbacks: list[str] = []
         consumer.subscribe(self)
 
     def assigned(self, starts: Mapping[TopicPartition, PartitionStart]) -> None:
         if starts:  # a cooperative rebalance ends with an assignment of nothing
-            self.told.append("assigned")
+            self.callbacks.append("assigned")
         self.owned |= set(starts)
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        self.told.append("revoked")
+        self.callbacks.append("revoked")
         self.owned -= set(partitions)
 
     def lost(self, partitions: Collection[TopicPartition]) -> None:
-        self.told.append("lost")
+        self.callbacks.append("lost")
         self.owned -= set(partitions)
 
     def poll(self, most: int = 1000, seconds: float = 0.2) -> PollResult:
         return self.consumer.poll(most, seconds)
 
     def commit(self, messages: list[Message]) -> None:
-        """All of these are applied."""
+        """Commit as if all these messages were applied."""
         last = {each.partition: each for each in messages}
         self.consumer.commit(
             {at: Position(each.offset + 1, each.leader_epoch) for at, each in last.items()}
@@ -70,7 +70,7 @@ class Member:
 
 @dataclass
 class Group:
-    """A topic of four partitions with messages, and members of one group, one after another."""
+    """A topic of four partitions, and one consumer group that members join one by one."""
 
     produce: Callable[[int], None]
     join: Callable[[], Member]
@@ -111,7 +111,7 @@ def produce(kafka: KafkaSettings, count: int) -> None:
 
 
 def take(member: Member, count: int) -> list[Message]:
-    """Poll until so many messages came; none more may come at once."""
+    """Poll until ``count`` messages have arrived; fail if more arrive with them."""
     messages: list[Message] = []
     end = time.monotonic() + 30
     while len(messages) < count and time.monotonic() < end:
@@ -125,12 +125,14 @@ def places(messages: list[Message]) -> set[tuple[int, int]]:
 
 
 def test_a_first_start_begins_at_the_beginning(group: Group) -> None:
+    """A group without committed offsets reads each partition from its first offset."""
     group.produce(20)
     taken = take(group.join(), 20)
     assert places(taken) == {(partition, offset) for partition in range(4) for offset in range(5)}
 
 
 def test_what_is_not_committed_comes_again_and_what_is_does_not(group: Group) -> None:
+    """After a restart, exactly the uncommitted messages are delivered again."""
     group.produce(20)
     member = group.join()
     taken = take(member, 20)
@@ -142,6 +144,7 @@ def test_what_is_not_committed_comes_again_and_what_is_does_not(group: Group) ->
 
 
 def test_a_paused_partition_brings_nothing_and_loses_nothing(group: Group) -> None:
+    """A paused partition delivers nothing until it is resumed, and then loses nothing."""
     member = group.join()
     group.produce(8)
     first = take(member, 8)
@@ -155,6 +158,7 @@ def test_a_paused_partition_brings_nothing_and_loses_nothing(group: Group) -> No
 
 
 def test_a_partition_that_is_sought_is_read_from_there_whatever_was_fetched(group: Group) -> None:
+    """After a seek, the next message is the one at that offset, whatever was prefetched."""
     member = group.join()
     group.produce(40)
     take(member, 40)
@@ -170,10 +174,13 @@ def test_a_partition_that_is_sought_is_read_from_there_whatever_was_fetched(grou
 
 
 @pytest.mark.servers
-def test_a_partition_that_goes_on_does_not_wait_for_the_others_that_have_nothing(
+def test_a_resumed_partition_does_not_wait_for_idle_partitions(
     kafka_settings: KafkaSettings, study: str
 ) -> None:
-    """The broker keeps a request of the others for the client's half a second, if it is let."""
+    """A resumed partition delivers at once, although a fetch of idle partitions is in flight.
+
+    By default the client lets the broker hold that fetch for half a second.
+    """
     member = joined(kafka_settings, study)
     produce(kafka_settings, 4)
     take(member, 4)
@@ -192,10 +199,13 @@ def test_a_partition_that_goes_on_does_not_wait_for_the_others_that_have_nothing
 
 
 @pytest.mark.servers
-def test_the_end_of_a_partition_is_told_so_that_the_lag_is_0(
+def test_the_end_of_a_partition_is_reported_so_that_the_lag_reaches_0(
     kafka_settings: KafkaSettings, study: str
 ) -> None:
-    """Transactions end with control records, which no message tells of."""
+    """Committing the reported end of a partition brings the lag to 0.
+
+    Transactions end with control records, which are not delivered as messages.
+    """
     log = KafkaEventLog(kafka_settings, study)
     log.open()
     rows = [upsert(record_row(number, studyKey=study)) for number in range(1, 40)]
@@ -219,6 +229,7 @@ def test_the_end_of_a_partition_is_told_so_that_the_lag_is_0(
 def test_a_member_that_joins_takes_partitions_and_gives_them_back(
     kafka_settings: KafkaSettings, study: str, protocol: str
 ) -> None:
+    """A joining member takes over its share of the partitions and returns it when it leaves."""
     one = joined(kafka_settings, study, group_protocol=protocol)
     take(one, 0)
     other = joined(kafka_settings, study, group_protocol=protocol)
@@ -230,9 +241,9 @@ def test_a_member_that_joins_takes_partitions_and_gives_them_back(
         shared = len(one.owned) == len(other.owned) == 2
         assert not one.owned & other.owned
     assert shared
-    other.consumer.commit({min(one.owned): Position(3, None)})  # not its own: nothing happens
+    other.consumer.commit({min(one.owned): Position(3, None)})  # not its own: a no-op
     other.consumer.close()
-    assert other.told[-1] == "revoked"
+    assert other.callbacks[-1] == "revoked"
     while len(one.owned) < 4 and time.monotonic() < end:
         one.poll(10, 0.1)
     assert len(one.owned) == 4
@@ -244,7 +255,11 @@ def test_a_member_that_joins_takes_partitions_and_gives_them_back(
 def test_a_member_that_ends_before_it_takes_its_partitions_leaves_the_group_at_once(
     kafka_settings: KafkaSettings, study: str, protocol: str
 ) -> None:
-    """Closing brings the assignment: to ask where the group is would hang, and others wait."""
+    """A member that closes before it took its assignment leaves the group at once.
+
+    Closing delivers the assignment. Asking for committed offsets then would hang, and the other
+    members would wait.
+    """
     member = joined(kafka_settings, study, group_protocol=protocol, close_timeout_seconds=30)
     admin = AdminClient({"bootstrap.servers": kafka_settings.bootstrap_servers})
 
@@ -257,13 +272,14 @@ def test_a_member_that_ends_before_it_takes_its_partitions_leaves_the_group_at_o
     member.consumer.close()
     assert time.monotonic() - began < 5
     assert members() == []
-    assert member.told == []
+    assert member.callbacks == []
 
 
 @pytest.mark.servers
-def test_a_partition_that_was_paused_when_it_was_taken_away_is_not_when_it_comes_back(
+def test_a_partition_revoked_while_paused_is_not_paused_when_it_comes_back(
     kafka_settings: KafkaSettings, study: str
 ) -> None:
+    """A pause does not outlive the assignment of its partition."""
     one = joined(kafka_settings, study)
     take(one, 0)
     end = time.monotonic() + 60
@@ -287,7 +303,10 @@ def test_a_partition_that_was_paused_when_it_was_taken_away_is_not_when_it_comes
 def test_what_an_open_transaction_holds_back_is_no_gap(
     kafka_settings: KafkaSettings, study: str
 ) -> None:
-    """The group has committed an offset beyond it, as a replay's plan may."""
+    """A committed offset beyond the last stable offset is not reported as a gap.
+
+    The group has committed an offset beyond an open transaction, as a replay's plan may.
+    """
     open_one = Producer(
         {"bootstrap.servers": kafka_settings.bootstrap_servers, "transactional.id": study}
     )
@@ -312,13 +331,14 @@ def test_what_an_open_transaction_holds_back_is_no_gap(
 def test_a_static_member_that_restarts_gets_its_partitions_without_a_rebalance(
     kafka_settings: KafkaSettings, study: str, protocol: str
 ) -> None:
+    """A static member that restarts gets its partitions back without a rebalance."""
     one = joined(kafka_settings, study, group_protocol=protocol, group_instance_id="one")
     other = joined(kafka_settings, study, group_protocol=protocol, group_instance_id="other")
     end = time.monotonic() + 60
     while not len(one.owned) == len(other.owned) == 2 and time.monotonic() < end:
         one.poll(10, 0.1)
         other.poll(10, 0.1)
-    had, told = set(other.owned), len(one.told)
+    had, callback_count = set(other.owned), len(one.callbacks)
     assert len(had) == 2
     other.consumer.close()
     again = joined(kafka_settings, study, group_protocol=protocol, group_instance_id="other")
@@ -326,16 +346,17 @@ def test_a_static_member_that_restarts_gets_its_partitions_without_a_rebalance(
         one.poll(10, 0.1)
         again.poll(10, 0.1)
     assert again.owned == had
-    assert len(one.told) == told
+    assert len(one.callbacks) == callback_count
     again.consumer.close()
     one.consumer.close()
 
 
 @pytest.mark.servers
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
-def test_of_two_members_with_one_instance_id_one_ends_with_what_to_do(
+def test_one_of_two_members_with_the_same_instance_id_ends_with_advice(
     kafka_settings: KafkaSettings, study: str, protocol: str
 ) -> None:
+    """One of two members with the same instance id ends with an error that names the setting."""
     members = [
         joined(kafka_settings, study, group_protocol=protocol, group_instance_id="same")
         for _ in range(2)
@@ -351,13 +372,16 @@ def test_of_two_members_with_one_instance_id_one_ends_with_what_to_do(
 
 @pytest.mark.servers
 @pytest.mark.parametrize(
-    ("at", "topic_id", "said"),
-    [(500, None, r"offsets \[10, 500\) were cut off"), (5, "another", "made anew")],
+    ("at", "topic_id", "gap"),
+    [(500, None, r"offsets \[10, 500\) were truncated"), (5, "another", "recreated")],
 )
-def test_a_gap_is_reported_and_skipped_only_when_told(
-    kafka_settings: KafkaSettings, study: str, at: int, topic_id: str | None, said: str
+def test_a_gap_is_reported_and_skipped_only_on_request(
+    kafka_settings: KafkaSettings, study: str, at: int, topic_id: str | None, gap: str
 ) -> None:
-    """The group's offset is beyond the topic's end, or of another topic of the same name."""
+    """A gap ends the member; it is skipped only with ``accept_gap``.
+
+    The group's offset is beyond the topic's end, or belongs to another topic of the same name.
+    """
     produce(kafka_settings, 40)
     consumer = KafkaEventConsumer(kafka_settings, SinkSettings(group_id=study))
     member = Member(consumer)
@@ -367,7 +391,7 @@ def test_a_gap_is_reported_and_skipped_only_when_told(
     consumer.close()
     late = joined(kafka_settings, study)
     end = time.monotonic() + 30
-    with pytest.raises(FatalError, match=said):
+    with pytest.raises(FatalError, match=gap):
         while time.monotonic() < end:
             late.poll()
     late.consumer.close()
@@ -377,10 +401,13 @@ def test_a_gap_is_reported_and_skipped_only_when_told(
 
 
 @pytest.mark.servers
-def test_a_topic_that_was_made_anew_is_read_from_its_beginning(
+def test_a_recreated_topic_is_read_from_its_beginning(
     kafka_settings: KafkaSettings, study: str
 ) -> None:
-    """The broker forgets the group's offsets with the topic (Kafka 4.1)."""
+    """A recreated topic is read from its first offset.
+
+    The broker forgets the group's offsets together with the topic (Kafka 4.1).
+    """
     produce(kafka_settings, 40)
     member = joined(kafka_settings, study)
     member.commit(take(member, 40))
@@ -411,6 +438,7 @@ def remake(kafka: KafkaSettings) -> None:
 def test_a_dead_letter_keeps_key_value_and_headers_and_says_why(
     kafka_settings: KafkaSettings,
 ) -> None:
+    """A dead letter keeps its message's key, value and headers, and adds origin and reason."""
     at = TopicPartition("origin", 3)
     broken = message(at, 17, b"\xff key", b"\xff value", [("own", b"\x00"), ("none", None)])
     KafkaDeadLetterQueue(kafka_settings, "sink-a").publish([DeadLetter(broken, "value", "why")])
@@ -429,6 +457,7 @@ def test_a_dead_letter_keeps_key_value_and_headers_and_says_why(
 def test_a_letter_that_is_too_large_with_its_reason_is_kept_by_reference(
     kafka_settings: KafkaSettings,
 ) -> None:
+    """A letter that is too large once the reason is added is kept by reference."""
     at = TopicPartition("origin", 0)
     big = b"x" * 1_000_000
     letters = [
@@ -452,10 +481,11 @@ def test_a_letter_that_is_too_large_with_its_reason_is_kept_by_reference(
 def test_a_letter_that_only_the_broker_finds_too_large_is_kept_by_reference(
     kafka_settings: KafkaSettings,
 ) -> None:
+    """A letter over the topic's own limit is kept by reference; those sent with it stay whole."""
     topic = kafka_settings.dead_letter_topic
     set_message_bytes_max(kafka_settings, topic, 20_000)
     at = TopicPartition("origin", 0)
-    value = random.Random(1).randbytes(100_000)  # does not compress
+    value = random.Random(1).randbytes(100_000)  # incompressible
     letters = [message(at, 1, b"k", value, []), message(at, 2, b"k", b"v", [])]
     KafkaDeadLetterQueue(kafka_settings, "sink-a").publish(
         [DeadLetter(each, "value", "why") for each in letters]

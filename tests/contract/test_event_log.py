@@ -1,4 +1,4 @@
-"""The promises of EventLog, on the fake and on a real Kafka alike."""
+"""Contract tests of EventLog, on the fake and on a real Kafka."""
 
 import threading
 import time
@@ -39,7 +39,7 @@ def logs(request: pytest.FixtureRequest) -> Open:
 
 
 def opened(log: EventLog) -> OpenedLog:
-    """As a source opens it: again, while a new topic has no leader."""
+    """Open the log as a source does, retrying while a new topic has no leader."""
     end = time.monotonic() + 30
     while True:
         try:
@@ -51,16 +51,18 @@ def opened(log: EventLog) -> OpenedLog:
 
 
 def committed(log: EventLog) -> Cursor | None:
-    """As it was handed over: without what the log notes of the topic."""
+    """Return the committed cursor without the topic mark that the log adds."""
     cursor = log.open().cursor
     return cursor and cursor.model_copy(update={"topic": None})
 
 
 def test_the_first_start_finds_no_cursor(logs: Open, study: str) -> None:
+    """The log of a new study has no cursor and reports no loss."""
     assert logs(study).open() == OpenedLog(None, None)
 
 
 def test_what_was_published_is_read_back_with_its_cursor(logs: Open, study: str) -> None:
+    """A reopened log returns the committed cursor and replays the published states."""
     log = logs(study)
     log.open()
     cursor = Cursor(study_key=study).moved("record.full", PassPosition(after=3, started_ms=1))
@@ -77,7 +79,10 @@ def test_what_was_published_is_read_back_with_its_cursor(logs: Open, study: str)
 def test_what_no_sink_would_apply_is_passed_over_when_the_cache_is_rebuilt(
     logs: Open, study: str
 ) -> None:
-    """One such message would otherwise end the source at every start."""
+    """A rebuild of the cache skips messages that no sink would apply.
+
+    One such message would otherwise end the source at every start.
+    """
     log = logs(study)
     log.open()
     cursor = Cursor(study_key=study)
@@ -95,15 +100,17 @@ def test_what_no_sink_would_apply_is_passed_over_when_the_cache_is_rebuilt(
 
 
 def test_a_second_source_of_the_study_fences_the_first(logs: Open, study: str) -> None:
+    """A second source of a study fences the first, whose next publish is fatal."""
     first, second = logs(study), logs(study)
     first.open()
     second.open()
-    with pytest.raises(FatalError, match="another source"):
+    with pytest.raises(FatalError, match="Another source"):
         first.publish([(upsert(record_row(1, studyKey=study)), 11)], [], Cursor(study_key=study))
     second.publish([], [], Cursor(study_key=study))
 
 
 def test_studies_do_not_see_each_others_cursors_or_states(logs: Open, study: str) -> None:
+    """The log of one study shows neither the cursor nor the states of another."""
     one, other = logs(study), logs(study + "x")
     one.open()
     other.open()
@@ -112,9 +119,10 @@ def test_studies_do_not_see_each_others_cursors_or_states(logs: Open, study: str
     assert list(other.replay()) == []
 
 
-def test_an_outage_of_the_brokers_is_one_to_wait_for(study: str) -> None:
+def test_a_broker_outage_is_retryable(study: str) -> None:
+    """Opening the log while no broker answers raises RetryableError."""
     nobody = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}", connect_timeout_seconds=1)
-    with pytest.raises(RetryableError, match="no Kafka broker answers"):
+    with pytest.raises(RetryableError, match="No Kafka broker answers"):
         KafkaEventLog(nobody, study).open()
 
 
@@ -122,7 +130,10 @@ def test_an_outage_of_the_brokers_is_one_to_wait_for(study: str) -> None:
 def test_another_studys_open_transaction_does_not_hide_a_committed_cursor(
     kafka_settings: KafkaSettings, study: str
 ) -> None:
-    """Reading to the last stable offset would end before the cursor that lies behind it."""
+    """A cursor committed behind another study's open transaction is found.
+
+    Reading to the last stable offset would stop before it.
+    """
     stuck = KafkaEventLog(kafka_settings, study + "x")
     stuck.open()
     assert stuck._producer is not None
@@ -143,6 +154,7 @@ def test_another_studys_open_transaction_does_not_hide_a_committed_cursor(
 def test_an_invalid_row_is_in_the_dead_letter_queue_with_its_reason(
     kafka_settings: KafkaSettings, study: str
 ) -> None:
+    """An invalid row is dead-lettered with its bytes and the reason."""
     log = KafkaEventLog(kafka_settings, study)
     log.open()
     row = InvalidRow(study, "record", b'{"recordId":null}', "id")
@@ -152,9 +164,10 @@ def test_an_invalid_row_is_in_the_dead_letter_queue_with_its_reason(
     assert ("__connect.errors.exception.class.name", b"id") in (letter.headers() or [])
 
 
-def test_an_event_that_is_too_large_is_returned_and_has_one_letter_for_each_content(
+def test_an_event_too_large_for_the_topic_is_returned_and_dead_lettered_once(
     request: pytest.FixtureRequest, logs: Open, study: str
 ) -> None:
+    """An event too large for the topic is returned as diverted and dead-lettered once."""
     log = logs(study)
     if isinstance(log, InMemoryEventLog):
         log.topic.event_bytes_max = 1_000_000
@@ -173,7 +186,8 @@ def test_an_event_that_is_too_large_is_returned_and_has_one_letter_for_each_cont
         assert letter.key() == huge.identity.to_key()
 
 
-def test_a_topic_that_lost_nothing_says_so(logs: Open, study: str) -> None:
+def test_a_topic_that_lost_nothing_is_reported_as_intact(logs: Open, study: str) -> None:
+    """Opening the log of an intact topic reports no loss."""
     log = logs(study)
     log.open()
     for version in (1, 2):
@@ -184,16 +198,17 @@ def test_a_topic_that_lost_nothing_says_so(logs: Open, study: str) -> None:
 
 
 @pytest.mark.servers
-def test_a_topic_that_was_made_again_is_noticed_at_the_next_opening(
+def test_a_recreated_topic_is_noticed_at_the_next_opening(
     kafka_settings: KafkaSettings, study: str
 ) -> None:
+    """Opening the log reports an events topic that was deleted and created again."""
     log = KafkaEventLog(kafka_settings, study)
     log.open()
     log.publish([(upsert(record_row(1, studyKey=study)), 11)], [], Cursor(study_key=study))
     admin = AdminClient({"bootstrap.servers": kafka_settings.bootstrap_servers})
     admin.delete_topics([kafka_settings.events_topic])[kafka_settings.events_topic].result(30)
     wait_until(lambda: made(kafka_settings), 30, "the topic again")
-    assert opened(log).lost == "it is another topic of the same name"
+    assert opened(log).lost == "it is a different topic with the same name"
 
 
 def made(kafka: KafkaSettings) -> bool:
@@ -207,6 +222,7 @@ def made(kafka: KafkaSettings) -> bool:
 def test_a_log_start_that_moved_is_noticed_under_a_running_source(
     kafka_settings: KafkaSettings, study: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A running source notices deleted records, and reports the loss until a cursor has it."""
     log = KafkaEventLog(kafka_settings, study)
     log.open()
     event = upsert(record_row(1, studyKey=study))
@@ -216,7 +232,7 @@ def test_a_log_start_that_moved_is_noticed_under_a_running_source(
     with pytest.raises(RetryableError, match="has lost events"):
         log.publish([(event, 11)], [], Cursor(study_key=study))
     assert "starts at" in (log.open().lost or "")
-    assert log.open().lost is not None  # until a cursor is committed that knows of it
+    assert log.open().lost is not None  # until a cursor is committed that records it
     log.publish([], [], Cursor(study_key=study))
     assert log.open().lost is None
 
@@ -225,7 +241,10 @@ def test_a_log_start_that_moved_is_noticed_under_a_running_source(
 def test_two_events_topics_of_a_cluster_do_not_fence_each_other_or_share_a_cursor(
     kafka_settings: KafkaSettings, study: str
 ) -> None:
-    """As with production and staging: one study, one cursors topic."""
+    """Sources of one study on two events topics neither fence each other nor share a cursor.
+
+    As with production and staging: one study, one cursors topic.
+    """
     staging = kafka_settings.model_copy(update={"events_topic": f"{study}.staging"})
     Topics(staging).ensure(make=True)
     one, other = KafkaEventLog(kafka_settings, study), KafkaEventLog(staging, study)
@@ -239,9 +258,10 @@ def test_two_events_topics_of_a_cluster_do_not_fence_each_other_or_share_a_curso
 
 
 @pytest.mark.servers
-def test_a_cursor_of_an_earlier_version_is_taken_and_its_topic_is_not_trusted(
+def test_a_cursor_of_an_earlier_version_is_used_and_its_topic_is_not_trusted(
     kafka_settings: KafkaSettings, study: str
 ) -> None:
+    """A cursor without a topic mark (an earlier version's) is used, and a loss is reported."""
     cursor = Cursor(study_key=study).moved("record.full", PassPosition(passes=1))
     producer = Producer({"bootstrap.servers": kafka_settings.bootstrap_servers})
     producer.produce(kafka_settings.cursors_topic, cursor.to_bytes(), study.encode())
@@ -256,7 +276,10 @@ def test_a_cursor_of_an_earlier_version_is_taken_and_its_topic_is_not_trusted(
 def test_an_invalid_row_of_any_size_is_kept_whole_or_by_reference(
     kafka_settings: KafkaSettings, study: str, size: int
 ) -> None:
-    """Between the events topic's limit and the dead letter topic's it fits the latter only."""
+    """An invalid row is kept whole if the dead letter topic allows it, else by reference.
+
+    A size between the limits of the two topics fits the dead letter topic only.
+    """
     set_message_bytes_max(kafka_settings, kafka_settings.dead_letter_topic, 2_000_000)
     log = KafkaEventLog(kafka_settings, study)
     log.open()
@@ -271,7 +294,10 @@ def test_an_invalid_row_of_any_size_is_kept_whole_or_by_reference(
 def test_a_suspended_machines_time_is_seen_by_whatever_clock_runs_on(
     clock: int, passed: float
 ) -> None:
-    """A transaction that was ended meanwhile is then not taken for another source's doing."""
+    """Elapsed time includes a suspend if any of the clocks kept running.
+
+    A transaction that the brokers ended meanwhile is then not blamed on another source.
+    """
     before = (1.0, 2.0, 3.0)
     after = tuple(at + (passed if index == clock else 0.5) for index, at in enumerate(before))
     assert seconds_between(before, after) == passed
@@ -282,6 +308,7 @@ def test_a_suspended_machines_time_is_seen_by_whatever_clock_runs_on(
 def test_an_event_larger_than_the_topic_allows_is_dead_lettered_by_reference(
     kafka_settings: KafkaSettings, study: str
 ) -> None:
+    """An event larger than the topic allows is dead-lettered by reference; others are published."""
     log = KafkaEventLog(kafka_settings, study)
     log.open()
     huge = upsert(record_row(1, studyKey=study, recordData={"memo": "x" * 2_000_000}))
@@ -298,7 +325,10 @@ def test_an_event_larger_than_the_topic_allows_is_dead_lettered_by_reference(
 def test_a_transaction_that_took_too_long_is_repeated_not_taken_for_another_source(
     kafka_settings: KafkaSettings, study: str
 ) -> None:
-    """The brokers fence who exceeds transaction.timeout.ms, as a new source would."""
+    """A transaction that took too long is to be repeated, not blamed on another source.
+
+    The brokers fence a producer that exceeds transaction.timeout.ms, as a new source would.
+    """
     log = KafkaEventLog(
         kafka_settings.model_copy(update={"transaction_timeout_seconds": 1.0}), study
     )
@@ -311,7 +341,7 @@ def test_a_transaction_that_took_too_long_is_repeated_not_taken_for_another_sour
                 yield each
                 time.sleep(4)
 
-    with pytest.raises(BatchTooLargeError, match="the brokers ended it"):
+    with pytest.raises(BatchTooLargeError, match="The brokers aborted it"):
         log.publish(Slow([(event, 11), (event, 11)]), [], Cursor(study_key=study))
     assert committed(log) is None
     cursor = Cursor(study_key=study)
@@ -324,6 +354,7 @@ def test_a_transaction_that_took_too_long_is_repeated_not_taken_for_another_sour
 def test_an_event_that_only_the_topic_finds_too_large_is_kept_by_reference(
     kafka_settings: KafkaSettings, study: str
 ) -> None:
+    """An event over the topic's own, lower limit is dead-lettered by reference."""
     set_message_bytes_max(kafka_settings, kafka_settings.events_topic, 20_000)
     log = KafkaEventLog(kafka_settings, study)
     log.open()

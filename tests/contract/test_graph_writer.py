@@ -1,4 +1,4 @@
-"""The promises of GraphWriter, on the fake and on a real Neo4j alike."""
+"""Contract tests of GraphWriter, on the fake and on a real Neo4j."""
 
 import gc
 import logging
@@ -84,6 +84,7 @@ def row(study: str, record_id: int = 1, **changed: Any) -> dict[str, Any]:
 
 
 def test_what_was_written_is_there_with_its_neighbours_as_stubs(graph: Graph, study: str) -> None:
+    """A write stores the node and its links, and creates missing neighbours as stubs."""
     event = upsert(row(study))
     apply(graph, event)
     assert_equal(expected(event), graph.state())
@@ -91,7 +92,8 @@ def test_what_was_written_is_there_with_its_neighbours_as_stubs(graph: Graph, st
     assert stub == {"study_key": study, "visit_id": 5}
 
 
-def test_the_probe_tells_missing_and_smaller_versions_only(graph: Graph, study: str) -> None:
+def test_the_probe_returns_only_absent_and_outdated_nodes(graph: Graph, study: str) -> None:
+    """The probe returns absent nodes, and nodes of a lower version or none, but no others."""
     apply(graph, upsert(row(study, 1), 5), upsert(row(study, 2), 5))
     at = {
         Identity(study, "record", number): version for number, version in ((1, 5), (2, 6), (3, 1))
@@ -103,10 +105,11 @@ def test_the_probe_tells_missing_and_smaller_versions_only(graph: Graph, study: 
     assert {(each.entity, each.id) for each in absent} == {("record", 3), ("study", study)}
 
 
-def test_what_is_taken_for_absent_and_is_not_is_written_all_the_same(
-    graph: Graph, study: str
-) -> None:
-    """Another writer was faster, or an acknowledgement was lost and the batch is repeated."""
+def test_nodes_wrongly_assumed_absent_are_still_written(graph: Graph, study: str) -> None:
+    """A change whose node exists, contrary to the caller's assumption, is merged.
+
+    Another writer was faster, or an acknowledgement was lost and the batch is repeated.
+    """
     old, newest = upsert(row(study, 1, visitId=8), 4), upsert(row(study, 2), 9)
     apply(
         graph, upsert(row(study, 1, visitId=5), 3), newest, upsert(row(study, 4, parentRecordId=3))
@@ -122,6 +125,7 @@ def test_what_is_taken_for_absent_and_is_not_is_written_all_the_same(
 
 
 def test_an_older_version_changes_nothing(graph: Graph, study: str) -> None:
+    """Upserts and deletes of an older version are no-ops."""
     newest = upsert(row(study, visitId=8, recordData={"a": "new"}), 9)
     apply(graph, newest)
     before = graph.state().digest()
@@ -133,6 +137,7 @@ def test_an_older_version_changes_nothing(graph: Graph, study: str) -> None:
 def test_properties_are_replaced_so_that_a_removed_variable_disappears(
     graph: Graph, study: str
 ) -> None:
+    """A newer state replaces all properties, so a removed variable disappears."""
     apply(graph, upsert(row(study, recordData={"a": "1", "b": "2"}), 1))
     newest = upsert(row(study, recordData={"a": "3"}), 2)
     apply(graph, newest)
@@ -142,6 +147,7 @@ def test_properties_are_replaced_so_that_a_removed_variable_disappears(
 def test_properties_of_the_graphs_users_survive_updates_and_deletes(
     graph: Graph, study: str
 ) -> None:
+    """``x_`` properties of the graph's users survive updates and deletes."""
     apply(graph, upsert(row(study), 1))
     graph.set_property(1, "x_reviewed", "yes")
     apply(graph, upsert(row(study, recordData={}), 2))
@@ -150,6 +156,7 @@ def test_properties_of_the_graphs_users_survive_updates_and_deletes(
 
 
 def test_a_record_that_moves_loses_the_old_relationship(graph: Graph, study: str) -> None:
+    """A record that moves to another parent loses its old relationship."""
     apply(graph, upsert(row(study, visitId=5, parentRecordId=4), 1))
     moves: list[dict[str, Any]] = [
         {"visitId": 6},
@@ -167,6 +174,7 @@ def test_a_record_that_moves_loses_the_old_relationship(graph: Graph, study: str
 def test_a_record_that_moves_from_a_blank_visit_to_a_real_one_and_back_has_one_parent(
     graph: Graph, study: str, blank: Any
 ) -> None:
+    """A record has exactly one parent while its references change between blank and real."""
     for version, (visit, parent) in enumerate(
         [(blank, blank), (5, 4), (blank, blank), (6, blank), (blank, 4), (5, 4)], 1
     ):
@@ -182,6 +190,7 @@ def test_a_record_that_moves_from_a_blank_visit_to_a_real_one_and_back_has_one_p
 def test_a_record_whose_data_is_blank_loses_its_variables(
     graph: Graph, study: str, blank: Any
 ) -> None:
+    """A state with blank ``recordData`` removes the record's variables."""
     apply(graph, upsert(row(study), 1))
     newest = upsert(row(study, recordData=blank), 2)
     apply(graph, newest)
@@ -192,6 +201,7 @@ def test_a_record_whose_data_is_blank_loses_its_variables(
 def test_a_visit_without_a_subject_is_no_other_subjects_visit(
     database: Neo4jDatabase, study: str
 ) -> None:
+    """A visit without a valid subject id belongs to no subject."""
     writer = Neo4jGraphWriter(database, {})
     subjects: list[Any] = [11, 0, None, "", [], {}]
     visits = [
@@ -206,6 +216,7 @@ def test_a_visit_without_a_subject_is_no_other_subjects_visit(
 def test_the_longest_names_and_widest_values_that_are_let_through_are_stored(
     database: Neo4jDatabase, study: str
 ) -> None:
+    """Neo4j stores the longest names and most extreme values that the model accepts."""
     graph = RealGraph(study, database)
     widest: dict[str, Any] = {
         "n" * 65_535: "1", "é" * 32_767: 2**63 - 1, "😀" * 16_383: -(2**63), " ": "\0", "\n": 1.7e308,
@@ -221,6 +232,7 @@ def test_the_longest_names_and_widest_values_that_are_let_through_are_stored(
 def test_names_that_are_not_let_through_are_those_that_neo4j_refuses(
     database: Neo4jDatabase, study: str, name: str
 ) -> None:
+    """A name that the model refuses is one that Neo4j refuses."""
     with pytest.raises(InvalidEventError) as error:
         node_change(upsert(row(study, recordData={name: 1})))
     assert error.value.reason == "property_name"
@@ -235,6 +247,7 @@ def test_names_that_are_not_let_through_are_those_that_neo4j_refuses(
 def test_a_relationship_that_has_not_moved_is_not_touched(
     database: Neo4jDatabase, study: str
 ) -> None:
+    """An update keeps relationships whose target has not changed."""
     graph = RealGraph(study, database)
     apply(graph, upsert(row(study, visitId=5, parentRecordId=4), 1))
     match = "MATCH (:Record {study_key: $rows[0]})-[r]-() RETURN DISTINCT elementId(r) AS id ORDER BY id"
@@ -247,7 +260,10 @@ def test_a_relationship_that_has_not_moved_is_not_touched(
 def test_a_record_whose_link_was_redirected_is_moved_by_its_next_state(
     graph: Graph, study: str
 ) -> None:
-    """Its own properties do not say where the link goes."""
+    """The next state of a record with a redirected link moves that link.
+
+    The record's own properties do not say where the link points.
+    """
     change = with_own_visit_only(node_change(upsert(row(study), 1)), {5: 12})
     graph.writer.write([change])
     subject = NodeKey("Subject", (study, 11))
@@ -258,6 +274,7 @@ def test_a_record_whose_link_was_redirected_is_moved_by_its_next_state(
 
 
 def test_a_deleted_entity_stays_as_a_mark_and_can_come_back(graph: Graph, study: str) -> None:
+    """A deleted entity stays as a mark, and a newer upsert restores it."""
     apply(graph, upsert(row(study), 1))
     gone = delete(1, 2, study_key=study)
     apply(graph, gone)
@@ -268,6 +285,7 @@ def test_a_deleted_entity_stays_as_a_mark_and_can_come_back(graph: Graph, study:
 
 
 def test_a_delete_of_an_unknown_entity_keeps_an_older_event_out(graph: Graph, study: str) -> None:
+    """A delete that arrives first keeps out older upserts of its entity."""
     gone = delete(1, 5, study_key=study)
     apply(graph, gone)
     apply(graph, upsert(row(study), 4))
@@ -275,6 +293,7 @@ def test_a_delete_of_an_unknown_entity_keeps_an_older_event_out(graph: Graph, st
 
 
 def test_a_record_may_be_its_own_parent_or_part_of_a_circle(graph: Graph, study: str) -> None:
+    """Records that are their own parent, or each other's, are stored."""
     events = (upsert(row(study, 1, parentRecordId=1)), upsert(row(study, 2, parentRecordId=3)),
               upsert(row(study, 3, parentRecordId=2)))  # fmt: skip
     apply(graph, *events)
@@ -282,14 +301,21 @@ def test_a_record_may_be_its_own_parent_or_part_of_a_circle(graph: Graph, study:
 
 
 def test_names_from_data_are_never_taken_as_cypher(graph: Graph, study: str) -> None:
+    """Property names from the data are never interpreted as Cypher."""
     names = ["a`b", "`}) DETACH DELETE n //", "\\u0060", "a b", "ü", "record_id", "_lock"]
     event = upsert(row(study, recordData=dict.fromkeys(names, "1")))
     apply(graph, event)
     assert_equal(expected(event), graph.state())
 
 
-def test_many_that_are_alike_are_created_as_if_each_came_alone(graph: Graph, study: str) -> None:
-    """As many as are worth a statement of their own; some are there, or there in another state."""
+def test_bulk_creation_of_similar_nodes_equals_creating_each_alone(
+    graph: Graph, study: str
+) -> None:
+    """Nodes of one shape that are created in bulk equal nodes created one by one.
+
+    There are just enough of each shape for a bulk statement; some exist already, some in
+    another state.
+    """
     shapes: list[dict[str, Any]] = [
         {"recordData": {"a": "1", "b": None}},
         {"visitId": None, "recordData": {"a": None, "b": 2.5, "match": [1, 2]}},
@@ -312,12 +338,14 @@ def test_many_that_are_alike_are_created_as_if_each_came_alone(graph: Graph, stu
 
 @pytest.mark.parametrize("name", ["a`b", "a b", "a-b", "1a", "é", "a\\u0060", "a\n", "$rows", ""])
 def test_a_name_that_is_no_plain_identifier_never_gets_into_a_statement(name: str) -> None:
+    """Only names that are plain identifiers become part of a statement's text."""
     for names, is_in in ((("SYSBP", "_x1"), True), (("SYSBP", name), False)):
         shape = cypher._Shape("record", names, ("visit", None))
         assert (cypher._create_alike(shape) is not None) is is_in
 
 
 def test_any_order_and_repetition_gives_the_same_graph(graph: Graph, study: str) -> None:
+    """Events in any order, and repeated, give the same graph."""
     rng = random.Random(7)
     events = []
     for version in range(1, 60):
@@ -349,7 +377,10 @@ def test_any_order_and_repetition_gives_the_same_graph(graph: Graph, study: str)
 def test_a_stale_writer_that_waits_for_a_newer_ones_lock_does_not_win(
     database: Neo4jDatabase, neo4j_settings: Neo4jSettings, study: str
 ) -> None:
-    """Version 9 is written and not committed; version 3 arrives meanwhile and waits."""
+    """A stale write that waits for a newer write's lock changes nothing.
+
+    Version 9 is written but not committed when version 3 arrives and blocks.
+    """
     apply(RealGraph(study, database), upsert(row(study), 1))
     newer = cypher.statements([node_change(upsert(row(study, recordData={"a": "new"}), 9))])
     stale = node_change(upsert(row(study, recordData={"a": "stale"}), 3))
@@ -373,7 +404,7 @@ def test_a_stale_writer_that_waits_for_a_newer_ones_lock_does_not_win(
 
 
 def _blocked(database: Neo4jDatabase) -> list[list[Any]]:
-    """What says who waits, to whoever looks at the database."""
+    """Return the metadata of blocked transactions, as an administrator sees it."""
     return database.read(
         "SHOW TRANSACTIONS YIELD status, metaData WHERE status STARTS WITH 'Blocked'"
         " RETURN metaData"
@@ -395,6 +426,7 @@ def _until(holds: Callable[[], bool], seconds: float = 20) -> bool:
 def test_values_that_the_server_refuses_are_invalid_events(
     database: Neo4jDatabase, study: str
 ) -> None:
+    """A value that the server refuses raises InvalidEventError, whose text quotes no data."""
     change = node_change(upsert(row(study)))
     for value in ({"a": 1}, [1, "a"], [None]):
         change.values[0] = value  # type: ignore[assignment]
@@ -408,6 +440,7 @@ def span(study: str, start: int, end: int) -> Span:
 
 
 def test_a_checkpoint_moves_with_the_write_that_it_stands_for(graph: Graph, study: str) -> None:
+    """An advancing write moves its checkpoint in the same transaction."""
     key = span(study, 0, 0).checkpoint
     assert graph.writer.checkpoints([key]) == {}
     graph.writer.set_checkpoint(key, 5)
@@ -421,7 +454,10 @@ def test_a_checkpoint_moves_with_the_write_that_it_stands_for(graph: Graph, stud
 def test_nothing_is_written_into_a_graph_that_lacks_what_came_before(
     graph: Graph, study: str, ways: str
 ) -> None:
-    """It was emptied, restored or swapped: with its data it lost, or took back, the checkpoint."""
+    """Nothing is written while the checkpoint is missing or lower than the batch's start.
+
+    The graph was emptied, restored or swapped, and its checkpoint with its data.
+    """
     count = 100 if ways == "create alike" else 1
     events = [upsert(row(study, each + 1)) for each in range(count)]
     if ways == "delete":
@@ -431,7 +467,7 @@ def test_nothing_is_written_into_a_graph_that_lacks_what_came_before(
     before = graph.state()
     with pytest.raises(GraphBehindError):
         graph.writer.write(changes, absent, span(study, 5, 9), advance=True)
-    graph.writer.write(changes, absent, span(study, 5, 9))  # somebody else asks it to advance
+    graph.writer.write(changes, absent, span(study, 5, 9))  # a later transaction advances it
     graph.writer.set_checkpoint(span(study, 0, 0).checkpoint, 4)
     with pytest.raises(GraphBehindError):
         graph.writer.write(changes, absent, span(study, 5, 9), advance=True)
@@ -442,7 +478,7 @@ def test_nothing_is_written_into_a_graph_that_lacks_what_came_before(
 
 
 def test_a_checkpoint_never_goes_back_and_hides_nothing(graph: Graph, study: str) -> None:
-    """What is delivered again is applied again: the checkpoint is no filter."""
+    """A checkpoint never moves back, and it filters nothing: redelivered events are applied."""
     key = span(study, 0, 0).checkpoint
     graph.writer.set_checkpoint(key, 100)
     graph.writer.set_checkpoint(key, 50)
@@ -457,6 +493,7 @@ def test_a_checkpoint_never_goes_back_and_hides_nothing(graph: Graph, study: str
 def test_rows_never_reach_the_drivers_log_and_do_not_outlive_the_call(
     database: Neo4jDatabase, study: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Rows appear in no log of the driver and are not kept alive after the call."""
     writer = Neo4jGraphWriter(database, {})
     event = upsert(row(study, recordData={"V": "canary-content"}))
     gc.disable()

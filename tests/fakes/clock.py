@@ -1,4 +1,4 @@
-"""A clock that moves only when told to, and while somebody waits."""
+"""A clock that advances only on request and during waits."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ class FakeClock:
         self._seconds += seconds
 
     def jump(self, seconds: float) -> None:
-        """Somebody sets the clock; the time that passes is what it was."""
+        """Set the wall clock ahead or back; monotonic time is unaffected."""
         self._jumped += seconds
 
     def wait(self, until: threading.Event, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""A graph in memory with the promises of `connector.interfaces.GraphWriter`."""
+"""`connector.interfaces.GraphWriter` in memory."""
 
 import copy
 import threading
@@ -18,20 +18,20 @@ def key_of(identity: Identity) -> NodeKey:
 
 
 def stub_of(identity: Identity) -> dict[str, Any]:
-    """What a node has that is only referred to."""
+    """Return the properties of a node that other nodes only refer to."""
     names = ENTITIES[identity.entity].key_properties
     return dict(zip(names, key_values(identity), strict=True))
 
 
 class InMemoryGraph:
-    """Fails with the errors that were put into ``failures``, one a write, first in first out."""
+    """Each write raises the next error of ``failures``; None lets it succeed."""
 
     def __init__(self) -> None:
         self.graph = GraphState()
         self.failures: list[Exception | None] = []
         self.writes = 0
         self.offsets: dict[str, int] = {}
-        """The checkpoints, by key."""
+        """Checkpoints by key."""
         self.lacks_constraint = False
         self.before_write: Callable[[Sequence[NodeChange]], None] = lambda _: None
         self._lock = threading.Lock()
@@ -43,7 +43,7 @@ class InMemoryGraph:
             return ProbeResult(absent, newer - absent)
 
     def empty(self) -> None:
-        """As somebody does who deletes all nodes."""
+        """Delete all nodes, checkpoints included."""
         with self._lock:
             self.graph, self.offsets = GraphState(), {}
 
@@ -57,7 +57,7 @@ class InMemoryGraph:
 
     def check_schema(self) -> None:
         if self.lacks_constraint:
-            raise RetryableError("the graph lacks constraints")
+            raise RetryableError("Constraints are missing from the graph")
 
     def checkpoints(self, keys: Collection[str]) -> dict[str, int]:
         with self._lock:

@@ -1,4 +1,4 @@
-"""Topics in memory: the events log, a consumer group member, a dead letter queue."""
+"""Kafka in memory: an event log, a consumer group member and a dead letter queue."""
 
 import time
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
@@ -25,26 +25,26 @@ TOPIC = "imednet.events"
 
 
 class Killed(BaseException):
-    """The process ends here, whatever it was doing."""
+    """The process is killed at this point."""
 
 
 class InMemoryTopic:
-    """Messages by partition; each offset is its place."""
+    """Messages by partition; a message's offset is its index."""
 
     def __init__(self, partitions: int = 3) -> None:
         self.partitions: list[list[Message]] = [[] for _ in range(partitions)]
         self.first = [0] * partitions
-        """The offset of the first message that is still there, by partition."""
+        """The first available offset, by partition."""
         self.id = "id"
         self.truncations: list[tuple[int, int]] = []
         self.ever: list[Message] = []
-        """All messages, those that were lost since among them: a sink may have read them."""
+        """All messages ever appended, including lost ones that a sink may have read."""
         self.event_bytes_max = 10**9
         self.transaction_events_max = 10**9
-        """More take too long, as under a quota."""
+        """A larger transaction takes too long, as under a produce quota."""
 
     def recreate(self) -> None:
-        """Deleted, and made again by ``setup``."""
+        """Delete the topic and create it again, as ``setup`` would."""
         self.partitions = [[] for _ in self.partitions]
         self.first = [0] * len(self.partitions)
         self.id += "'"
@@ -53,7 +53,7 @@ class InMemoryTopic:
         self.first[partition] = max(self.first[partition], before)
 
     def truncate(self, partition: int, end: int) -> None:
-        """As an unclean leader election does. Consumers notice it by the leader's epoch."""
+        """Cut the end off, as an unclean leader election does. Consumers see the leader epoch."""
         self.truncations.append((partition, end))
         del self.partitions[partition][max(end, self.first[partition]) :]
 
@@ -85,11 +85,11 @@ class InMemoryTopic:
 
 
 class InMemoryEventLog:
-    """Transactions are all or nothing; ``outcomes`` decides what happens to each.
+    """An event log whose transactions are atomic; ``outcomes`` lists the result of each.
 
-    ``ok``; ``lost``: not written, RetryableError; ``unknown``: written, RetryableError all the
-    same, as when the acknowledgement is cut off; ``killed before`` and ``killed after``: the
-    process ends there.
+    ``ok``; ``lost``: not written, RetryableError; ``unknown``: written, but RetryableError, as when
+    the acknowledgement is lost; ``killed before`` and ``killed after``: the process is killed before
+    or after the commit.
     """
 
     def __init__(self, topic: InMemoryTopic, study_key: str, cursors: dict[str, bytes]) -> None:
@@ -100,7 +100,7 @@ class InMemoryEventLog:
         )
         self.invalid: list[InvalidRow] = []
         self.letters: list[tuple[Identity, str | None]] = []
-        """Those of events that were too large, by content."""
+        """Identity and content hash of each event that was too large."""
         self._epochs = cursors
         self._lost: str | None = None
 
@@ -124,7 +124,7 @@ class InMemoryEventLog:
         lettered: Container[Identity] = (),
     ) -> Collection[Identity]:
         if int(self._epochs[f"{self.study_key}/epoch"]) != self._epoch:
-            raise FatalError("another source of this study has taken over")
+            raise FatalError("Another source of this study has taken over")
         self._lost = self._mark.lost(self.topic.mark())
         if self._lost:
             raise RetryableError("the events topic has lost events")
@@ -164,7 +164,7 @@ class InMemoryEventLog:
 
 
 class InMemoryConsumer:
-    """One member that owns some partitions; what is committed outlives it in ``committed``."""
+    """A group member that owns some partitions; ``committed`` outlives it."""
 
     def __init__(
         self,
@@ -182,9 +182,9 @@ class InMemoryConsumer:
         self.topic_id = topic.id
         self.commit_failures: list[Exception] = []
         self.control_records = 0
-        """Behind the last message of each partition: a transaction's end has an offset."""
+        """Offsets of control records after the last message of each partition."""
         self.commits_to_refuse = 0
-        """As a broker refuses while the group rebalances."""
+        """How many commits the broker refuses, as during a rebalance."""
         self.polls = 0
         self.is_closed = False
         self._rebalances: list[Callable[[], None]] = []
@@ -195,7 +195,7 @@ class InMemoryConsumer:
 
     def poll(self, max_messages: int, timeout_seconds: float) -> PollResult:
         if timeout_seconds:
-            time.sleep(0.0005)  # lets the writers' threads run
+            time.sleep(0.0005)  # lets the writer threads run
         self.polls += 1
         while self._rebalances:
             self._rebalances.pop(0)()
@@ -236,15 +236,15 @@ class InMemoryConsumer:
         return taken
 
     def assign(self, partition: int) -> None:
-        """At the next poll."""
+        """Assign the partition during the next poll."""
         self._rebalances.append(lambda: self._assign({TopicPartition(TOPIC, partition)}))
 
     def revoke(self, partition: int) -> None:
-        """At the next poll."""
+        """Revoke the partition during the next poll."""
         self._rebalances.append(lambda: self._take(partition, self.listener.revoked))
 
     def lose(self, partition: int) -> None:
-        """At the next poll."""
+        """Report the partition as lost during the next poll."""
         self._rebalances.append(lambda: self._take(partition, self.listener.lost))
 
     def _assign(self, partitions: set[TopicPartition]) -> None:
@@ -263,7 +263,7 @@ class InMemoryConsumer:
         at = TopicPartition(TOPIC, partition)
         tell([at])
         self.owned.discard(at)
-        self.paused.discard(at)  # as the contract says of a partition that comes back
+        self.paused.discard(at)  # the contract: a partition that comes back is not paused
 
     def check_topic(self) -> None:
         if self.topic.id != self.topic_id:

@@ -1,4 +1,4 @@
-"""Writers that run each step at once, in the task's own thread: the same order in every run."""
+"""Writers that run each step synchronously on the task's thread, for a deterministic order."""
 
 from collections.abc import Callable
 

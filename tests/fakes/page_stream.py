@@ -1,4 +1,4 @@
-"""Reading ahead without threads: so many pages at once, as chance has it."""
+"""A page stream without threads that reads a random number of pages ahead."""
 
 import random
 from collections import deque
@@ -11,7 +11,7 @@ _PENDING = 0.1
 
 
 class PagesAhead:
-    """A `PageStream` that reads up to three pages more than it hands over."""
+    """A `PageStream` that reads up to three pages ahead of those it returns."""
 
     def __init__(self, pages: Iterator[ReadPage], rng: random.Random) -> None:
         self._pages, self._rng = pages, rng
@@ -22,7 +22,7 @@ class PagesAhead:
         assert rows_max
         assert wait_seconds
         if self._rng.random() < _PENDING:
-            return []  # still to come
+            return []  # not arrived yet
         self._read_some(1 + self._rng.randrange(AHEAD_MAX))
         if not self._read and self._failed is not None:
             raise self._failed

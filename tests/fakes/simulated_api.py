@@ -1,4 +1,4 @@
-"""The simulator's tables as an ApiReader, without HTTP: for thousands of schedules a minute."""
+"""The simulator's tables as an ApiReader without HTTP, fast enough for property tests."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +20,7 @@ _NO_ANSWER = {"rate_limit", "server_error", "drop", "redirect", "no_content"}
 
 
 class SimulatedApi:
-    """Answers with the server clock's whole second; ``before`` and ``after`` run around a read."""
+    """Answers carry the server clock in whole seconds; ``before`` and ``after`` wrap each read."""
 
     def __init__(self, study: Study, server_clock: FakeClock, faults: Faults | None = None) -> None:
         self.simulation = Simulation({study.key: study})
@@ -29,7 +29,7 @@ class SimulatedApi:
         self.before: Callable[[], None] = lambda: None
         self.after: Callable[[str | None], None] = lambda _: None
         self.answering: Callable[[], None] = lambda: None
-        """Runs after the rows were selected and before the answer's clock is read."""
+        """Called after the rows are selected and before the answer's clock is read."""
         self.requests: list[PageRequest] = []
 
     def read(self, request: PageRequest) -> Page:

@@ -1,7 +1,7 @@
-"""A load for a sink, straight to the topic, and the topic's messages for the oracle.
+"""A load for sinks, published directly to the topic, and the messages for the oracle.
 
-``FAULT_KILLS``, ``FAULT_STOPS`` and ``FAULT_OUTAGE_SECONDS`` in the environment make the fault
-tests longer than they are in CI.
+The environment variables ``FAULT_KILLS``, ``FAULT_STOPS`` and ``FAULT_OUTAGE_SECONDS`` make the
+fault tests longer than in CI.
 """
 
 import os
@@ -19,9 +19,9 @@ from tests.builders import record_row, upsert
 
 
 def publish_load(kafka: KafkaSettings, study: str, records: int, hubs: int = 0) -> None:
-    """Records of a simulated study, each in two versions, straight to the topic.
+    """Publish records of a simulated study, each in two versions.
 
-    With ``hubs`` each hangs on one of so many sites alone, and may be in any partition.
+    With ``hubs``, each record hangs only on one of that many sites and may be in any partition.
     """
     log = KafkaEventLog(kafka, study)
     log.open()
@@ -47,13 +47,13 @@ def messages(kafka: KafkaSettings) -> list[Message]:
 
 
 def how_many(name: str, default: int) -> int:
-    """Of the environment, where it says so."""
+    """Return the environment's value, or the default."""
     return int(os.environ.get(name, default))
 
 
 @contextmanager
 def live_edits(kafka: KafkaSettings, study: str, every_seconds: float = 0.02) -> Iterator[None]:
-    """While the block runs: transactions of 200 events on 1 000 records, each in a new version."""
+    """While the block runs, publish transactions of 200 new versions of 1 000 records."""
     stop, version = threading.Event(), 100
     log = KafkaEventLog(kafka, study)
     log.open()

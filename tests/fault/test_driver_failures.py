@@ -1,4 +1,4 @@
-"""What the Neo4j driver raises as ValueError or OSError is an outage: waited out, nothing dropped."""
+"""Failures that the Neo4j driver raises as ValueError or OSError are treated as outages."""
 
 import resource
 import socket
@@ -24,7 +24,7 @@ from tests.programs import consumed_all, running, wait_until
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(0)]
 FAILURE_SECONDS = how_many("FAULT_DRIVER_SECONDS", 10)
 
-# The program, whose name resolution fails for good (EAI_FAIL) while the file is there.
+# The program; its name resolution fails permanently (EAI_FAIL) while the switch file exists.
 PROGRAM = """
 import os, socket, sys
 switch, sys.argv = sys.argv[1], ["imednet-connector", *sys.argv[2:]]
@@ -40,7 +40,7 @@ main()
 
 
 class Relay:
-    """Passes connections on to the database; cuts them, or answers new ones with junk, on demand."""
+    """A relay to the database that can cut connections, or answer new ones with junk."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
@@ -129,6 +129,7 @@ def test_a_failure_of_the_driver_under_load_is_waited_out_and_dead_letters_nothi
     study: str,
     tmp_path: Path,
 ) -> None:
+    """The sink waits out a failure of the driver under load and dead-letters nothing."""
     host, _, port = environment["NEO4J_URI"].removeprefix("bolt://").partition(":")
     relay, switch = Relay((host, int(port))), tmp_path / "no-names"
     variables = environment | topics | {
@@ -145,7 +146,7 @@ def test_a_failure_of_the_driver_under_load_is_waited_out_and_dead_letters_nothi
             time.sleep(1)
         assert sink.poll() is None, sink.log.read_text()[-2000:]
         wait_until(consumed_all(kafka_settings, study), 120, "the load")
-    assert '"waiting"' in sink.log.read_text(), "the failure was not felt"
+    assert '"waiting"' in sink.log.read_text(), "the failure had no effect"
     assert list(read_to_end(kafka_settings, kafka_settings.dead_letter_topic)) == []
     assert_equal(fold(messages(kafka_settings)), read_graph(database, study))
     relay.close()

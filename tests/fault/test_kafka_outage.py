@@ -1,4 +1,4 @@
-"""A broker that is killed, or leads nothing for a while: all wait, and nothing is lost or repeated."""
+"""A broker that is killed, or leads no partition for a while, loses and repeats nothing."""
 
 import time
 from collections.abc import Callable
@@ -31,6 +31,7 @@ def test_an_outage_of_kafka_is_waited_out_by_source_and_sink(
     study: str,
     tmp_path: Path,
 ) -> None:
+    """Source and sink wait out an outage of Kafka; no state is lost or published twice."""
     assert database
     broker = LocalKafka(tmp_path / "kafka", free_port())
     kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{broker.port}")
@@ -74,8 +75,12 @@ def test_an_outage_of_kafka_is_waited_out_by_source_and_sink(
             broker.process.stop()
 
 
-def test_the_lag_is_known_again_when_partitions_without_a_leader_get_one(tmp_path: Path) -> None:
-    """As after a broker was frozen. This one leads for 5 of 7 s: its heartbeats come too late."""
+def test_the_lag_is_readable_again_once_partitions_have_a_leader(tmp_path: Path) -> None:
+    """The lag is readable again once partitions without a leader get one.
+
+    They have none after a broker was frozen, for instance. This broker leads for 5 of every 7 s
+    because its heartbeats come too late.
+    """
     broker = LocalKafka(tmp_path / "kafka", free_port())
     kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{broker.port}")
     broker.start("broker.session.timeout.ms=5000\nbroker.heartbeat.interval.ms=7000\n")
@@ -88,7 +93,7 @@ def test_the_lag_is_known_again_when_partitions_without_a_leader_get_one(tmp_pat
         wait_until(known, 60, "the lag again")
     finally:
         if broker.process is not None:
-            broker.process.kill()  # it would wait to be heard of in order to end
+            broker.process.kill()  # a controlled shutdown would wait for a heartbeat
 
 
 def topics_made(kafka: KafkaSettings) -> Callable[[], bool]:

@@ -1,4 +1,4 @@
-"""A database that is emptied, or loses a constraint, under running sinks: it heals, and they say so."""
+"""A database that is emptied, or loses a constraint, under running sinks heals."""
 
 import time
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(0)]
 
 @pytest.fixture(scope="module")
 def neo4j(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNeo4j]:
-    """A server whose schema may be broken."""
+    """A server whose schema the tests may break."""
     server = LocalNeo4j(tmp_path_factory.mktemp("neo4j"), free_port(), "a-password-of-its-own")
     server.start()
     try:
@@ -77,17 +77,22 @@ def test_an_emptied_database_is_filled_again_without_a_replay(
     study: str,
     tmp_path: Path,
 ) -> None:
+    """Running sinks refill an emptied database, once its schema is back, without a replay."""
     logs = [tmp_path / "sink-1.log", tmp_path / "sink-2.log"]
     with running("sink", variables, logs[0]) as one, running("sink", variables, logs[1]) as other:
         publish_load(kafka_settings, study, 2000)
         with live_edits(kafka_settings, study, every_seconds=0.1):
-            wait_until(lambda: graph.read("MATCH (n:Record) RETURN count(n)")[0][0] > 500, 60, "x")
+            wait_until(
+                lambda: graph.read("MATCH (n:Record) RETURN count(n)")[0][0] > 500,
+                60,
+                "500 records",
+            )
             offsets = GroupOffsets(kafka_settings, study)
-            wait_until(lambda: has_committed(offsets), 60, "a commit")  # or nothing is ahead
+            wait_until(lambda: has_committed(offsets), 60, "a commit")  # else nothing is ahead
             drop_schema(graph)
             run(graph, "MATCH (n) DETACH DELETE n")
             time.sleep(2)
-            left = graph.read("MATCH (n) RETURN count(n)")  # of what was committed meanwhile
+            left = graph.read("MATCH (n) RETURN count(n)")  # by commits during the delete
             time.sleep(1)
             assert graph.read("MATCH (n) RETURN count(n)") == left
             assert run_program("setup", variables).returncode == 0
@@ -100,26 +105,27 @@ def test_an_emptied_database_is_filled_again_without_a_replay(
         assert (one.poll(), other.poll()) == (None, None)
     assert_equal(fold(messages(kafka_settings)), read_graph(graph, study))
     assert list(read_to_end(kafka_settings, kafka_settings.dead_letter_topic)) == []
-    said = logs[0].read_text() + logs[1].read_text()
-    assert "the graph is behind the group's offsets" in said
-    assert "run `imednet-connector setup`" in said
+    logged = logs[0].read_text() + logs[1].read_text()
+    assert "the graph is behind the group's offsets" in logged
+    assert "Run `imednet-connector setup`" in logged
 
 
-def test_while_a_constraint_is_missing_nothing_is_written_and_its_statement_is_said(
+def test_while_a_constraint_is_missing_nothing_is_written_and_its_statement_is_logged(
     graph: Neo4jDatabase,
     variables: dict[str, str],
     kafka_settings: KafkaSettings,
     study: str,
     tmp_path: Path,
 ) -> None:
+    """While a constraint is missing, sinks write nothing and log the statement that creates it."""
     logs = [tmp_path / "sink-1.log", tmp_path / "sink-2.log"]
     with running("sink", variables, logs[0]) as one, running("sink", variables, logs[1]) as other:
         publish_load(kafka_settings, study, 200)
         wait_until(consumed_all(kafka_settings, study), 60, "a first load")
         run(graph, "DROP CONSTRAINT imednet_visit_key")
         for log in logs:
-            said = "CREATE CONSTRAINT imednet_visit_key"
-            wait_until(lambda: said in log.read_text(), 30, "the statement")  # noqa: B023
+            statement = "CREATE CONSTRAINT imednet_visit_key"
+            wait_until(lambda: statement in log.read_text(), 30, "the statement")  # noqa: B023
         before = read_graph(graph, study).digest()
         with live_edits(kafka_settings, study):
             time.sleep(2)
@@ -130,13 +136,14 @@ def test_while_a_constraint_is_missing_nothing_is_written_and_its_statement_is_s
     assert_equal(fold(messages(kafka_settings)), read_graph(graph, study))
 
 
-def test_a_sink_whose_login_is_taken_away_says_so_once_and_goes_on_when_it_is_back(
+def test_a_sink_whose_neo4j_login_is_revoked_logs_it_once_and_recovers(
     graph: Neo4jDatabase,
     variables: dict[str, str],
     kafka_settings: KafkaSettings,
     study: str,
     tmp_path: Path,
 ) -> None:
+    """A sink whose Neo4j login is revoked logs that once and resumes when the login is back."""
     create = "CREATE USER sink SET PASSWORD 'its-password' CHANGE NOT REQUIRED"
     run(graph, create)
     log = tmp_path / "sink.log"
@@ -147,7 +154,7 @@ def test_a_sink_whose_login_is_taken_away_says_so_once_and_goes_on_when_it_is_ba
         run(graph, "DROP USER sink")
         cut_connections_of(graph, "sink")
         with live_edits(kafka_settings, study):
-            wait_until(lambda: "check NEO4J_USERNAME" in log.read_text(), 30, "what to do")
+            wait_until(lambda: "Check NEO4J_USERNAME" in log.read_text(), 30, "what to do")
             time.sleep(3)
         run(graph, create)
         wait_until(consumed_all(kafka_settings, study), 60, "the edits")
@@ -158,7 +165,7 @@ def test_a_sink_whose_login_is_taken_away_says_so_once_and_goes_on_when_it_is_ba
 
 
 def cut_connections_of(graph: Neo4jDatabase, user: str) -> None:
-    """A connection keeps its login until it ends."""
+    """Kill the user's connections, which would otherwise stay logged in."""
     ids = graph.read(
         "CALL dbms.listConnections() YIELD connectionId, username WHERE username = $user"
         " RETURN collect(connectionId)",

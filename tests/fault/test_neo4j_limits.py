@@ -1,4 +1,4 @@
-"""A database that ends transactions: for their memory, or because an administrator does."""
+"""A database that ends transactions: at a memory limit, or at an administrator's command."""
 
 import threading
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.servers
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNeo4j]:
-    """A transaction may take 2 MiB: some hundred records."""
+    """A server whose transactions may use 2 MiB, enough for a few hundred records."""
     neo4j = LocalNeo4j(tmp_path_factory.mktemp("neo4j"), free_port(), "a-password-of-its-own")
     neo4j.start("db.memory.transaction.max=2MiB\n")
     try:
@@ -34,7 +34,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNeo4j]:
             neo4j.process.stop()
 
 
-def test_batches_shrink_to_what_a_transaction_may_take_and_ended_ones_are_repeated(
+def test_transactions_shrink_to_the_memory_limit_and_terminated_ones_are_repeated(
     small: LocalNeo4j,
     kafka_settings: KafkaSettings,
     environment: dict[str, str],
@@ -42,6 +42,7 @@ def test_batches_shrink_to_what_a_transaction_may_take_and_ended_ones_are_repeat
     study: str,
     tmp_path: Path,
 ) -> None:
+    """Transactions shrink to the database's memory limit, and terminated ones are repeated."""
     settings = Neo4jSettings(
         uri=f"bolt://127.0.0.1:{small.port}", password=SecretStr(small.password)
     )

@@ -1,4 +1,4 @@
-"""Neo4j is gone in the middle of a load: the sink waits, stays in its group, loses nothing."""
+"""Neo4j is killed in the middle of a load."""
 
 import time
 from pathlib import Path
@@ -28,6 +28,7 @@ def test_an_outage_of_neo4j_is_waited_out_and_dead_letters_nothing(
     study: str,
     tmp_path: Path,
 ) -> None:
+    """The sink waits out an outage of Neo4j, stays in its group and dead-letters nothing."""
     neo4j = LocalNeo4j(tmp_path / "neo4j", free_port(), "a-password-of-its-own")
     settings = Neo4jSettings(
         uri=f"bolt://127.0.0.1:{neo4j.port}", password=SecretStr(neo4j.password)

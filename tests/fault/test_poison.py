@@ -1,6 +1,6 @@
-"""Whatever stands in a partition, first, in the middle or last: exactly that is dead-lettered.
+"""Poison messages at the beginning, in the middle and at the end of a partition.
 
-Not among the kinds: a record batch with a wrong checksum, which no client can write.
+A record batch with a wrong checksum is not among them, because no client can write one.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ NEIGHBOURS = 2
 
 
 class Poison(NamedTuple):
-    """One message: of which record, with which value; None: a tombstone."""
+    """A message; without a value it is a tombstone."""
 
     key: bytes | None
     value: bytes | None
@@ -36,13 +36,13 @@ class Poison(NamedTuple):
 
 
 def event(study: str, record: int, **changed: Any) -> Poison:
-    """An event whose row has these fields."""
+    """Return an event whose row has these fields."""
     key, value, _ = encode(upsert(record_row(record, studyKey=study, **changed), VERSION))
     return Poison(key, value)
 
 
 def envelope(study: str, record: int, **changed: Any) -> Poison:
-    """An event with these fields of its envelope; ``...`` takes one away."""
+    """Return an event with these envelope fields; ``...`` removes a field."""
     key, value, _ = event(study, record)
     fields = {
         name: each
@@ -136,7 +136,7 @@ APPLIED: dict[str, Callable[[str, int], Poison]] = {
     "unknown fields": lambda study, record: envelope(study, record, colour="red"),
 }
 KINDS = LETTERS | APPLIED
-PLACES = (0, 1, NEIGHBOURS)  # first, in the middle, last
+PLACES = (0, 1, NEIGHBOURS)  # before, between and after the neighbours
 
 
 def test_each_poison_alone_is_dead_lettered_wherever_it_stands(
@@ -147,7 +147,10 @@ def test_each_poison_alone_is_dead_lettered_wherever_it_stands(
     study: str,
     tmp_path: Path,
 ) -> None:
-    """One partition for each kind and place, all applied by one sink."""
+    """Each poison message is dead-lettered, and its neighbours are applied, at any position.
+
+    One partition for each kind of poison and position, all applied by one sink.
+    """
     topic = f"{study}.poison"
     kafka = kafka_settings.model_copy(update={"events_topic": topic})
     make_topic(kafka, len(KINDS) * len(PLACES))
@@ -186,7 +189,7 @@ def test_each_poison_alone_is_dead_lettered_wherever_it_stands(
     assert {names[at] for at in found} == {names[at] for at in letters}
     assert found.keys() == letters.keys()
     for at, letter in found.items():
-        is_kept = len(letters[at].value or b"") < 1_000_000  # else by reference
+        is_kept = len(letters[at].value or b"") < 1_000_000  # a larger value is kept by reference
         assert (letter.key(), letter.value()) == (
             letters[at].key, letters[at].value if is_kept else None,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Sinks that are killed, stopped, or frozen in the middle of a load: nothing is lost or wrong."""
+"""Sinks that are killed, stopped or frozen in the middle of a load."""
 
 import random
 import signal
@@ -45,6 +45,7 @@ def test_kill_9_at_any_moment_of_a_load_loses_nothing(
     study: str,
     tmp_path: Path,
 ) -> None:
+    """A sink that is killed at any moment of a load loses no event."""
     rng, total = random.Random(11), 0
     with live_edits(kafka_settings, study):
         for kill in range(KILLS):
@@ -60,7 +61,7 @@ def test_kill_9_at_any_moment_of_a_load_loses_nothing(
         total += consumed(sink)
     published = messages(kafka_settings)
     assert_equal(fold(published), read_graph(database, study))
-    assert total > len(published) / 2  # else hardly anything was applied before a kill
+    assert total > len(published) / 2  # else hardly anything was applied before the kills
 
 
 def test_sigterm_commits_what_is_applied_so_that_nothing_comes_again(
@@ -70,6 +71,7 @@ def test_sigterm_commits_what_is_applied_so_that_nothing_comes_again(
     study: str,
     tmp_path: Path,
 ) -> None:
+    """On SIGTERM a sink commits everything it applied, so no event is consumed twice."""
     rng, total = random.Random(12), 0
     with live_edits(kafka_settings, study):
         for stop in range(STOPS):
@@ -89,14 +91,17 @@ def test_sigterm_commits_what_is_applied_so_that_nothing_comes_again(
     assert_equal(fold(published), read_graph(database, study))
 
 
-def test_a_sink_that_was_frozen_beyond_its_session_does_no_harm_when_it_goes_on(
+def test_a_sink_frozen_beyond_its_session_does_no_harm_when_it_resumes(
     variables: dict[str, str],
     kafka_settings: KafkaSettings,
     database: Neo4jDatabase,
     study: str,
     tmp_path: Path,
 ) -> None:
-    """What it had in hand is older by then than what its successor has written and committed."""
+    """A sink frozen beyond its session overwrites nothing when it resumes.
+
+    By then its in-flight batches are older than those its successor has written and committed.
+    """
     with (
         live_edits(kafka_settings, study),
         running("sink", variables, tmp_path / "frozen.log") as frozen,
@@ -126,7 +131,10 @@ def test_sinks_that_come_and_go_under_load_lose_nothing_and_repeat_nothing(
     tmp_path: Path,
     protocol: str,
 ) -> None:
-    """Each leaves by SIGTERM and finishes what it has: so no event is applied twice."""
+    """Sinks that join and leave under load consume each event exactly once.
+
+    Each leaves on SIGTERM and finishes its in-flight work first.
+    """
     given = variables | {"SINK_GROUP_PROTOCOL": protocol}
     logs = [tmp_path / f"sink-{number}.log" for number in range(4)]
     with live_edits(kafka_settings, study), running("sink", given, logs[0]) as first:
@@ -152,7 +160,10 @@ def test_four_sinks_on_three_hubs_meet_no_deadlock(
     study: str,
     tmp_path: Path,
 ) -> None:
-    """Every record hangs on one of three sites, whatever partition it is in."""
+    """Four sinks that all write to three hub nodes meet no deadlock.
+
+    Each record hangs on one of three sites, whatever partition it is in.
+    """
     logs = [tmp_path / f"sink-{number}.log" for number in range(4)]
     publish_load(kafka_settings, study, 4000, hubs=3)
     with (
@@ -161,9 +172,9 @@ def test_four_sinks_on_three_hubs_meet_no_deadlock(
     ):  # fmt: skip
         wait_until(consumed_all(kafka_settings, study), 120, "the load")
     for log in logs:
-        said = log.read_text()
-        assert '"level": "error"' not in said
-        assert '"waiting"' not in said, "a deadlock was met twice in a row"
+        logged = log.read_text()
+        assert '"level": "error"' not in logged
+        assert '"waiting"' not in logged, "two deadlocks in a row"
     graph = read_graph(database, study)
     assert_equal(fold(messages(kafka_settings)), graph)
     assert graph.counts()["Site"] == 3

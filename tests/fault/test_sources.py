@@ -1,4 +1,4 @@
-"""Sources that are killed between any two steps, or started twice: each state once, none lost."""
+"""Sources that are killed at any moment, or started twice."""
 
 import random
 import time
@@ -32,6 +32,7 @@ def test_kill_9_between_any_two_steps_repeats_nothing_and_loses_nothing(
     study: str,
     tmp_path: Path,
 ) -> None:
+    """A source that is killed at any moment publishes each state once and loses none."""
     rng = random.Random(5)
     simulation = Simulation({study: build_study(study, 60, 4000, 3)}, edits_per_second=80)
     with serving(simulation) as api:
@@ -61,7 +62,7 @@ def test_kill_9_between_any_two_steps_repeats_nothing_and_loses_nothing(
 
 
 def by_partition(events: list[RawMessage]) -> dict[tuple[bytes | None, int], list[int]]:
-    """The versions of each key in the order of its partition (a record that moves has two)."""
+    """Return each key's versions per partition, in order (a record that moves has two)."""
     states = defaultdict(list)
     for event in events:
         version = orjson.loads(event.value() or b"")["version"]
@@ -72,6 +73,7 @@ def by_partition(events: list[RawMessage]) -> dict[tuple[bytes | None, int], lis
 def test_of_two_sources_of_one_study_the_first_ends_with_a_clear_line(
     environment: dict[str, str], topics: dict[str, str], study: str, tmp_path: Path
 ) -> None:
+    """When a second source of a study starts, the first one ends with one clear line."""
     simulation = Simulation({study: build_study(study, 5, 100, 3)}, edits_per_second=50)
     with serving(simulation) as api:
         variables = environment | topics | source_environment(api, study, tmp_path / "known")
@@ -82,7 +84,7 @@ def test_of_two_sources_of_one_study_the_first_ends_with_a_clear_line(
             with running("source", other, tmp_path / "second.log") as second:
                 wait_until(lambda: first.poll() is not None, 30, "the first one's end")
                 assert first.poll() == 1
-                assert "another source of this study has taken over" in first.log.read_text()
+                assert "Another source of this study has taken over" in first.log.read_text()
                 after = passes(second.log)
                 wait_until(lambda: after() >= 1, 60, "a pass of the second")
                 assert second.stop() == 0

@@ -1,4 +1,4 @@
-"""A sink into the real graph, and a study that the simulated API serves."""
+"""Fixtures: an export sink into the real graph, and a study served by the simulated API."""
 
 from collections.abc import Iterator
 from typing import Any

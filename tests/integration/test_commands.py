@@ -1,4 +1,4 @@
-"""Bad input: one clear line that says what to do, a non-zero exit code, no traceback, no secret."""
+"""Bad input ends a command with one clear line, exit code 1, and no traceback or secret."""
 
 import os
 import subprocess
@@ -55,77 +55,92 @@ def variables(
     )
 
 
-def fails(command: str, variables: dict[str, str], *says: str) -> str:
+def fails(command: str, variables: dict[str, str], *expected: str) -> str:
     done = run_program(command, variables)
     assert done.returncode == 1, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("imednet-connector: ")]
     assert len(lines) == 1, done.stderr
-    for text in says:
+    for text in expected:
         assert text in done.stderr
     return done.stderr
 
 
 def test_a_wrong_api_key(variables: dict[str, str]) -> None:
+    """A wrong API key is refused with the setting's name and without the key."""
     wrong = variables | {"IMEDNET_API_KEY": "canary-key"}
     assert "canary" not in fails("source", wrong, "IMEDNET_API_KEY", "401")
 
 
-def test_a_missing_api_key(variables: dict[str, str]) -> None:
+def test_an_api_address_without_a_scheme(variables: dict[str, str]) -> None:
+    """An API address without a scheme is refused with the expected form."""
     fails("source", variables | {"IMEDNET_API_KEY_": "", "IMEDNET_BASE_URL": "nowhere"}, "http://")
 
 
 @pytest.mark.parametrize("key", ["canary\nkey", "canary-k\u00e9y", "canary key"])
 def test_a_key_that_no_header_can_carry(key: str, variables: dict[str, str]) -> None:
+    """A key that no HTTP header can carry is refused without being printed."""
     assert "canary" not in fails("source", variables | {"IMEDNET_API_KEY": key}, "IMEDNET_API_KEY")
-    said = fails("export KNOWN", variables | {"IMEDNET_SECURITY_KEY": key}, "IMEDNET_SECURITY_KEY")
-    assert "canary" not in said
+    output = fails(
+        "export KNOWN", variables | {"IMEDNET_SECURITY_KEY": key}, "IMEDNET_SECURITY_KEY"
+    )
+    assert "canary" not in output
 
 
 def test_a_state_folder_that_cannot_be_written(variables: dict[str, str], tmp_path: Path) -> None:
+    """A state folder that cannot be written is refused with the setting to change."""
     (tmp_path / "file").write_text("no folder")
     for folder in ("/proc", str(tmp_path / "file" / "below")):
         fails("source", variables | {"SOURCE_STATE_DIR": folder}, "SOURCE_STATE_DIR")
 
 
 def test_a_study_key_longer_than_a_file_name(variables: dict[str, str]) -> None:
+    """A study key longer than a file name fails only because the API does not know it."""
     fails("source", variables | {"SOURCE_STUDIES": "K" * 260}, "is not known to the API")
 
 
 def test_settings_that_the_kafka_client_refuses(variables: dict[str, str]) -> None:
+    """A setting that the Kafka client refuses is named as the user knows it."""
     poll = variables | {"SINK_MAX_POLL_INTERVAL_SECONDS": "10"}
     fails("sink", poll, "SINK_MAX_POLL_INTERVAL_SECONDS must not be less")
 
 
 def test_an_unknown_study(variables: dict[str, str]) -> None:
-    said = fails("source", variables | {"SOURCE_STUDIES": "NOPE"}, "NOPE", "SOURCE_STUDIES")
-    assert API_KEY not in said
+    """A study that the API does not know ends the source, which names the setting."""
+    output = fails("source", variables | {"SOURCE_STUDIES": "NOPE"}, "NOPE", "SOURCE_STUDIES")
+    assert API_KEY not in output
 
 
 def test_no_study(variables: dict[str, str]) -> None:
+    """An empty list of studies ends the source."""
     fails("source", variables | {"SOURCE_STUDIES": ""}, "SOURCE_STUDIES is empty")
 
 
 @pytest.mark.parametrize("command", ["source", "sink", "setup"])
 def test_an_unreachable_broker(command: str, variables: dict[str, str]) -> None:
+    """A command that reaches no broker names the setting to check."""
     wrong = variables | {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"}
-    fails(command, wrong, "no Kafka broker answers", "KAFKA_BOOTSTRAP_SERVERS")
+    fails(command, wrong, "No Kafka broker answers", "KAFKA_BOOTSTRAP_SERVERS")
 
 
 @pytest.mark.parametrize("command", ["sink", "setup"])
 def test_a_wrong_neo4j_password(command: str, variables: dict[str, str]) -> None:
+    """A wrong Neo4j password is refused with the settings to check and without the password."""
     wrong = variables | {"NEO4J_PASSWORD": "canary-password"}
-    assert "canary" not in fails(command, wrong, "check NEO4J_USERNAME and NEO4J_PASSWORD")
+    assert "canary" not in fails(command, wrong, "Check NEO4J_USERNAME and NEO4J_PASSWORD")
 
 
 def test_an_unreachable_neo4j(variables: dict[str, str]) -> None:
-    fails("sink", variables | {"NEO4J_URI": f"bolt://127.0.0.1:{free_port()}"}, "check NEO4J_URI")
+    """A sink that does not reach Neo4j names the setting to check."""
+    fails("sink", variables | {"NEO4J_URI": f"bolt://127.0.0.1:{free_port()}"}, "Check NEO4J_URI")
 
 
 def test_an_unknown_database(variables: dict[str, str]) -> None:
-    fails("sink", variables | {"NEO4J_DATABASE": "nope"}, "check NEO4J_DATABASE")
+    """A sink whose database does not exist names the setting to check."""
+    fails("sink", variables | {"NEO4J_DATABASE": "nope"}, "Check NEO4J_DATABASE")
 
 
 def test_missing_topics(variables: dict[str, str]) -> None:
+    """Source and sink advise to run ``setup`` if the events topic is missing when they start."""
     for command in ("source", "sink"):
         fails(command, variables | {"KAFKA_EVENTS_TOPIC": "nope"}, "imednet-connector setup")
 
@@ -133,6 +148,7 @@ def test_missing_topics(variables: dict[str, str]) -> None:
 def test_a_missing_constraint_prints_the_statement(
     variables: dict[str, str], database: Neo4jDatabase
 ) -> None:
+    """A sink that starts without a constraint prints the statement that creates it."""
     item = next(each for each in schema() if each.name == "imednet_visit_key")
     with database._session("WRITE") as session:
         session.run(f"DROP CONSTRAINT {item.name}").consume()
@@ -150,6 +166,7 @@ def test_a_message_that_is_not_json_is_dead_lettered_and_its_neighbours_are_appl
     study: str,
     tmp_path: Path,
 ) -> None:
+    """A message that is not JSON is dead-lettered unchanged, and its neighbours are applied."""
     producer = Producer({"bootstrap.servers": kafka_settings.bootstrap_servers})
     topic = kafka_settings.events_topic
     for number in (1, 2):
@@ -185,19 +202,21 @@ def test_a_gap_stops_the_sink_until_it_is_accepted(
     study: str,
     tmp_path: Path,
 ) -> None:
+    """A gap stops the sink until it is started with ``--accept-gap``."""
     producer = Producer({"bootstrap.servers": kafka_settings.bootstrap_servers})
     key, value, headers = encode(upsert(record_row(1, studyKey=study)))
     producer.produce(kafka_settings.events_topic, value, key, 0, headers=headers)
     producer.flush(10)
     GroupOffsets(kafka_settings, study).move({0: CommittedOffset(500, "")})
     group = variables | {"SINK_GROUP_ID": study}
-    fails("sink", group, "events may be missing", "offsets [1, 500) were cut off", "--accept-gap")
+    fails("sink", group, "Events may be missing", "offsets [1, 500) were truncated", "--accept-gap")
     with running("sink --accept-gap", group, tmp_path / "sink.log"):
         wait_until(consumed_all(kafka_settings, study), 60, "lag 0")
     assert read_graph(database, study).counts()["Record"] == 1
 
 
 def test_setup_says_what_differs_and_check_changes_nothing(variables: dict[str, str]) -> None:
+    """``setup`` reports topic settings that differ, and ``--check`` creates nothing."""
     wanted = variables | {"KAFKA_EVENTS_TOPIC": "not.made.by.check"}
     done = subprocess.run(
         [*PROGRAM, "setup", "--check"], env={**os.environ, **wanted},

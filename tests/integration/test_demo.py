@@ -1,4 +1,4 @@
-"""The demo in a shell that is prepared for other servers: here those of the tests."""
+"""The demo in a shell whose environment names other servers: those of the tests."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ SIZE = "--subjects 10 --records 100 --seconds 1"
 
 @pytest.fixture
 def exported(environment: dict[str, str], study: str) -> dict[str, str]:
-    """What a shell that is prepared for production may hold."""
+    """The environment of a shell that is set up for production."""
     return environment | {
         "KAFKA_EVENTS_TOPIC": f"{study}.production",
         "KAFKA_TOPIC_PARTITIONS": "nonsense",
@@ -43,6 +43,7 @@ def nodes_of(database: Neo4jDatabase) -> int:
 def test_the_demo_starts_its_own_servers_whatever_the_shell_exports(
     exported: dict[str, str], database: Neo4jDatabase, tmp_path: Path
 ) -> None:
+    """The demo starts its own servers and leaves the exported ones untouched."""
     before = topics_of(exported), nodes_of(database)
     done = run_program(f"demo {SIZE} --output {tmp_path / 'out'}", exported)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -50,10 +51,11 @@ def test_the_demo_starts_its_own_servers_whatever_the_shell_exports(
     assert (topics_of(exported), nodes_of(database)) == before
 
 
-def test_the_demo_uses_exported_servers_when_asked_to_under_names_of_its_own(
+def test_the_demo_uses_exported_servers_on_request_under_its_own_names(
     exported: dict[str, str], database: Neo4jDatabase, tmp_path: Path
 ) -> None:
-    del exported["KAFKA_TOPIC_PARTITIONS"]  # belongs to the server, so it would be used
+    """``--use-environment`` uses exported servers with the demo's own topics and study."""
+    del exported["KAFKA_TOPIC_PARTITIONS"]  # a server setting, so the demo would use it
     before = topics_of(exported)
     done = run_program(f"demo {SIZE} --use-environment --output {tmp_path / 'out'}", exported)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -68,6 +70,7 @@ def test_the_demo_uses_exported_servers_when_asked_to_under_names_of_its_own(
 
 
 def test_the_demo_refuses_a_folder_that_holds_files_of_somebody_else(tmp_path: Path) -> None:
+    """``demo --output`` refuses a folder with other files and touches nothing in it."""
     (tmp_path / "logs").mkdir()
     mine = tmp_path / "logs" / "mine.log"
     mine.write_text("mine")
@@ -78,6 +81,7 @@ def test_the_demo_refuses_a_folder_that_holds_files_of_somebody_else(tmp_path: P
 
 
 def test_servers_refuses_a_folder_that_holds_files_of_somebody_else(tmp_path: Path) -> None:
+    """``servers --data`` refuses a folder with other files and touches nothing in it."""
     mine = tmp_path / "mine.txt"
     mine.write_text("mine")
     done = run_program(f"servers --data {tmp_path}", {})

@@ -1,4 +1,4 @@
-"""The export on a real Neo4j: what the earlier module asserted, and none of its defects."""
+"""The export on a real Neo4j: what the SDK's own module tested, and the defects it had."""
 
 import io
 import logging
@@ -45,12 +45,13 @@ MODES = pytest.mark.parametrize("idempotent", [True, False], ids=["merge", "crea
 NOW_MS = round(time.time() * 1000)
 
 
-# ------------------------------------------------------------------- what its tests asserted
+# ------------------------------------------------------------- what the SDK's module tested
 
 
 def test_a_batch_is_written_and_counted_an_empty_one_is_nothing(
     sink_to: Open, database: Neo4jDatabase, study: str
 ) -> None:
+    """A batch is written and counted; an empty batch counts 0."""
     with sink_to() as sink:
         assert sink.write_batch(rows(study, *range(1, 6)), batch_id=f"{study}/records/0") == 5
         assert sink.write_batch([], batch_id=f"{study}/records/1") == 0
@@ -58,6 +59,7 @@ def test_a_batch_is_written_and_counted_an_empty_one_is_nothing(
 
 
 def test_closing_twice_is_safe_and_a_closed_sink_says_so_at_once(sink_to: Open, study: str) -> None:
+    """Closing twice is safe, and a closed sink refuses to write at once, without retries."""
     sink = sink_to(max_retries=5, retry_backoff=5)
     sink.close()
     sink.close()
@@ -70,6 +72,7 @@ def test_closing_twice_is_safe_and_a_closed_sink_says_so_at_once(sink_to: Open, 
 def test_closing_waits_for_a_call_of_another_thread_and_breaks_no_connection_under_it(
     sink_to: Open, database: Neo4jDatabase, study: str
 ) -> None:
+    """``close`` waits for another thread's call, which then ends with a clear error."""
     sink, outcome = sink_to(), list[BaseException]()
 
     def write() -> None:
@@ -101,6 +104,7 @@ def test_closing_waits_for_a_call_of_another_thread_and_breaks_no_connection_und
 def test_models_and_rows_of_one_record_are_one_node(
     sink_to: Open, database: Neo4jDatabase, study: str
 ) -> None:
+    """A model and an API row of the same record are one node."""
     row = record_row(1, studyKey=study)
     with sink_to() as sink:
         assert sink.write_batch([Record.from_json(row)], batch_id="b") == 1
@@ -110,14 +114,15 @@ def test_models_and_rows_of_one_record_are_one_node(
     assert (before["form_key"], before["SYSBP"]) == ("VS", "120")
 
 
-# ------------------------------------------------------------------------------ its defects
+# ------------------------------------------------------------- defects of the SDK's module
 
 
 @MODES
-def test_1_an_acknowledgement_that_is_lost_is_no_success_and_a_repeat_doubles_nothing(
+def test_1_a_lost_acknowledgement_is_no_success_and_a_repeat_duplicates_nothing(
     sink_to: Open, neo4j_settings: Neo4jSettings, database: Neo4jDatabase, study: str,
     idempotent: bool,  # noqa: FBT001
 ) -> None:  # fmt: skip
+    """A lost acknowledgement does not count as success, and a retry duplicates nothing."""
     batch = rows(study, *range(1, 200))
     with cutting(neo4j_settings.uri, b"CREATE (n:Record)") as (proxy, uri):
         with sink_to(uri, idempotent=idempotent) as sink:
@@ -130,12 +135,13 @@ def test_1_an_acknowledgement_that_is_lost_is_no_success_and_a_repeat_doubles_no
             with pytest.raises(ExportBatchError, match="failed 1 times") as caught:
                 sink.write_batch(rows(study, 1000), batch_id="S/records/7")
             assert caught.value.batch_id == "S/records/7"
-    assert count(database, study) in {199, 200}  # whether the last one arrived is not known
+    assert count(database, study) in {199, 200}  # the commit of the last one is in doubt
 
 
-def test_2_subjects_that_share_a_visit_id_are_not_mixed_up_and_no_visit_is_none(
+def test_2_subjects_that_share_a_visit_id_are_not_mixed_up_and_a_blank_visit_makes_no_node(
     sink_to: Open, database: Neo4jDatabase, study: str
 ) -> None:
+    """Subjects that share a visit id are kept apart, and a blank visit id creates no visit."""
     with sink_to() as sink:
         sink.write_batch(rows(study, 1, visitId=10, subjectId=1, subjectKey="A"), batch_id="b")
         sink.write_batch(rows(study, 2, visitId=10, subjectId=2, subjectKey="B"), batch_id="b")
@@ -156,6 +162,7 @@ def test_2_subjects_that_share_a_visit_id_are_not_mixed_up_and_no_visit_is_none(
 def test_3_4_records_of_no_subject_hang_on_their_site_with_all_their_properties(
     sink_to: Open, database: Neo4jDatabase, study: str
 ) -> None:
+    """Records without a subject hang on their site and keep all their properties."""
     with sink_to() as sink:
         sink.write_batch(
             rows(study, 1, subjectId=None, subjectKey="", visitId=None, recordStatus="Complete"),
@@ -170,9 +177,10 @@ def test_3_4_records_of_no_subject_hang_on_their_site_with_all_their_properties(
     assert found["date_modified"] == "2024-11-04 16:03:19"
 
 
-def test_5_variables_never_take_the_place_of_keys_and_go_when_they_are_gone(
+def test_5_variables_never_overwrite_keys_and_disappear_when_removed(
     sink_to: Open, database: Neo4jDatabase, study: str
 ) -> None:
+    """Variables never overwrite keys, and disappear when a newer state lacks them."""
     named = {"record_id": "X", "study_key": "OTHER", "dateModified": "then", "AETERM": "a"}
     with sink_to() as sink:
         sink.write_batch(rows(study, 1, recordData=named), batch_id="b", read_at_ms=10_000)
@@ -190,11 +198,12 @@ def test_6_a_record_that_cannot_be_stored_is_named_and_all_others_are_written(
     sink_to: Open, database: Neo4jDatabase, study: str, caplog: pytest.LogCaptureFixture,
     idempotent: bool,  # noqa: FBT001
 ) -> None:  # fmt: skip
+    """A record that cannot be stored is named with its reason, and all others are written."""
     secret = "SECRETVALUE"
     batch = rows(study, *range(1, 60), recordData={"labs": {"hgb": 13.2}, "mixed": [1, "a"]})
     batch[20]["recordData"] = {"A": 2**70, "B": secret}
     batch[40]["recordData"] = {"": secret}
-    batch[50]["formKey"] = secret * 10_000  # more than the server's index takes
+    batch[50]["formKey"] = secret * 10_000  # too large for the server's index
     with sink_to(idempotent=idempotent) as sink:
         with pytest.raises(
             ExportBatchError, match=r"21 \(content\), 41 \(property_name\), 51 \(index_size\)"
@@ -209,6 +218,7 @@ def test_6_a_record_that_cannot_be_stored_is_named_and_all_others_are_written(
 def test_7_constraints_are_made_where_they_are_missing(
     sink_to: Open, database: Neo4jDatabase
 ) -> None:
+    """Opening a sink creates missing constraints."""
     database._driver.execute_query("DROP CONSTRAINT imednet_visit_key")
     with sink_to():
         assert database.missing_schema() == []
@@ -217,11 +227,12 @@ def test_7_constraints_are_made_where_they_are_missing(
 def test_8_an_older_reading_never_overwrites_a_newer_one_and_a_move_leaves_no_trace(
     sink_to: Open, database: Neo4jDatabase, study: str
 ) -> None:
+    """An older state never overwrites a newer one, and a moved record keeps only its new link."""
     with sink_to() as sink:
         sink.write_batch(rows(study, 1, recordStatus="new"), batch_id="b", read_at_ms=50_000)
         sink.write_batch(rows(study, 1, recordStatus="old"), batch_id="b", read_at_ms=40_000)
         assert node(database, study, 1)["record_status"] == "new"
-        # Records that have lain about: handed over now, they are as old as what they say.
+        # Records without a read time: handed over now, they are only as new as their own date.
         sink.write_batch(rows(study, 1, recordStatus="old"), batch_id="b")
         sink.write_batch(
             rows(study, 1, recordStatus="newest", dateModified="2024-11-04 16:03:20"), batch_id="b"
@@ -237,7 +248,8 @@ def test_8_an_older_reading_never_overwrites_a_newer_one_and_a_move_leaves_no_tr
     assert node(database, study, 1)["deleted"] is True
 
 
-def test_9_what_cannot_pass_is_not_repeated(neo4j_settings: Neo4jSettings, study: str) -> None:
+def test_9_permanent_errors_are_not_retried(neo4j_settings: Neo4jSettings, study: str) -> None:
+    """A wrong password fails at once, whatever the retry settings."""
     began = time.monotonic()
     config = Neo4jSinkConfig(max_retries=9, retry_backoff=9)
     with pytest.raises(ExportConfigurationError, match="Cannot connect to Neo4j"):
@@ -250,6 +262,7 @@ def test_10_a_second_run_changes_nothing_at_all(
     sink_to: Open, database: Neo4jDatabase, study: str,
     idempotent: bool,  # noqa: FBT001
 ) -> None:  # fmt: skip
+    """Writing the same records again changes nothing."""
     batch = rows(study, *range(1, 300))
     with sink_to(idempotent=idempotent) as sink:
         sink.write_batch(batch, batch_id="b")
@@ -257,15 +270,16 @@ def test_10_a_second_run_changes_nothing_at_all(
     with sink_to(idempotent=idempotent) as sink:
         assert sink.write_batch(batch, batch_id="b") == 299
     assert read_graph(database, study).digest() == before.digest()
-    assert len(before.relationships) == 299 + 3  # and the path from the study, and the site
+    assert len(before.relationships) == 299 + 3  # HAS_SUBJECT, HAS_VISIT, AT_SITE
 
 
 def test_11_user_password_and_keys_are_in_no_text(
     neo4j_settings: Neo4jSettings, sink_to: Open, auth: tuple[str, str], study: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
+    """No error, log line or repr contains a user's password or key."""
     caplog.set_level(logging.DEBUG)
-    said = [repr(sink_to()), repr(Neo4jSinkConfig())]
+    texts = [repr(sink_to()), repr(Neo4jSinkConfig())]
     host = neo4j_settings.uri.removeprefix("bolt://")
     for uri, password in (
         (f"bolt://somebody:pass/word@{host}", auth[1]), (f"bolt://127.0.0.1:{free_port()}", "p4ss"),
@@ -274,24 +288,26 @@ def test_11_user_password_and_keys_are_in_no_text(
     ):  # fmt: skip
         with pytest.raises(ExportConfigurationError) as caught:
             Neo4jExportSink(uri, ("somebody", password), study)
-        said += [str(caught.value), repr(caught.value), repr(caught.value.__context__)]
-    text = "\n".join([*said, caplog.text])
+        texts += [str(caught.value), repr(caught.value), repr(caught.value.__context__)]
+    text = "\n".join([*texts, caplog.text])
     for secret in (auth[1], "p4ss", "wr0ng", "pass/word", "somebody:"):
         assert secret not in text
-    assert redacted(neo4j_settings.uri) in said[0]
+    assert redacted(neo4j_settings.uri) in texts[0]
 
 
 def test_12_the_documented_usage_runs(
     neo4j_settings: Neo4jSettings, auth: tuple[str, str], study: str
 ) -> None:
+    """The documented usage works."""
     with Neo4jExportSink(neo4j_settings.uri, auth, study) as sink:
         assert sink.write_batch(rows(study, 1), batch_id=f"{study}/records/0") == 1
 
 
 @pytest.mark.parametrize("retries", [0, 2])
-def test_13_errors_that_pass_are_repeated_as_often_as_is_said(
+def test_13_transient_errors_are_retried_as_often_as_configured(
     sink_to: Open, neo4j_settings: Neo4jSettings, study: str, retries: int
 ) -> None:
+    """A transient error is retried ``max_retries`` times, then raised."""
     with cutting(neo4j_settings.uri, b":Record") as (proxy, uri):
         with sink_to(uri, max_retries=retries) as sink:
             proxy.cuts = 100
@@ -304,10 +320,11 @@ def test_13_errors_that_pass_are_repeated_as_often_as_is_said(
 
 
 @MODES
-def test_a_study_is_exported_and_the_graph_equals_the_api_also_after_a_second_time(
+def test_an_exported_study_equals_the_api_and_a_second_export_changes_nothing(
     sdk: ImednetSDK, api: str, neo4j_settings: Neo4jSettings, auth: tuple[str, str], database: Neo4jDatabase,
     study: str, idempotent: bool,  # noqa: FBT001
 ) -> None:  # fmt: skip
+    """An exported study equals the API, and a second export changes nothing."""
     config = Neo4jSinkConfig(idempotent=idempotent)
     total = export_to_neo4j(sdk, study, neo4j_settings.uri, auth, config=config)
     assert total == count(database, study) >= 1400
@@ -317,10 +334,11 @@ def test_a_study_is_exported_and_the_graph_equals_the_api_also_after_a_second_ti
     assert read_graph(database, study).digest() == before
 
 
-def test_14_an_interrupted_export_goes_on_where_it_was(
+def test_14_an_interrupted_export_resumes_where_it_stopped(
     sdk: ImednetSDK, api: str, simulation: Simulation, neo4j_settings: Neo4jSettings, auth: tuple[str, str],
     study: str,
 ) -> None:  # fmt: skip
+    """An interrupted export resumes without reading the finished kinds again."""
     config = Neo4jSinkConfig(max_retries=0)
     done = threading.Event()
 
@@ -347,6 +365,7 @@ def test_a_broken_answer_is_read_again(
     sdk: ImednetSDK, api: str, simulation: Simulation, neo4j_settings: Neo4jSettings, auth: tuple[str, str],
     study: str,
 ) -> None:  # fmt: skip
+    """Failed and truncated answers are requested again until the study is complete."""
     simulation.faults.shares = {"server_error": 0.2, "truncated": 0.2}
     config = Neo4jSinkConfig(max_retries=30, retry_backoff=0.01)
     export_to_neo4j(sdk, study, neo4j_settings.uri, auth, config=config)
@@ -354,12 +373,13 @@ def test_a_broken_answer_is_read_again(
     assert compare(imednet(api), neo4j_settings, study).different == 0
 
 
-def test_exports_at_the_same_time_and_a_stream_beside_them_make_one_graph(
+def test_concurrent_exports_and_a_stream_make_one_graph(
     sdk: ImednetSDK, api: str, simulation: Simulation, neo4j_settings: Neo4jSettings, auth: tuple[str, str],
     environment: dict[str, str], topics: dict[str, str], kafka_settings: Any, study: str,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    # What vanishes before the source has seen it is known to the export alone: nobody deletes it.
+    """Two concurrent exports and a live stream leave a graph that equals the API."""
+    # No deletes: a row that only the export saw would be deleted by nobody.
     simulation.workloads[0].hard_delete = lambda: None  # type: ignore[method-assign]
     simulation.edits_per_second = 50
     variables = environment | topics | source_environment(api, study, tmp_path)
@@ -400,6 +420,7 @@ def test_queries_written_for_the_earlier_graph_return_the_right_rows(
     sdk: ImednetSDK, api: str, simulation: Simulation, neo4j_settings: Neo4jSettings, auth: tuple[str, str],
     database: Neo4jDatabase, study: str, sink_to: Open,
 ) -> None:  # fmt: skip
+    """Queries written for the earlier module's graph return the right rows."""
     table = simulation.studies[study].table("records")
     expected = sorted(
         (row["subjectKey"], row["recordId"], row["recordData"]["SYSBP"])
@@ -410,7 +431,7 @@ def test_queries_written_for_the_earlier_graph_return_the_right_rows(
         "MATCH (:Study {study_key: $study})-[:HAS_SUBJECT]->(s:Subject)-[:HAS_VISIT]->(:Visit)"
         "-[:HAS_RECORD]->(r:Record {form_key: 'VS'}) RETURN s.subject_key, r.record_id, r.SYSBP"
     )
-    with sink_to() as sink:  # records alone, as the earlier module wrote them
+    with sink_to() as sink:  # records only, as the SDK's module wrote them
         sink.write_batch(list(table.rows()), batch_id="b")
     assert len(expected) > 100
     assert sorted(map(tuple, database.read(query, study=study))) == expected
@@ -434,6 +455,7 @@ def given(api: str, environment: dict[str, str], database: Neo4jDatabase) -> dic
 def test_the_command_exports_and_says_how_many(
     given: dict[str, str], study: str, database: Neo4jDatabase, tmp_path: Path
 ) -> None:
+    """The command exports a study and prints the number of records."""
     file = tmp_path / "password"
     file.write_text(given["NEO4J_PASSWORD"] + "\n")
     with_file = {name: value for name, value in given.items() if name != "NEO4J_PASSWORD"}
@@ -445,6 +467,7 @@ def test_the_command_exports_and_says_how_many(
 def test_a_dry_run_shows_statements_and_samples_and_writes_nothing(
     given: dict[str, str], study: str, database: Neo4jDatabase
 ) -> None:
+    """``--dry-run`` prints statements and samples and writes nothing."""
     done = run_program(f"export {study} --dry-run", given)
     assert done.returncode == 0, done.stderr
     assert "CREATE (n:Record)" in done.stdout
@@ -454,26 +477,28 @@ def test_a_dry_run_shows_statements_and_samples_and_writes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("changed", "says"),
+    ("changed", "message"),
     [
         ({"NEO4J_PASSWORD": "wr0ng"}, "Cannot connect to Neo4j"),
-        ({"NEO4J_URI": f"bolt://127.0.0.1:{free_port()}"}, "no Neo4j answers"),
-        ({"IMEDNET_API_KEY": "wr0ng"}, "check IMEDNET_API_KEY"),
-        ({"NEO4J_PASSWORD": ""}, "set NEO4J_PASSWORD"),
+        ({"NEO4J_URI": f"bolt://127.0.0.1:{free_port()}"}, "does not respond"),
+        ({"IMEDNET_API_KEY": "wr0ng"}, "Check IMEDNET_API_KEY"),
+        ({"NEO4J_PASSWORD": ""}, "Set NEO4J_PASSWORD"),
     ],
     ids=["password", "address", "key", "no password"],
 )
 def test_bad_input_is_one_clear_line(
-    given: dict[str, str], study: str, changed: dict[str, str], says: str
+    given: dict[str, str], study: str, changed: dict[str, str], message: str
 ) -> None:
+    """Bad input ends the command with one clear line that contains no secret."""
     done = run_program(f"export {study}", given | changed)
     assert done.returncode == 1
-    assert says in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert "wr0ng" not in done.stderr
 
 
 def test_an_unknown_study_and_an_empty_one(given: dict[str, str], study: str) -> None:
+    """An unknown study is an error; an empty one exports 0 records."""
     assert "not known" in run_program("export NOPE", given).stderr
     empty = build_study(study + "E", 1, 1, 1)
     for name, table in empty.tables.items():
@@ -488,18 +513,20 @@ def test_an_unknown_study_and_an_empty_one(given: dict[str, str], study: str) ->
 def test_a_record_that_cannot_be_stored_is_named_by_the_command(
     given: dict[str, str], study: str, simulation: Simulation, database: Neo4jDatabase
 ) -> None:
+    """The command names a record that cannot be stored by its id, not by its content."""
     table = simulation.studies[study].table("records")
     row = table.get(7)
     row["recordData"][""] = "SECRETVALUE"
     table.put(row)
     done = run_program(f"export {study}", given)
     assert done.returncode == 1
-    assert "records that cannot be stored: 7 (property_name)" in done.stderr
+    assert "records cannot be stored: 7 (property_name)" in done.stderr
     assert "SECRETVALUE" not in done.stderr
-    assert count(database, study) == len(table.ids)  # a stub of it, for its revisions
+    assert count(database, study) == len(table.ids)  # a stub for its revisions
 
 
 def test_logs_hold_no_content(caplog: pytest.LogCaptureFixture, sink_to: Open, study: str) -> None:
+    """No log line of an export contains record content, not even at debug level."""
     stream = io.StringIO()
     logging.getLogger().addHandler(handler := logging.StreamHandler(stream))
     caplog.set_level(logging.DEBUG)

@@ -1,4 +1,4 @@
-"""Connecting an export: addresses, credentials of every form, and graphs of the earlier module."""
+"""Connecting an export: addresses, forms of credentials, and graphs of the SDK's own module."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -35,6 +35,7 @@ TAKEN: dict[str, Callable[[str, str], Any]] = {
 def test_every_form_of_auth_that_the_driver_accepts_connects(
     neo4j_settings: Neo4jSettings, auth: tuple[str, str], study: str, form: str
 ) -> None:
+    """Every form of ``auth`` that the driver accepts connects."""
     with Neo4jExportSink(neo4j_settings.uri, TAKEN[form](*auth), study) as sink:
         assert sink.write_batch(rows(study, 1), batch_id="b") == 1
         assert auth[1] not in repr(sink)
@@ -49,9 +50,10 @@ def test_every_form_of_auth_that_the_driver_accepts_connects(
     ],
     ids=lambda wrong: type(wrong).__name__,
 )  # fmt: skip
-def test_auth_that_does_not_let_in_is_a_configuration_error_without_the_secret(
+def test_rejected_auth_is_a_configuration_error_without_the_secret(
     neo4j_settings: Neo4jSettings, study: str, wrong: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Rejected credentials raise a configuration error that does not contain them."""
     caplog.set_level(logging.DEBUG)
     with pytest.raises(ExportConfigurationError, match="Cannot connect to Neo4j") as caught:
         Neo4jExportSink(neo4j_settings.uri, wrong, study)
@@ -60,7 +62,7 @@ def test_auth_that_does_not_let_in_is_a_configuration_error_without_the_secret(
 
 @pytest.fixture
 def open_server(tmp_path: Path) -> Iterator[str]:
-    """A server that asks for no credentials."""
+    """A server without authentication."""
     server = LocalNeo4j(tmp_path, free_port(), "")
     server.start("dbms.security.auth_enabled=false\n")
     server.has_password = True
@@ -73,11 +75,12 @@ def open_server(tmp_path: Path) -> Iterator[str]:
 
 
 def test_no_auth_connects_to_a_server_without_authentication(open_server: str, study: str) -> None:
+    """``auth=None`` connects to a server without authentication."""
     with Neo4jExportSink(open_server, None, study) as sink:
         assert sink.write_batch(rows(study, 1), batch_id="b") == 1
 
 
-# ----------------------------------------------------------------- graphs of the earlier module
+# --------------------------------------------------------------- graphs of the SDK's own module
 
 EARLIER_MERGE = """
 UNWIND $rows AS row
@@ -123,6 +126,7 @@ def test_a_study_of_the_earlier_module_is_refused_and_right_after_following_the_
     sdk: ImednetSDK, api: str, neo4j_settings: Neo4jSettings, auth: tuple[str, str],
     database: Neo4jDatabase, study: str, statement: str,
 ) -> None:  # fmt: skip
+    """A study of the earlier module is refused, and exports correctly once emptied as advised."""
     written_by_the_earlier_module(database, statement, study)
     with pytest.raises(ExportConfigurationError, match="own export module") as caught:
         export_to_neo4j(sdk, study, neo4j_settings.uri, auth)
@@ -138,6 +142,7 @@ def test_the_advice_empties_the_refused_study_alone_whatever_its_key(
     neo4j_settings: Neo4jSettings, auth: tuple[str, str], database: Neo4jDatabase, study: str,
     sink_to: Open,
 ) -> None:  # fmt: skip
+    """The advised statement empties only the refused study, whatever its key."""
     odd = f"{study} o'clock \\ `\""
     with sink_to() as sink:
         sink.write_batch(rows(study, 1), batch_id="b")
@@ -152,6 +157,7 @@ def test_the_advice_empties_the_refused_study_alone_whatever_its_key(
 def test_stubs_of_the_connector_and_properties_of_the_graphs_users_are_not_refused(
     database: Neo4jDatabase, study: str, sink_to: Open
 ) -> None:
+    """Stubs and users' properties are not mistaken for the earlier module's graph."""
     with sink_to() as sink:
         sink.write_batch(
             rows(study, 1, parentRecordId=2, visitId=0, subjectId=0, subjectKey=""), batch_id="b"

@@ -1,4 +1,4 @@
-"""`write_batch` on a real Neo4j: records by subject key, equal dates, old dates, moved links."""
+"""`write_batch` on a real Neo4j: subject keys, equal and old dates, redirected links."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +35,7 @@ def warnings(logs: list[Any], text: str) -> list[dict[str, Any]]:
 
 
 def older_record(record_id: int, subject_key: str, visit_id: int | None = 5) -> SimpleNamespace:
-    """A record with the fields that the SDK's older sink wrote, and no others."""
+    """Return a record with only the fields that the SDK's older sink wrote."""
     return SimpleNamespace(
         record_id=record_id, form_id=7, visit_id=visit_id, subject_key=subject_key,
         record_data={"SYSBP": "120"},
@@ -46,6 +46,7 @@ def older_record(record_id: int, subject_key: str, visit_id: int | None = 5) -> 
 def test_a_record_with_its_subjects_key_alone_is_on_the_path_from_its_subject(
     sink_to: Open, database: Neo4jDatabase, study: str, *, idempotent: bool
 ) -> None:
+    """A record that names its subject only by key is linked to that subject."""
     with sink_to(idempotent=idempotent) as sink:
         sink.write_batch(rows(study, 1, visitId=9, subjectId=11, subjectKey="003-11"), batch_id="b")
         batch = [older_record(2, "003-11"), older_record(3, "003-11", visit_id=None)]
@@ -60,9 +61,10 @@ def test_a_record_with_its_subjects_key_alone_is_on_the_path_from_its_subject(
     assert node(database, study, 2)["subject_id"] == 11
 
 
-def test_a_record_whose_subject_key_is_not_one_subjects_hangs_on_its_study_and_is_warned_of(
+def test_a_record_with_an_unknown_or_ambiguous_subject_key_hangs_on_its_study_with_a_warning(
     sink_to: Open, database: Neo4jDatabase, study: str
 ) -> None:
+    """A subject key of no or several subjects leaves the record on its study, with a warning."""
     with sink_to() as sink, capture_logs() as logs:
         sink.write_batch(
             rows(study, 1, subjectId=11, subjectKey="TWICE")
@@ -77,7 +79,7 @@ def test_a_record_whose_subject_key_is_not_one_subjects_hangs_on_its_study_and_i
         "MATCH (s)-[:HAS_VISIT]->(:Visit {study_key: $study, visit_id: 77}) RETURN labels(s)",
         study=study,
     ) == [[["Study"]]]
-    (warned,) = warnings(logs, "without their subject")
+    (warned,) = warnings(logs, "subjects not resolved")
     assert (warned["records"], warned["subject_keys"]) == (3, 2)
     assert "TWICE" not in repr(logs)
     assert "NONE" not in repr(logs)
@@ -90,6 +92,7 @@ def test_a_record_whose_subject_key_is_not_one_subjects_hangs_on_its_study_and_i
 def test_changed_content_of_the_same_date_is_written_each_time(
     sink_to: Open, database: Neo4jDatabase, study: str, *, idempotent: bool
 ) -> None:
+    """Changed content with the same date is written each time, with the next version."""
     with sink_to(idempotent=idempotent) as sink:
         for place, status in enumerate(("first", "second", "third")):
             batch = rows(study, 1, recordStatus=status)
@@ -99,9 +102,10 @@ def test_changed_content_of_the_same_date_is_written_each_time(
             assert (found["record_status"], found["_version"]) == (status, DATE_MS + place)
 
 
-def test_a_record_that_the_graph_has_newer_is_left_alone_not_counted_and_warned_of(
+def test_a_record_with_a_newer_state_in_the_graph_is_left_alone_uncounted_and_warned_about(
     sink_to: Open, database: Neo4jDatabase, study: str
 ) -> None:
+    """A record with a newer state in the graph is left alone, not counted, and warned about."""
     with sink_to() as sink, capture_logs() as logs:
         sink.write_batch(
             rows(study, 1, recordStatus="later", dateModified="2024-11-04 16:03:20"), batch_id="b"
@@ -120,9 +124,10 @@ def test_a_record_that_the_graph_has_newer_is_left_alone_not_counted_and_warned_
     assert warned["records"] == 2
 
 
-def test_a_record_of_before_1970_replaces_its_stub(
+def test_a_record_dated_before_1970_replaces_its_stub(
     sink_to: Open, database: Neo4jDatabase, study: str
 ) -> None:
+    """A record dated before 1970 gets version 1, which is above its stub."""
     with sink_to() as sink:
         sink.write_batch(rows(study, 2, parentRecordId=1), batch_id="b")
         old = rows(study, 1, dateModified="1969-04-20 16:20:00", recordStatus="old")
@@ -137,6 +142,7 @@ def test_a_record_of_before_1970_replaces_its_stub(
 def test_a_newer_event_moves_a_record_whose_link_was_redirected(
     sink_to: Open, database: Neo4jDatabase, study: str
 ) -> None:
+    """A newer event moves a redirected link to the visit that the record names."""
     with sink_to() as sink:
         sink.write_batch(rows(study, 1, visitId=10, subjectId=1, subjectKey="A"), batch_id="b")
         mixed = rows(study, 2, visitId=10, subjectId=2, subjectKey="B")
@@ -151,6 +157,7 @@ def test_a_newer_event_moves_a_record_whose_link_was_redirected(
 def test_an_export_of_the_same_content_puts_a_redirected_record_where_the_model_has_it(
     sink_to: Open, database: Neo4jDatabase, study: str
 ) -> None:
+    """An export moves a redirected link to the model's target although the content is the same."""
     with sink_to() as sink:
         sink.write_batch(rows(study, 1, visitId=10, subjectId=1, subjectKey="A"), batch_id="b")
         mixed = rows(study, 2, visitId=10, subjectId=2, subjectKey="B")
@@ -166,6 +173,7 @@ def test_an_export_of_the_same_content_puts_a_redirected_record_where_the_model_
 def test_a_generator_of_records_is_written_batch_by_batch_and_counted(
     sink_to: Open, database: Neo4jDatabase, study: str, *, idempotent: bool
 ) -> None:
+    """A generator is consumed one batch at a time, and its records are counted."""
     held: list[int] = []
 
     def generated() -> Any:

@@ -1,4 +1,4 @@
-"""A whole study on a real Neo4j: resumed, in part, without rows that have vanished."""
+"""Exports of a whole study: resumed, incomplete, and after rows have vanished."""
 
 import time
 from dataclasses import replace
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.servers
 
 
 class World:
-    """A simulated study of three pages of records, read in memory, on a clock of its own."""
+    """A simulated study with three pages of records, read in memory on a fake clock."""
 
     def __init__(self, study: str, sink_to: Open) -> None:
         self.clock = FakeClock()
@@ -65,7 +65,7 @@ class World:
         return len(self.study.table("records").ids)
 
     def interrupt_after(self, resource: str, pages: int) -> None:
-        """An export that ends while it reads this resource."""
+        """Run an export that fails after this many pages of the resource."""
 
         def before() -> None:
             if self.asked().count(resource) >= pages:
@@ -88,6 +88,7 @@ def world(study: str, sink_to: Open) -> World:
 def test_a_resumed_export_reads_the_rest_alone_and_counts_the_whole(
     world: World, database: Neo4jDatabase, study: str
 ) -> None:
+    """A resumed export reads only the rest and counts the whole."""
     world.interrupt_after("records", 2)
     world.clock.advance(3599)
     assert world.export() == world.records == count(database, study)
@@ -99,6 +100,7 @@ def test_a_resumed_export_reads_the_rest_alone_and_counts_the_whole(
 def test_an_export_that_was_interrupted_an_hour_ago_starts_over_and_logs_it(
     world: World, database: Neo4jDatabase, study: str
 ) -> None:
+    """An export that was interrupted an hour ago starts over and logs that."""
     world.interrupt_after("recordRevisions", 1)
     table = world.study.table("records")
     row = table.get(table.ids[0])
@@ -107,14 +109,17 @@ def test_an_export_that_was_interrupted_an_hour_ago_starts_over_and_logs_it(
     with capture_logs() as logs:
         assert world.export() == world.records
     assert {"", "sites", "subjects", "visits", "records"} <= set(world.asked())
-    assert [each for each in logs if "starts over" in each["event"]]
+    assert [each for each in logs if "started over" in each["event"]]
     assert database.read(
         "MATCH (n:Record {study_key: $study, record_status: 'of today'}) RETURN count(n)",
         study=study,
     ) == [[1]]
 
 
-def test_a_place_of_an_earlier_version_is_too_old(world: World, database: Neo4jDatabase) -> None:
+def test_a_resume_position_of_an_earlier_version_is_not_used(
+    world: World, database: Neo4jDatabase
+) -> None:
+    """A resume position without a timestamp, as an earlier version wrote it, is not used."""
     world.interrupt_after("recordRevisions", 1)
     forget = "UNWIND $rows AS row MATCH (n:_ImednetExport {study_key: row}) REMOVE n.written_ms, n.progress"
     database.write(Statement(forget, [world.study.key]), {})
@@ -125,6 +130,7 @@ def test_a_place_of_an_earlier_version_is_too_old(world: World, database: Neo4jD
 def test_a_resumed_export_names_the_records_that_the_interrupted_one_could_not_store(
     world: World,
 ) -> None:
+    """A resumed export also names the records that the interrupted one could not store."""
     table = world.study.table("records")
     table.put(table.get(table.ids[0]) | {"recordData": {"": "SECRETVALUE"}})
     world.interrupt_after("recordRevisions", 1)
@@ -149,6 +155,7 @@ def forbidding(world: World, *resources: str) -> None:
 def test_a_forbidden_kind_is_named_at_the_end_and_all_others_are_exported(
     world: World, database: Neo4jDatabase, study: str
 ) -> None:
+    """A kind that the API forbids is named at the end, and all others are exported."""
     forbidding(world, "visits", "recordRevisions")
     with pytest.raises(ExportIncompleteError) as caught:
         world.export()
@@ -160,6 +167,7 @@ def test_a_forbidden_kind_is_named_at_the_end_and_all_others_are_exported(
 
 
 def test_a_forbidden_study_is_an_immediate_error(world: World) -> None:
+    """If the API forbids the study itself, the export fails at once."""
     forbidding(world, "")
     with pytest.raises(ExportError, match="HTTP 403") as caught:
         world.export()
@@ -179,12 +187,13 @@ def given(api: str, environment: dict[str, str]) -> dict[str, str]:
 def test_the_command_says_for_each_kind_what_became_of_it(
     given: dict[str, str], simulation: Simulation, database: Neo4jDatabase, study: str
 ) -> None:
+    """If a kind fails, the command prints the outcome of each kind."""
     del simulation.studies[study].tables["visits"]  # HTTP 404
     done = run_program(f"export {study}", given)
     assert done.returncode == 1
     lines = {line.split()[0]: line for line in done.stdout.splitlines()}
     assert lines["records"].endswith(f"{count(database, study):,} exported")
-    assert "not exported: study" in lines["visits"]
+    assert "not exported: Cannot read visits" in lines["visits"]
     assert "HTTP 404" in lines["visits"]
     assert "exported in part: visits not exported" in done.stderr.splitlines()[-1]
 
@@ -192,6 +201,7 @@ def test_the_command_says_for_each_kind_what_became_of_it(
 def test_the_command_exports_only_the_kinds_that_are_asked_for_and_the_study(
     given: dict[str, str], simulation: Simulation, database: Neo4jDatabase, study: str
 ) -> None:
+    """``--kinds`` exports only the named kinds, and the study."""
     done = run_program(f"export {study} --kinds visit,site", given)
     assert done.returncode == 0, done.stderr
     asked = {answer.path.rpartition("/")[2] for answer in simulation.answered}
@@ -205,6 +215,7 @@ def test_the_command_exports_only_the_kinds_that_are_asked_for_and_the_study(
 def test_an_unknown_kind_is_one_clear_line_that_lists_the_kinds(
     given: dict[str, str], study: str, kinds: str
 ) -> None:
+    """An unknown kind is refused in one line that lists the valid kinds."""
     done = run_program(f"export {study} --kinds {kinds}", given)
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
@@ -238,6 +249,7 @@ def export_later(world: World, **config: Any) -> int:
 def test_what_the_api_has_lost_is_deleted_by_the_next_complete_export(
     world: World, database: Neo4jDatabase, study: str, resource: str
 ) -> None:
+    """Rows that vanished from the API are deleted by the next complete export."""
     label = next(each.label for each in ENTITIES.values() if each.resource == resource)
     world.export()
     vanish(world, resource, 5)
@@ -257,6 +269,7 @@ def test_the_graph_equals_the_api_after_rows_of_every_kind_have_vanished(
     sdk: ImednetSDK, api: str, simulation: Simulation, neo4j_settings: Neo4jSettings,
     auth: tuple[str, str], study: str,
 ) -> None:  # fmt: skip
+    """After rows of several kinds have vanished, an export makes the graph equal the API."""
     config = Neo4jSinkConfig(max_delete_ratio=1.0)
     export_to_neo4j(sdk, study, neo4j_settings.uri, auth, config=config)
     for resource, number in (
@@ -268,7 +281,7 @@ def test_the_graph_equals_the_api_after_rows_of_every_kind_have_vanished(
         table = simulation.studies[study].table(resource)
         for each in list(table.ids)[10 : 10 + number]:
             table.remove(each)
-    time.sleep(1.1)  # the API's clock says whole seconds
+    time.sleep(1.1)  # the API's clock has whole seconds
     export_to_neo4j(sdk, study, neo4j_settings.uri, auth, config=config)
     result = compare(imednet(api), neo4j_settings, study)
     assert (result.different, result.examples) == (0, [])
@@ -278,6 +291,7 @@ def test_the_graph_equals_the_api_after_rows_of_every_kind_have_vanished(
 def test_a_row_that_comes_back_is_live_again(
     world: World, database: Neo4jDatabase, study: str
 ) -> None:
+    """A vanished row that comes back is live again."""
     world.export()
     table = world.study.table("records")
     row = table.get(table.ids[3])
@@ -292,6 +306,7 @@ def test_a_row_that_comes_back_is_live_again(
 def test_a_share_of_deletes_that_is_not_credible_deletes_nothing_and_is_reported(
     world: World, database: Neo4jDatabase, study: str
 ) -> None:
+    """An implausible share of deletes deletes nothing, and the error names the setting."""
     world.export()
     before = live(database, study)
     vanish(world, "records", 300)
@@ -303,9 +318,10 @@ def test_a_share_of_deletes_that_is_not_credible_deletes_nothing_and_is_reported
     assert export_later(world, max_delete_ratio=1.0) == world.records == live(database, study)
 
 
-def test_an_api_that_lists_nothing_deletes_nothing_and_the_advice_starts_anew(
+def test_an_api_that_lists_nothing_deletes_nothing_and_the_advice_works(
     world: World, database: Neo4jDatabase, study: str
 ) -> None:
+    """If the API lists no row of a kind, nothing is deleted; following the advice clears it."""
     world.export()
     before = live(database, study, "Site")
     table = world.study.table("sites")
@@ -323,6 +339,7 @@ def test_an_api_that_lists_nothing_deletes_nothing_and_the_advice_starts_anew(
 def test_rows_that_the_api_counts_and_withholds_are_not_deleted(
     world: World, database: Neo4jDatabase, study: str
 ) -> None:
+    """Rows that the API counts but does not list are not deleted."""
     world.export()
     before = live(database, study)
     read = world.api.read
@@ -345,7 +362,10 @@ def test_rows_that_the_api_counts_and_withholds_are_not_deleted(
 def test_what_a_second_look_finds_is_not_deleted(
     world: World, database: Neo4jDatabase, study: str
 ) -> None:
-    """One answer of the pass lacked rows that are there."""
+    """A row that the second look finds is not deleted.
+
+    One answer of the pass lacked rows that exist.
+    """
     world.export()
     table = world.study.table("records")
     hidden = [table.get(each) for each in table.ids[5:8]]
@@ -370,6 +390,7 @@ def test_what_a_second_look_finds_is_not_deleted(
 def test_a_node_of_which_a_stream_has_a_newer_version_stays(
     world: World, database: Neo4jDatabase, study: str
 ) -> None:
+    """A vanished row is kept if a stream has written a newer version of it."""
     world.export()
     vanished = world.study.table("records").ids[3]
     vanish(world, "records", 1)
@@ -383,6 +404,7 @@ def test_a_node_of_which_a_stream_has_a_newer_version_stays(
 def test_a_resumed_pass_and_records_alone_delete_nothing(
     world: World, database: Neo4jDatabase, study: str, sink_to: Open
 ) -> None:
+    """Neither a resumed pass nor ``write_batch`` deletes anything."""
     world.export()
     before = live(database, study)
     vanish(world, "records", 1)
@@ -397,9 +419,10 @@ def test_a_resumed_pass_and_records_alone_delete_nothing(
     assert live(database, study) == before - 1
 
 
-def test_a_second_look_that_fails_is_repeated_and_then_given_up_without_deletes(
+def test_a_second_look_that_keeps_failing_is_abandoned_without_deletes(
     world: World, database: Neo4jDatabase, study: str
 ) -> None:
+    """A second look that fails is retried and then abandoned without deletes."""
     world.export()
     before = live(database, study)
     vanish(world, "records", 1)
@@ -432,6 +455,7 @@ class Records:
 def test_a_double_with_a_list_of_records_alone_is_enough(
     neo4j_settings: Neo4jSettings, auth: tuple[str, str], database: Neo4jDatabase, study: str
 ) -> None:
+    """A test double that only has ``records.list`` can be exported."""
     sdk = SimpleNamespace(records=Records(rows(study, *range(1, 26)) + rows("OTHER", 99)))
     config = Neo4jSinkConfig(batch_size=10, **QUICK)
     assert export_to_neo4j(sdk, study, neo4j_settings.uri, auth, config=config) == 25
@@ -445,6 +469,7 @@ def test_a_double_with_a_list_of_records_alone_is_enough(
 def test_batches_of_a_double_are_numbered_and_one_that_is_refused_stops_no_other(
     neo4j_settings: Neo4jSettings, auth: tuple[str, str], database: Neo4jDatabase, study: str
 ) -> None:
+    """Batches of a test double are numbered, and a refused one stops no other."""
     batch = rows(study, *range(1, 31))
     batch[11]["recordData"] = {"": "SECRETVALUE"}
     sdk = SimpleNamespace(records=Records(batch))

@@ -1,4 +1,4 @@
-"""A broker that refuses us: the program says its reason and the setting to check, in one line."""
+"""A broker that refuses a connection: programs report its reason and the setting to check."""
 
 import json
 import time
@@ -34,21 +34,22 @@ def check(environment: dict[str, str]) -> None:
 def test_each_listener_lets_a_client_in_with_the_right_settings(
     kafka: SecuredKafka, listener: str
 ) -> None:
+    """Each listener accepts a client with the right settings."""
     check(kafka.client(listener))
 
 
 WRONG = {
     "password": (
         "SASL_PLAINTEXT", {"sasl_password": "canary-wrong"},
-        ["Invalid username or password", "check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"],
+        ["Invalid username or password", "Check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"],
     ),
     "password over TLS": (
         "SASL_SSL", {"sasl_password": "canary-wrong"},
-        ["Invalid username or password", "check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"],
+        ["Invalid username or password", "Check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"],
     ),
     "mechanism": (
         "SASL_SSL", {"sasl_mechanism": "SCRAM-SHA-512"},
-        ["supported mechanisms: PLAIN", "check KAFKA_SASL_MECHANISM"],
+        ["supported mechanisms: PLAIN", "Check KAFKA_SASL_MECHANISM"],
     ),
     "certificate authority": (
         "SASL_SSL", {"ssl_ca_location": "{other_ca}"},
@@ -56,36 +57,36 @@ WRONG = {
     ),
     "host name": (
         "SSL", {"bootstrap_servers": "127.0.0.1:{SSL}"},
-        ["certificate verify failed", "names the host", "KAFKA_BOOTSTRAP_SERVERS"],
+        ["certificate verify failed", "valid for the host", "KAFKA_BOOTSTRAP_SERVERS"],
     ),
     "TLS to a plaintext listener": (
         "SSL", {"bootstrap_servers": "localhost:{PLAINTEXT}"},
-        # "connecting to a PLAINTEXT broker listener?", or "closed by peer" where it was slower.
-        ["SSL", "check KAFKA_SECURITY_PROTOCOL"],
+        # "connecting to a PLAINTEXT broker listener?", or "closed by peer" if the broker was slower
+        ["SSL", "Check KAFKA_SECURITY_PROTOCOL"],
     ),
     "plaintext to a TLS listener": (
         "PLAINTEXT", {"bootstrap_servers": "localhost:{SSL}"},
-        ["Disconnected", "check KAFKA_SECURITY_PROTOCOL"],
+        ["Disconnected", "Check KAFKA_SECURITY_PROTOCOL"],
     ),
     "no login to a SASL listener": (
         "PLAINTEXT", {"bootstrap_servers": "localhost:{SASL_PLAINTEXT}"},
-        ["Disconnected", "check KAFKA_SECURITY_PROTOCOL"],
+        ["Disconnected", "Check KAFKA_SECURITY_PROTOCOL"],
     ),
     "a login to a listener without": (
         "SASL_PLAINTEXT", {"bootstrap_servers": "localhost:{PLAINTEXT}"},
-        ["handshake failed", "check KAFKA_SECURITY_PROTOCOL"],
+        ["handshake failed", "Check KAFKA_SECURITY_PROTOCOL"],
     ),
     "no client certificate": (
         "MUTUAL", {},
-        ["asks for a client certificate"],
+        ["requires a client certificate"],
     ),
     "host": (
         "PLAINTEXT", {"bootstrap_servers": "no-such-host.invalid:9092"},
-        ["Failed to resolve", "check KAFKA_BOOTSTRAP_SERVERS (the host name)"],
+        ["Failed to resolve", "Check KAFKA_BOOTSTRAP_SERVERS (the host name)"],
     ),
     "port": (
         "PLAINTEXT", {"bootstrap_servers": "127.0.0.1:{free}"},
-        ["no Kafka broker answers", "Connection refused", "check KAFKA_BOOTSTRAP_SERVERS"],
+        ["No Kafka broker answers", "Connection refused", "Check KAFKA_BOOTSTRAP_SERVERS"],
     ),
     "address": (
         "PLAINTEXT", {"bootstrap_servers": "http://localhost:9092"},
@@ -94,7 +95,7 @@ WRONG = {
     "password, and another broker is down": (
         "SASL_SSL",
         {"sasl_password": "canary-wrong", "bootstrap_servers": "127.0.0.1:{free},localhost:{SASL_SSL}"},
-        ["Invalid username or password", "check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"],
+        ["Invalid username or password", "Check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"],
     ),
     "no such mechanism": (
         "SASL_SSL", {"sasl_mechanism": "canary-mechanism"},
@@ -131,18 +132,19 @@ def wrong(kafka: SecuredKafka, listener: str, changed: dict[str, str]) -> dict[s
     )
 
 
-@pytest.mark.parametrize(("listener", "changed", "says"), WRONG.values(), ids=WRONG)
-def test_what_is_wrong_is_said_with_the_brokers_reason_and_the_setting_to_check(
-    kafka: SecuredKafka, listener: str, changed: dict[str, str], says: list[str]
+@pytest.mark.parametrize(("listener", "changed", "expected"), WRONG.values(), ids=WRONG)
+def test_a_refused_connection_is_reported_with_the_brokers_reason_and_the_setting_to_check(
+    kafka: SecuredKafka, listener: str, changed: dict[str, str], expected: list[str]
 ) -> None:
+    """A refused connection is reported with the broker's reason and the setting to check."""
     with pytest.raises(FatalError) as caught:
         check(wrong(kafka, listener, changed))
-    said = str(caught.value)
-    for text in says:
-        assert text in said
-    assert "canary" not in said
-    assert PASSWORD not in said
-    assert "\n" not in said
+    message = str(caught.value)
+    for text in expected:
+        assert text in message
+    assert "canary" not in message
+    assert PASSWORD not in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("name", ["password", "no such mechanism", "no file of certificates"])
@@ -150,18 +152,20 @@ def test_what_is_wrong_is_said_with_the_brokers_reason_and_the_setting_to_check(
 def test_a_command_that_is_refused_ends_with_that_one_line(
     kafka: SecuredKafka, command: str, name: str
 ) -> None:
-    listener, changed, says = WRONG[name]
+    """A command that Kafka refuses prints that one line and nothing else."""
+    listener, changed, expected = WRONG[name]
     given = wrong(kafka, listener, changed) | {
         "KAFKA_CONNECT_TIMEOUT_SECONDS": "3", "NEO4J_PASSWORD": "none",
     }  # fmt: skip
     done = run_program(command, given)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    for text in says:
+    for text in expected:
         assert text in line
 
 
 def test_a_login_in_the_address_is_refused_without_being_shown(kafka: SecuredKafka) -> None:
+    """A bootstrap address that contains a login is refused without being printed."""
     address = f"somebody:canary@localhost:{kafka.ports['PLAINTEXT']}"
     done = run_program("setup", {"KAFKA_BOOTSTRAP_SERVERS": address})
     assert done.returncode == 1
@@ -169,9 +173,10 @@ def test_a_login_in_the_address_is_refused_without_being_shown(kafka: SecuredKaf
     assert "KAFKA_BOOTSTRAP_SERVERS" in done.stderr
 
 
-def test_a_sink_whose_login_is_revoked_waits_and_says_so_once(
+def test_a_sink_whose_kafka_login_is_revoked_waits_and_logs_it_once(
     kafka: SecuredKafka, environment: dict[str, str], database: Neo4jDatabase, tmp_path: Path
 ) -> None:
+    """A sink whose Kafka login is revoked waits and logs each reason once."""
     assert database
     given = environment | kafka.client("SASL_SSL")
     assert run_program("setup", given).returncode == 0
@@ -181,11 +186,11 @@ def test_a_sink_whose_login_is_revoked_waits_and_says_so_once(
         wait_until(lambda: "Invalid username" in sink.log.read_text(), 60, "the refusal")
         time.sleep(5)
         assert sink.poll() is None
-        said = sink.log.read_text()
-    # A line comes again after a minute, which passes on a busy machine.
-    once = [line for line in said.splitlines() if "repeats suppressed" not in line]
+        logged = sink.log.read_text()
+    # A line is logged again after a minute, which may pass on a busy machine.
+    once = [line for line in logged.splitlines() if "repeats suppressed" not in line]
     assert sum("Invalid username" in line for line in once) == 1
     lines = [json.loads(line)["event"].partition(" (after ")[0] for line in once]
     failures = [line for line in lines if line.startswith("FAIL ")]
     assert len(failures) == len(set(failures))
-    assert PASSWORD not in said
+    assert PASSWORD not in logged

@@ -1,4 +1,4 @@
-"""Replay on real servers, beside a live sink and onto an emptied graph."""
+"""Replay on real servers: alongside a live sink, and onto an emptied graph."""
 
 import re
 from datetime import UTC, datetime
@@ -25,9 +25,9 @@ def replay(options: str, environment: dict[str, str], code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def number(name: str, said: str) -> int:
-    found = re.search(rf"{name}: (\d+)", said)
-    assert found, said
+def number(name: str, output: str) -> int:
+    found = re.search(rf"{name}: (\d+)", output)
+    assert found, output
     return int(found[1])
 
 
@@ -40,7 +40,7 @@ def variables(
     study: str,
     tmp_path: Path,
 ) -> dict[str, str]:
-    """A load that a live group has applied."""
+    """The settings of a live group that has applied a load."""
     assert database
     publish_load(kafka_settings, study, RECORDS)
     given = environment | topics | {"SINK_GROUP_ID": study}
@@ -56,13 +56,14 @@ def clear(database: Neo4jDatabase, study: str) -> None:
     )
 
 
-def test_a_window_replayed_beside_live_traffic_changes_nothing_and_counts_what_was_planned(
+def test_a_window_replayed_during_live_traffic_changes_nothing_and_matches_its_plan(
     variables: dict[str, str],
     kafka_settings: KafkaSettings,
     database: Neo4jDatabase,
     study: str,
     tmp_path: Path,
 ) -> None:
+    """A window replayed during live traffic is a no-op and consumes as many events as planned."""
     with running("sink", variables, tmp_path / "live.log") as sink:
         with live_edits(kafka_settings, study):
             window_is_replayed(variables, study)
@@ -90,6 +91,7 @@ def test_a_replay_of_all_by_three_workers_rebuilds_an_emptied_graph(
     study: str,
     tmp_path: Path,
 ) -> None:
+    """Three workers that replay the whole topic rebuild an emptied graph."""
     offsets = GroupOffsets(kafka_settings, study)
     before, committed = read_graph(database, study).digest(), offsets.committed()
     clear(database, study)
@@ -109,9 +111,9 @@ def test_a_replay_of_all_by_three_workers_rebuilds_an_emptied_graph(
             assert [each.poll() for each in (one, two, three)] == [0, 0, 0]
     assert read_graph(database, study).digest() == before
     assert offsets.committed() == committed
-    said = replay(f"--join {found[1]}", variables)
-    # Its group may still be there: its last worker did not leave it in time, on a busy machine.
-    assert "has finished" in said or '"consumed": 0' in said
+    output = replay(f"--join {found[1]}", variables)
+    # On a busy machine the last worker may not have left in time, so that the group still exists.
+    assert "has finished" in output or '"consumed": 0' in output
 
 
 def test_a_live_group_without_members_is_moved_back_and_reads_again(
@@ -121,6 +123,7 @@ def test_a_live_group_without_members_is_moved_back_and_reads_again(
     study: str,
     tmp_path: Path,
 ) -> None:
+    """``--rewind`` moves a live group without members back, and its sinks read again."""
     before = read_graph(database, study).digest()
     replay("--from beginning --rewind", variables)
     assert not consumed_all(kafka_settings, study)()
@@ -129,9 +132,10 @@ def test_a_live_group_without_members_is_moved_back_and_reads_again(
     assert read_graph(database, study).digest() == before
 
 
-def test_a_replay_that_is_stopped_says_how_to_go_on(
+def test_a_stopped_replay_prints_the_command_that_resumes_it(
     variables: dict[str, str], database: Neo4jDatabase, study: str, tmp_path: Path
 ) -> None:
+    """A stopped replay prints the command that resumes it."""
     before = read_graph(database, study).digest()
     clear(database, study)
     slow = variables | {"SINK_TRANSACTION_EVENTS_MAX": "1", "SINK_WRITERS_MAX": "1"}
@@ -145,16 +149,17 @@ def test_a_replay_that_is_stopped_says_how_to_go_on(
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ("", "--from or --join"),
-        ("--from yesterday", "no place in the topic"),
-        ("--from 0:99999999", "partition 0 has offsets"),
-        ("--join nobody", "no replay of this name"),
+        ("--from yesterday", "not a point in the topic"),
+        ("--from 0:99999999", "Partition 0 has offsets"),
+        ("--join nobody", "No replay of this name"),
         ("--from beginning --to 0:1 --rewind", "Omit --to"),
     ],
 )
-def test_a_replay_that_cannot_be_is_refused_in_one_line(
-    environment: dict[str, str], topics: dict[str, str], options: str, says: str
+def test_an_impossible_replay_is_refused_in_one_line(
+    environment: dict[str, str], topics: dict[str, str], options: str, message: str
 ) -> None:
-    assert says in replay(options, environment | topics, code=1)
+    """A replay with impossible options is refused in one line."""
+    assert message in replay(options, environment | topics, code=1)

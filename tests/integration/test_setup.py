@@ -1,4 +1,4 @@
-"""`setup` proves what it has made; its remedies are followed here to the letter."""
+"""`setup` verifies what it creates; these tests follow the remedies that it prints."""
 
 import shlex
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.servers
 KEY = next(item for item in schema() if item.name == "imednet_visit_key")
 INDEX = next(item for item in schema() if not item.is_constraint)
 OURS = {"my-own", *(item.name for item in schema())}
-"""What these tests make; a database that the environment gives may hold more."""
+"""The items that these tests create; a database named by the environment may have others."""
 STEP = "    "
 
 
@@ -32,7 +32,7 @@ def variables(
 
 @pytest.fixture(params=[KEY], ids=lambda item: item.name)
 def without(request: pytest.FixtureRequest, database: Neo4jDatabase) -> Iterator[SchemaItem]:
-    """The database lacks this item; afterwards it has all of them again."""
+    """Drop this schema item; restore the whole schema afterwards."""
     item: SchemaItem = request.param
     run(database, f"DROP {'CONSTRAINT' if item.is_constraint else 'INDEX'} {item.name}")
     yield item
@@ -53,10 +53,10 @@ def setup(variables: dict[str, str], code: int, options: str = "") -> str:
     return done.stdout
 
 
-def follow(said: str, variables: dict[str, str], database: Neo4jDatabase) -> None:
-    """Run each step that a message recommends, as it is printed; the last one succeeds."""
-    steps = [line.strip() for line in said.splitlines() if line.startswith(STEP)]
-    assert steps, said
+def follow(output: str, variables: dict[str, str], database: Neo4jDatabase) -> None:
+    """Run each step of a remedy exactly as printed; the last one must succeed."""
+    steps = [line.strip() for line in output.splitlines() if line.startswith(STEP)]
+    assert steps, output
     for step in steps:
         if step.endswith(";"):
             run(database, step)
@@ -84,43 +84,46 @@ def test_a_name_that_something_else_has_is_reported_with_a_remedy_that_works(
     variables: dict[str, str],
     database: Neo4jDatabase,
 ) -> None:
+    """A name that something else has is reported with a remedy that works."""
     run(database, taken_by.format(without.name))
-    said = setup(variables, code=1)
-    assert without.cypher in said
-    assert "its name is taken by the" in said
-    assert drop.format(without.name) in said
+    output = setup(variables, code=1)
+    assert without.cypher in output
+    assert "its name is taken by the" in output
+    assert drop.format(without.name) in output
     assert drop.format(without.name) in setup(variables, 1, "--check")
-    follow(said, variables, database)
+    follow(output, variables, database)
 
 
 def test_an_index_in_the_way_is_named_and_all_other_items_are_made(
     variables: dict[str, str], database: Neo4jDatabase
 ) -> None:
+    """An index in the way is named, and all other items are created."""
     run(database, "CREATE INDEX `my-own` FOR (n:Visit) ON (n.study_key, n.visit_id)")
     run(database, f"DROP INDEX {INDEX.name}")
-    said = setup(variables, code=1)
-    assert f"graph: created {INDEX.name}" in said
+    output = setup(variables, code=1)
+    assert f"graph: created {INDEX.name}" in output
     assert database.missing_schema() == [KEY]
-    assert "the index my-own on Visit (study_key, visit_id) is in the way" in said
-    assert "DROP INDEX `my-own`;" in said
-    follow(said, variables, database)
+    assert "blocked by the index my-own on Visit (study_key, visit_id)" in output
+    assert "DROP INDEX `my-own`;" in output
+    follow(output, variables, database)
 
 
 @pytest.mark.parametrize("without", [INDEX], indirect=True, ids=lambda item: item.name)
 def test_an_index_that_could_not_be_populated_is_reported_without_the_data(
     without: SchemaItem, variables: dict[str, str], database: Neo4jDatabase, study: str
 ) -> None:
+    """An index that could not be populated is reported without quoting the data."""
     name = without.properties[1]
     run(
         database,
         f"CREATE (n:{without.label} {{study_key: '{study}'}}) WITH n"
         f" SET n.{name} = reduce(text = '', _ IN range(1, 4000) | text + 'canary-{{}}')",
     )
-    said = setup(variables, code=1)
-    assert "FAILED" in said
-    assert "canary" not in said
+    output = setup(variables, code=1)
+    assert "FAILED" in output
+    assert "canary" not in output
     run(database, f"MATCH (n:{without.label} {{study_key: '{study}'}}) DELETE n")
-    follow(said, variables, database)
+    follow(output, variables, database)
 
 
 def test_duplicate_keys_are_listed_and_the_remedy_restores_the_graph(
@@ -130,6 +133,7 @@ def test_duplicate_keys_are_listed_and_the_remedy_restores_the_graph(
     study: str,
     tmp_path: Path,
 ) -> None:
+    """Duplicate keys are listed, and the remedy restores the graph."""
     setup(variables, code=0)
     publish_load(kafka_settings, study, 300)
     given = variables | {"SINK_GROUP_ID": study}
@@ -141,10 +145,10 @@ def test_duplicate_keys_are_listed_and_the_remedy_restores_the_graph(
         f"MATCH (n:Visit {{study_key: '{study}'}})-[r:HAS_RECORD]->(record) WITH n, r, record"
         " LIMIT 1 CREATE (m:Visit)-[:HAS_RECORD]->(record) SET m = properties(n) DELETE r",
     )
-    said = setup(variables, code=1)
-    assert f"1 keys have more than one node (study_key '{study}', visit_id" in said
-    assert ": 2 nodes)" in said
+    output = setup(variables, code=1)
+    assert f"keys with more than one node: 1 (study_key '{study}', visit_id" in output
+    assert ": 2 nodes)" in output
     with pytest.raises(SchemaError, match="more than one node"):
         database.make_schema([KEY])
-    follow(said, given, database)
+    follow(output, given, database)
     assert_equal(fold(messages(kafka_settings)), read_graph(database, study))

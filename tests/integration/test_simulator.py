@@ -1,4 +1,4 @@
-"""The unmodified SDK reads the simulator, and the simulator is what the documents say."""
+"""The unmodified SDK can read the simulator, which behaves as the API's documents describe."""
 
 import gc
 import time
@@ -45,6 +45,7 @@ def client(api: str) -> Iterator[Client]:
 
 
 def test_the_sdk_lists_every_resource(api: str) -> None:
+    """The unmodified SDK lists every resource."""
     with ImednetSDK(base_url=api, **KEYS) as sdk:
         records = sdk.records.list("S1")
         assert len(records) == len({record.record_id for record in records}) == RECORDS
@@ -56,11 +57,13 @@ def test_the_sdk_lists_every_resource(api: str) -> None:
 
 
 def test_users_have_role_dates_as_documented(client: Client) -> None:
+    """The dates of users' roles are arrays, as documented."""
     rows = client.get(f"{PREFIX}/S1/users").json()["data"]
     assert rows[0]["roles"][0]["dateCreated"][:3] == [2024, 1, 8]
 
 
-def test_everything_a_row_refers_to_is_there(simulation: Simulation) -> None:
+def test_every_reference_of_a_row_exists(simulation: Simulation) -> None:
+    """Every id that a row refers to exists."""
     study = simulation.studies["S1"]
     ids = {name: set(table.ids) for name, table in study.tables.items()}
     for row in study.table("records").rows():
@@ -75,6 +78,7 @@ def test_everything_a_row_refers_to_is_there(simulation: Simulation) -> None:
 
 
 def test_the_same_seed_makes_the_same_study() -> None:
+    """The same seed makes the same study, and another seed another one."""
     one, other = (build_study("S", 5, 60, 9).table("records").bodies for _ in range(2))
     assert one == other
     assert one != build_study("S", 5, 60, 10).table("records").bodies
@@ -96,11 +100,13 @@ def test_the_same_seed_makes_the_same_study() -> None:
     ],
 )  # fmt: skip
 def test_the_filter_grammar(client: Client, parameters: dict[str, str], count: int) -> None:
+    """The simulator implements the documented filter grammar."""
     answer = client.get(f"{PREFIX}/S1/records", parameters).json()
     assert answer["pagination"]["totalElements"] == count
 
 
 def test_pages_sort_and_envelope_are_as_documented(client: Client) -> None:
+    """Pages, sort order and envelope are as documented."""
     parameters = {"page": 2, "size": 500, "sort": "recordId,desc"}
     answer = client.get(f"{PREFIX}/S1/records", parameters).json()
     assert [row["recordId"] for row in answer["data"]] == list(range(200, 0, -1))
@@ -120,11 +126,13 @@ def test_pages_sort_and_envelope_are_as_documented(client: Client) -> None:
 def test_what_the_documents_do_not_allow_is_refused(
     client: Client, parameters: dict[str, object]
 ) -> None:
+    """Parameters that the documents do not allow are refused."""
     with pytest.raises(BadRequestError):
         client.get(f"{PREFIX}/S1/records", parameters)
 
 
 def test_wrong_keys_and_unknown_studies_are_refused(api: str, client: Client) -> None:
+    """Wrong keys and unknown studies are refused."""
     with pytest.raises(ForbiddenError):
         client.get(f"{PREFIX}/NOPE/records")
     with (
@@ -139,13 +147,14 @@ PAGES = {
     "blank_reference", "row_repeated", "short_page", "total_plus_one", "total_minus_one",
     "filter_ignored", "empty", "edit_between_pages", "delete_between_pages",
 }  # fmt: skip
-"""Faults that leave the answer a page: what is wrong with it is for the source to find out."""
+"""Faults whose answer is still a page: the source has to detect what is wrong with it."""
 
 
 @pytest.mark.parametrize("fault", sorted(set(FAULTS) - PAGES))
 def test_every_broken_answer_is_an_error_that_moves_nothing(
     api: str, simulation: Simulation, fault: str
 ) -> None:
+    """Every fault that breaks an answer raises an error that can be retried."""
     reader = ImednetReader(
         ImednetSettings(
             base_url=api, api_key=SecretStr(API_KEY), security_key=SecretStr(SECURITY_KEY),
@@ -163,6 +172,7 @@ def test_every_broken_answer_is_an_error_that_moves_nothing(
 
 
 def test_faults_and_edits_are_switched_over_http(api: str, simulation: Simulation) -> None:
+    """Faults and edits can be switched over HTTP."""
     wanted = {"faults": {"server_error": 0.5}, "edits_per_second": 3}
     answer = httpx.post(f"{api}/simulator", json=wanted, trust_env=False).json()
     assert (answer["faults"], answer["edits_per_second"]) == ({"server_error": 0.5}, 3)
@@ -172,6 +182,7 @@ def test_faults_and_edits_are_switched_over_http(api: str, simulation: Simulatio
 
 
 def test_answers_are_made_one_at_a_time_at_the_speed_asked_for(api: str, client: Client) -> None:
+    """Answers are sent one at a time and at the requested speed."""
     control, path = f"{api}/simulator", f"{PREFIX}/S1/records"
     body_seconds = 0.1
     speed = {"bytes_per_second": len(client.get(path, {"size": 100}).content) / body_seconds}
@@ -186,7 +197,10 @@ def test_answers_are_made_one_at_a_time_at_the_speed_asked_for(api: str, client:
 
 
 def test_no_answer_outlives_its_page(api: str) -> None:
-    """Else half a megabyte a page waits for the collector."""
+    """No HTTP answer outlives its page.
+
+    Otherwise each page would leave half a megabyte to the garbage collector.
+    """
     settings = ImednetSettings(
         base_url=api, api_key=SecretStr(API_KEY), security_key=SecretStr(SECURITY_KEY)
     )

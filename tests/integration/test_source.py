@@ -1,4 +1,4 @@
-"""The source as the API sees it: polite, patient, and asked for nothing twice."""
+"""The source from the API's side: it keeps the limits, waits, and wastes no request."""
 
 import signal
 from collections.abc import Iterator
@@ -38,22 +38,23 @@ def variables(
         }  # fmt: skip
 
 
-def test_of_429_each_is_waited_out_and_no_request_is_in_vain(
+def test_every_429_is_waited_out_and_no_request_is_wasted(
     simulation: Simulation, variables: dict[str, str], tmp_path: Path
 ) -> None:
+    """After a 429, no request is sent before Retry-After has passed, and none is wasted."""
     simulation.faults.shares = {"rate_limit": 0.3}
-    # One at a time: what is on its way when another is refused tells nothing.
+    # One at a time: a request already in flight when another gets 429 would prove nothing.
     variables = variables | {"SOURCE_PAGE_SIZE": "50", "IMEDNET_REQUESTS_AT_ONCE_MAX": "1"}
-    with running("source", variables, tmp_path / "source.log") as it:
-        done = passes(it.log)
+    with running("source", variables, tmp_path / "source.log") as source:
+        done = passes(source.log)
         wait_until(lambda: done() >= 1, 120, "every track once")
-        assert it.stop() == 0
+        assert source.stop() == 0
     answers = list(simulation.answered)
     refused = [place for place, answer in enumerate(answers) if answer.status == 429]
     needed = len(answers) - len(refused)
     assert needed >= 20
     assert refused
-    assert len(answers) <= 1.5 * needed + 3  # a share of 0.3 is 1.43; chance has its way
+    assert len(answers) <= 1.5 * needed + 3  # a share of 0.3 gives 1.43 on average, plus chance
     for place in refused:
         for later in answers[place + 1 :]:
             assert later.at >= answers[place].at + 1 - TOLERANCE_SECONDS
@@ -62,15 +63,16 @@ def test_of_429_each_is_waited_out_and_no_request_is_in_vain(
 def test_an_idle_cycle_costs_one_request_for_each_kind_that_is_due(
     simulation: Simulation, variables: dict[str, str], tmp_path: Path
 ) -> None:
+    """An idle cycle costs one request for each kind that is due."""
     often = variables | {"SOURCE_POLL_INTERVAL_SECONDS": "1"}
     windows = [track for track in TRACKS if track.mode.value == "window"]
     due = [track.entity.resource for track in windows if not track.entity.is_metadata]
-    with running("source", often, tmp_path / "source.log") as it:
-        done = passes(it.log)
+    with running("source", often, tmp_path / "source.log") as source:
+        done = passes(source.log)
         wait_until(lambda: done() >= 1, 60, "every track once")
         before = len(simulation.answered)
         wait_until(lambda: len(simulation.answered) >= before + 4 * len(due), 30, "four cycles")
-        assert it.stop() == 0
+        assert source.stop() == 0
     asked = [answer.path.rpartition("/")[2] for answer in simulation.answered][before:]
     for name in due:
         assert abs(asked.count(name) - 4) <= 1
@@ -80,6 +82,7 @@ def test_an_idle_cycle_costs_one_request_for_each_kind_that_is_due(
 def test_a_rotated_key_is_picked_up_and_no_proxy_catches_loopback(
     simulation: Simulation, variables: dict[str, str], tmp_path: Path
 ) -> None:
+    """A rotated key is used without a restart, and loopback requests bypass the proxy."""
     key = tmp_path / "api.key"
     key.write_text(API_KEY + "\n")
     given = {name: value for name, value in variables.items() if name != "IMEDNET_API_KEY"}
@@ -88,11 +91,11 @@ def test_a_rotated_key_is_picked_up_and_no_proxy_catches_loopback(
         "SOURCE_POLL_INTERVAL_SECONDS": "0.3", "HTTP_PROXY": "http://127.0.0.1:9",
         "SOURCE_RETRY_WAIT_SECONDS_MAX": "1",
     }  # fmt: skip
-    with running("source", given, tmp_path / "source.log") as it:
-        done = passes(it.log)
+    with running("source", given, tmp_path / "source.log") as source:
+        done = passes(source.log)
         wait_until(lambda: done() >= 1, 60, "every track once")
         key.write_text("revoked")
-        wait_until(lambda: "waiting for a new key" in it.log.read_text(), 30, "the refusal")
+        wait_until(lambda: "Waiting for a new key" in source.log.read_text(), 30, "the refusal")
         key.write_text(API_KEY)
         refusals = [answer for answer in simulation.answered if answer.status == 401]
         answered = len(simulation.answered)
@@ -100,28 +103,29 @@ def test_a_rotated_key_is_picked_up_and_no_proxy_catches_loopback(
             lambda: any(a.status == 200 for a in list(simulation.answered)[answered:]), 30, "a page"
         )
         assert refusals
-        assert it.stop() == 0
-        assert "revoked" not in it.log.read_text()
+        assert source.stop() == 0
+        assert "revoked" not in source.log.read_text()
 
 
-def test_a_sweep_on_demand_finds_what_has_vanished_and_makes_sure(
+def test_a_sweep_on_demand_finds_and_confirms_vanished_rows(
     simulation: Simulation,
     variables: dict[str, str],
     kafka_settings: KafkaSettings,
     tmp_path: Path,
 ) -> None:
+    """SIGUSR1 and ``--sweep`` find a vanished row, confirm it and delete it."""
     soon = variables | {"SOURCE_LIST_INTERVAL_SECONDS": "0.5"}
-    with running("source", soon, tmp_path / "source.log") as it:
-        done = passes(it.log)
+    with running("source", soon, tmp_path / "source.log") as source:
+        done = passes(source.log)
         wait_until(lambda: done() >= 1, 60, "every track once")
         simulation.workloads[0].hard_delete()
-        it.signal(signal.SIGUSR1)
+        source.signal(signal.SIGUSR1)
         wait_until(lambda: deletes(kafka_settings) == 1, 60, "the delete")
-        assert it.stop() == 0
+        assert source.stop() == 0
     simulation.workloads[0].hard_delete()
-    with running("source --sweep", soon, tmp_path / "again.log") as it:
+    with running("source --sweep", soon, tmp_path / "again.log") as source:
         wait_until(lambda: deletes(kafka_settings) == 2, 60, "the other delete")
-        assert it.stop() == 0
+        assert source.stop() == 0
 
 
 def deletes(kafka: KafkaSettings) -> int:
@@ -136,12 +140,13 @@ def test_a_study_that_fails_delays_no_other(
     study: str,
     tmp_path: Path,
 ) -> None:
+    """A study that fails delays no other, and the exit code is 1."""
     both = variables | {"SOURCE_STUDIES": f"NOPE,{study}"}
-    with running("source", both, tmp_path / "source.log") as it:
-        wait_until(lambda: "study stopped" in it.log.read_text(), 30, "the unknown study's end")
+    with running("source", both, tmp_path / "source.log") as source:
+        wait_until(lambda: "study stopped" in source.log.read_text(), 30, "the unknown study's end")
         total = len(simulation.studies[study].table("recordRevisions").ids)
         wait_until(
             lambda: sum(1 for _ in read_to_end(kafka_settings, kafka_settings.events_topic)) > total,
             60, "the other study",
         )  # fmt: skip
-        assert it.stop() == 1
+        assert source.stop() == 1

@@ -1,4 +1,4 @@
-"""The whole way on real servers: simulated API, source, Kafka, sink, Neo4j."""
+"""The whole pipeline on real servers: simulated API, source, Kafka, sink, Neo4j."""
 
 import random
 import uuid
@@ -31,7 +31,7 @@ HARD_DELETES = 3
 
 @dataclass
 class Stream:
-    """A study that was published and applied, and is at rest."""
+    """A study that has been published and applied, and no longer changes."""
 
     study: str
     kafka: KafkaSettings
@@ -58,7 +58,7 @@ def stream(
     database: Neo4jDatabase,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stream]:
-    """Snapshot and live edits, deletions and moves among them, until nothing changes any more."""
+    """Stream a snapshot and live edits, including deletes and moves, until all is quiet."""
     assert database
     study, folder = f"T{uuid.uuid4().hex[:8]}", tmp_path_factory.mktemp("stream")
     names = {
@@ -100,6 +100,7 @@ def stream(
 def test_the_graph_equals_the_api_property_by_property(
     stream: Stream, neo4j_settings: Neo4jSettings
 ) -> None:
+    """After a snapshot and live edits, the graph equals the API property by property."""
     result = compare(stream.imednet, neo4j_settings, stream.study)
     assert result.different == 0, result.examples
     assert result.expected["Record"] > 1400
@@ -110,12 +111,14 @@ def test_the_graph_equals_the_api_property_by_property(
 def test_the_graph_equals_the_independent_fold_of_the_topic(
     stream: Stream, database: Neo4jDatabase
 ) -> None:
+    """The graph equals the independent fold of the topic."""
     messages = stream.messages()
-    assert len(messages) > 1800  # snapshot and edits
+    assert len(messages) > 1800  # the snapshot plus edits
     assert_equal(fold(messages), read_graph(database, stream.study))
 
 
 def test_no_version_of_a_key_is_in_the_topic_twice(stream: Stream) -> None:
+    """The topic contains no version of a key twice."""
     seen = [(message.key, dict(message.headers)["version"]) for message in stream.messages()]
     assert len(seen) == len(set(seen))
 
@@ -123,6 +126,7 @@ def test_no_version_of_a_key_is_in_the_topic_twice(stream: Stream) -> None:
 def test_a_replay_of_the_whole_topic_onto_its_own_graph_changes_nothing(
     stream: Stream, database: Neo4jDatabase, tmp_path: Path
 ) -> None:
+    """Replaying the whole topic onto its own graph is a no-op."""
     before = read_graph(database, stream.study).digest()
     group = stream.study + "-again"
     with running("sink", stream.environment | {"SINK_GROUP_ID": group}, tmp_path / "sink.log"):
@@ -133,6 +137,7 @@ def test_a_replay_of_the_whole_topic_onto_its_own_graph_changes_nothing(
 def test_the_topic_shuffled_within_and_across_keys_gives_the_same_graph(
     stream: Stream, database: Neo4jDatabase, tmp_path: Path
 ) -> None:
+    """A topic shuffled within and across keys gives the same graph."""
     before = read_graph(database, stream.study).digest()
     shuffled = stream.messages()
     random.Random(3).shuffle(shuffled)

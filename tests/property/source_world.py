@@ -1,4 +1,4 @@
-"""A source on fakes under a seeded schedule: edits, faults, kills and clocks, all by chance."""
+"""A source on fakes under a seeded random schedule of edits, faults, kills and clock jumps."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -34,13 +34,13 @@ from tests.oracle import fold
 
 KEY = "SIM"
 PACE = Pace(5, 20, 30, 60, overlap=3, page_size=12)
-# Sweeps heal what windows lose, and an overlap hides where they begin: every third seed has
-# neither, and nothing that only a sweep can find.
+# Sweeps repair losses of windows, and the overlap hides where windows begin. So every third seed
+# has neither, and no change or fault that only a sweep could find.
 WINDOWS_ONLY = Pace(5, 20, 30, 1e8, overlap=0, page_size=12)
 _FOR_SWEEPS = {"no_date", "null_date", "empty", "bad_utf8"}
-"""Nothing in these answers tells that they are wrong: the row's next change or a sweep does."""
+"""Faults that no answer reveals: only the row's next change or a sweep repairs them."""
 _VALUE_FAULTS = {"huge_subject", "blank_reference"}
-"""These show another state of a row, which looks like a right one and is published as such."""
+"""Faults that show a wrong but plausible state of a row, which is published."""
 _SWEPT = {track.name for track in tracks.TRACKS if track.mode is Mode.FULL and track.is_keyset}
 _STEPS = 60
 _STEPS_TO_SETTLE = 3000
@@ -48,7 +48,7 @@ _PAGE_READS_PER_KILL = 60
 
 
 class LaggingSink:
-    """What a sink has read of the topic that lags behind, and accepts gaps."""
+    """The messages that a sink reads which lags behind and accepts gaps."""
 
     def __init__(self, topic: InMemoryTopic) -> None:
         self._topic, self._id = topic, topic.id
@@ -64,7 +64,7 @@ class LaggingSink:
             if any(end < at for cut, end in cuts if cut == partition):
                 at = first
             if self._id != self._topic.id or not first <= at <= len(log):
-                at = first  # as --accept-gap does
+                at = first  # as with --accept-gap
             taken = log[at : at + most]
             self.read_messages += taken
             self._next[partition] = at + len(taken)
@@ -72,7 +72,7 @@ class LaggingSink:
 
 
 class World:
-    """A small study, a source, and chance."""
+    """A small study, a source, and a random number generator."""
 
     def __init__(self, seed: int) -> None:
         self.seed, self.rng = seed, random.Random(seed)
@@ -97,15 +97,15 @@ class World:
         self.is_calm = False
         self.false_deletes: list[str] = []
         self.letters: list[tuple[Identity, str | None]] = []
-        """Of events that were too large, those of all restarts."""
+        """Dead letters of events that were too large, across all restarts."""
         self.restart()
 
     def restart(self) -> None:
         self.log = InMemoryEventLog(self.topic, KEY, self.cursors)
         self.log.before_publish = self._look_for_false_deletes
         self.log.letters = self.letters
-        if self.rng.random() < 0.3:  # the cache is lost too
-            # With the topic, nobody remembers what was deleted or is yet to be.
+        if self.rng.random() < 0.3:  # the cache is lost, too
+            # With the topic also lost, nothing remembers past or pending deletes.
             self.deletes_were_forgotten |= self.topic_was_lost
             self.known = SqliteKnownStore(":memory:")
         ports = SourcePorts(self.api, self.log, self.known, self.local, self._stream)
@@ -117,7 +117,7 @@ class World:
         return PagesAhead(pages, self.rng)
 
     def _before_read(self) -> None:
-        """Anything may happen between two pages of a pass."""
+        """Edit, kill or advance time between two pages of a pass."""
         if self.is_calm:
             return
         for _ in range(self.rng.choice([0, 0, 1, 3])):
@@ -127,7 +127,7 @@ class World:
         self.tick(self.rng.choice([0.0, 0.1, 0.4]))
 
     def _while_answering(self) -> None:
-        """Changes commit after the rows were selected, and before the answer says what time it is."""
+        """Commit changes after the rows are selected and before the answer's clock is read."""
         if not self.is_calm and self.rng.random() < 0.2:
             self.workload.step()
             self.tick(self.rng.choice([0.1, 1.5, 3.0]))
@@ -156,7 +156,7 @@ class World:
             self.restart()
 
     def _lose_events(self) -> None:
-        """The events topic is made anew or cut; large events fit no more, or fit again."""
+        """Recreate or cut the events topic; change which events and transactions fit."""
         if self.windows_only or self.seed % 3 != 1:
             return
         if self.rng.random() < 0.03:
@@ -166,7 +166,7 @@ class World:
         if self.rng.random() > 0.01:
             return
         self.topic_was_lost = True
-        # Of a transaction whose outcome is unknown, the topic alone knows.
+        # Only the topic knows the events of a transaction that is in doubt.
         self.deletes_were_forgotten |= self.task._cursor is None
         partition = self.rng.randrange(len(self.topic.partitions))
         first, end = self.topic.first[partition], len(self.topic.partitions[partition])
@@ -200,7 +200,7 @@ class World:
         self.local.advance(seconds)
 
     def run(self) -> None:
-        """All that chance brings, then quiet until every track has seen all of it."""
+        """Run random steps, then calm ones until every track has seen the final state."""
         for _ in range(_STEPS):
             self.step()
         self.is_calm = True
@@ -211,11 +211,11 @@ class World:
             self.task.sweep()
         before = self._passes()
         for _ in range(_STEPS_TO_SETTLE):
-            # The pass that is under way may have seen what has vanished since; then come two.
+            # The pass in progress may have seen rows that vanished since; two more must follow.
             if all(count >= before[name] + 3 for name, count in self._passes().items()):
                 return
             self.step()
-        raise AssertionError(f"SEED={self.seed}: the source does not get on")
+        raise AssertionError(f"SEED={self.seed}: the source makes no progress")
 
     def _passes(self) -> dict[str, int]:
         return {
@@ -225,17 +225,16 @@ class World:
         }
 
     def faults_found(self) -> list[str]:
-        """How the topic differs from the API; states that were published twice, or came back."""
+        """Return how the topic differs from the API, and states published twice or reverted."""
         expected = api_state(self.study)
         found = self.false_deletes + list(differences(expected, live(fold(self.topic.messages()))))
         if not self.deletes_were_forgotten:
-            # A sink that has read every event, those that were lost since among them; and one that
-            # has missed some of those.
+            # One sink has read every event, including lost ones; the other has missed some.
             self.sink.read(10**9)
             for messages in (self.topic.ever, self.sink.read_messages):
                 found += list(differences(expected, live(fold(messages))))
         if self.topic_was_lost:
-            return found  # what was lost is published twice
+            return found  # lost events are published twice
         return found + self._states_twice()
 
     def _states_twice(self) -> list[str]:
@@ -251,7 +250,7 @@ class World:
             )  # a record that moves changes its partition
             if any(one[0] == other[0] for one, other in pairwise(ordered)):
                 found.append(f"{key.decode()}: a version twice")
-            # Every change has a date or a count of its own: no state comes about twice.
+            # Every change has a unique date or count, so no state occurs twice.
             was_diverted = any(who.to_key() == key for who, _ in self.letters)
             hashes = _published(ordered, was_diverted=was_diverted)
             if len(hashes) != len(set(hashes)):
@@ -260,15 +259,15 @@ class World:
 
 
 def _is_undated(event: dict[str, Any]) -> bool:
-    """Whether an answer with a fault made it: each row that has this field has a date in it."""
+    """Return whether a fault removed the date, which every row of such a kind has."""
     has_date = "dateModified" in ENTITIES[event["entity"]].fields
     return event["data"] is not None and has_date and not event["data"].get("dateModified")
 
 
 def _published(ordered: list[tuple[int, str | None, bool]], *, was_diverted: bool) -> list[str]:
-    """The hashes in their order. A state that an undated one only interrupts counts once.
+    """Return the hashes in order; a state interrupted only by an undated one counts once.
 
-    So does one that may have been interrupted by a state too large for the topic.
+    So does a state that an event too large for the topic may have interrupted.
     """
     found: list[str] = []
     is_interrupted = was_diverted
@@ -305,6 +304,6 @@ def live(state: GraphState) -> GraphState:
 
 @cache
 def _marks(label: str) -> frozenset[str]:
-    """The properties of a stub and of what was deleted."""
+    """Return the properties that stubs and deleted entities have."""
     entity = next(each for each in ENTITIES.values() if each.label == label)
     return frozenset({*entity.key_properties, "_version", "deleted"})

@@ -1,4 +1,4 @@
-"""Any delivery of any history gives the graph of its fold: on the sink's own loop."""
+"""The sink's loop turns any delivery of any history into the graph of its fold."""
 
 import random
 import threading
@@ -13,7 +13,7 @@ from connector.interfaces import PollResult, Position, TopicPartition
 from connector.model.events import RecordEvent
 from connector.sink.ports import SinkPorts
 from connector.sink.sink_task import SinkTask
-from tests.builders import delete, is_through, record_row, upsert
+from tests.builders import delete, is_drained, record_row, upsert
 from tests.fakes.clock import FakeClock
 from tests.fakes.in_memory_graph import InMemoryGraph
 from tests.fakes.in_memory_kafka import InMemoryConsumer, InMemoryDeadLetterQueue, InMemoryTopic
@@ -37,7 +37,7 @@ def history(rng: random.Random) -> list[RecordEvent]:
 
 
 def deliver(topic: InMemoryTopic, rng: random.Random) -> InMemoryGraph:
-    """Consume with restarts, failures, offsets that are set back, and graphs that are restored."""
+    """Consume with restarts, failures, offsets moved back and restored graphs."""
     committed: dict[TopicPartition, Position] = {}
     graph, clock = InMemoryGraph(), FakeClock()
     backups = [graph.backup()]
@@ -55,7 +55,7 @@ def deliver(topic: InMemoryTopic, rng: random.Random) -> InMemoryGraph:
                 graph.restore(rng.choice(backups))  # of any age: the first is empty
             found = poll(max_messages, timeout_seconds)  # noqa: B023
             if polls is None:
-                if not found.messages and not found.ends and is_through(task):  # noqa: B023
+                if not found.messages and not found.ends and is_drained(task):  # noqa: B023
                     stop.set()  # noqa: B023
             elif (polls := polls - 1) <= 0:
                 stop.set()  # noqa: B023
@@ -80,6 +80,7 @@ def deliver(topic: InMemoryTopic, rng: random.Random) -> InMemoryGraph:
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10**9))
 def test_shuffled_repeated_and_interrupted_delivery_gives_the_graph_of_the_fold(seed: int) -> None:
+    """Shuffled, repeated and interrupted delivery gives the graph of the ordered history."""
     rng = random.Random(seed)
     events = history(rng)
     in_order = InMemoryTopic(1)

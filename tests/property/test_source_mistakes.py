@@ -1,4 +1,4 @@
-"""The classic mistakes of polling, planted: the simulation must find each (-rP shows the seeds)."""
+"""Planted classic polling mistakes, each of which the simulation must find (-rP: the seeds)."""
 
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ request, advance, publish = window.next_request, window.advance, InMemoryEventLo
 
 @contextmanager
 def strictly_later() -> Iterator[None]:
-    """``dateModified>`` for ``>=``: what changes later in the watermark's second is lost."""
+    """With ``dateModified>`` instead of ``>=``, later changes of the same second are lost."""
 
     def asked(track: Track, cursor: Cursor, size: int) -> PageRequest:
         right = request(track, cursor, size)
@@ -38,7 +38,7 @@ def strictly_later() -> Iterator[None]:
 
 @contextmanager
 def watermark_is_the_latest_seen() -> Iterator[None]:
-    """What changes during a pass, on a page that was read already, is older than the latest."""
+    """A change on a page that was already read is older than the latest date seen."""
     latest: dict[str, int] = {}
 
     def moved(
@@ -69,7 +69,7 @@ def watermark_is_the_latest_seen() -> Iterator[None]:
 
 @contextmanager
 def sorted_by_date() -> Iterator[None]:
-    """Rows that change leave their page, and those behind them move up unseen."""
+    """A row that changes leaves its page, and the rows behind it move up unseen."""
 
     def is_keyset(track: Track) -> bool:
         return track.mode is Mode.FULL and track.entity.reading is not window.Reading.LISTED
@@ -89,9 +89,9 @@ def sorted_by_date() -> Iterator[None]:
 
 @contextmanager
 def cursor_outside_the_transaction() -> Iterator[None]:
-    """Saved first: events whose transaction fails are never read again."""
+    """If the cursor is saved first, events of a failed transaction are never read again."""
 
-    def first_the_cursor(
+    def cursor_first(
         log: InMemoryEventLog,
         events: Sequence[tuple[RecordEvent, int | None]],
         invalid: Sequence[InvalidRow],
@@ -101,7 +101,7 @@ def cursor_outside_the_transaction() -> Iterator[None]:
         log.cursors[log.study_key] = cursor.to_bytes()
         return publish(log, events, invalid, cursor, lettered)
 
-    with patch.object(InMemoryEventLog, "publish", first_the_cursor):
+    with patch.object(InMemoryEventLog, "publish", cursor_first):
         yield
 
 
@@ -116,7 +116,7 @@ def an_empty_page_deletes() -> Iterator[None]:
 
 @contextmanager
 def version_is_the_clock() -> Iterator[None]:
-    """States of one second, or under a clock that went back, are not in order."""
+    """States of the same second, or under a clock that went back, lose their order."""
 
     def next_version(server_ms: int, before: KnownState | None) -> int:
         del before
@@ -128,7 +128,7 @@ def version_is_the_clock() -> Iterator[None]:
 
 @contextmanager
 def pages_wait_while_others_are_read() -> Iterator[None]:
-    """A page that was read ahead brings back what a window has replaced meanwhile."""
+    """A page that was read ahead brings back states that a window has replaced."""
 
     def kept_by(passes: Passes) -> dict[str, OpenPass]:
         kept: dict[str, OpenPass] = passes.__dict__.setdefault("_kept", {})
@@ -161,7 +161,7 @@ def pages_wait_while_others_are_read() -> Iterator[None]:
 
 @contextmanager
 def the_watermark_is_the_clock_at_the_answer() -> Iterator[None]:
-    """What commits while the API is answering is on neither page nor in the next window."""
+    """A change that commits during the answer is neither on the page nor in the next window."""
 
     def moved(
         track: Track,
@@ -181,21 +181,21 @@ def the_watermark_is_the_clock_at_the_answer() -> Iterator[None]:
 
 @contextmanager
 def the_cache_is_the_truth() -> Iterator[None]:
-    """What the topic has lost counts as published."""
+    """Events that the topic has lost count as published."""
     with patch.object(TopicMark, "lost", lambda *_: None):
         yield
 
 
 @contextmanager
-def what_is_diverted_is_known() -> Iterator[None]:
-    """An event that was too large never comes, when it fits again."""
+def diverted_events_count_as_known() -> Iterator[None]:
+    """An event that was too large is never published, even when it fits again."""
     with patch.object(known_store._Update, "divert", lambda *_: None):
         yield
 
 
 @contextmanager
-def a_rebuilt_cache_goes_on_with_the_pass() -> Iterator[None]:
-    """What was listed before the rebuild counts as missed."""
+def a_rebuilt_cache_continues_the_pass() -> Iterator[None]:
+    """Rows that were listed before the rebuild count as missed."""
     with (
         patch.object(window, "restarted", lambda place: place),
         patch.object(known_store, "_SIGHTINGS_TO_DELETE", 1),
@@ -208,8 +208,8 @@ def a_rebuilt_cache_goes_on_with_the_pass() -> Iterator[None]:
     [
         the_watermark_is_the_clock_at_the_answer,
         the_cache_is_the_truth,
-        what_is_diverted_is_known,
-        a_rebuilt_cache_goes_on_with_the_pass,
+        diverted_events_count_as_known,
+        a_rebuilt_cache_continues_the_pass,
         strictly_later,
         watermark_is_the_latest_seen,
         sorted_by_date,
@@ -220,8 +220,9 @@ def a_rebuilt_cache_goes_on_with_the_pass() -> Iterator[None]:
     ],
 )
 def test_the_simulation_finds(mistake: Callable[[], Iterator[None]]) -> None:
+    """The simulation finds each planted mistake within 300 seeds."""
     quiet()
     with mistake():  # type: ignore[attr-defined]
-        found = next((said for seed in range(_SEEDS_MAX) if (said := failure(seed))), None)
+        found = next((report for seed in range(_SEEDS_MAX) if (report := failure(seed))), None)
     assert found is not None, f"{_SEEDS_MAX} seeds do not find it"
     print(f"{mistake.__name__} is found by {found}")  # noqa: T201 - what -rP shows

@@ -1,6 +1,6 @@
-"""Seeded schedules: live edits between any two requests, faults, kills, clocks that jump.
+"""Seeded schedules of live edits between requests, faults, kills and clock jumps.
 
-``SIMULATION_SEEDS`` says how many (``make simulation`` runs 100 000), ``SEED`` runs one alone.
+``SIMULATION_SEEDS`` sets their number (``make simulation``: 100 000); ``SEED`` runs a single one.
 """
 
 import os
@@ -31,7 +31,7 @@ _CHUNK = 25
 
 
 def quiet() -> None:
-    """Thousands of worlds fail on purpose, and would say so."""
+    """Silence the log: thousands of worlds fail on purpose."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
 
 
@@ -40,13 +40,14 @@ def failure(seed: int) -> str | None:
     try:
         world.run()
         found = world.faults_found()
-    except Exception as error:  # noqa: BLE001 - said with its seed
+    except Exception as error:  # noqa: BLE001 - reported with its seed
         found = [f"{type(error).__name__}: {error}"]
     return f"SEED={seed}: " + "; ".join(found[:5]) if found else None
 
 
-@pytest.mark.timeout(3600)  # of a machine's whole time it takes two minutes on two cores
+@pytest.mark.timeout(3600)  # two minutes on two cores if the machine does nothing else
 def test_the_topics_fold_is_the_apis_state_and_each_state_is_published_once() -> None:
+    """For every seed, the topic's fold equals the API and each state is published once."""
     seeds = [int(os.environ["SEED"])] if "SEED" in os.environ else range(_SEEDS)
     with ProcessPoolExecutor(initializer=quiet) as pool:
         failures = [each for each in pool.map(failure, seeds, chunksize=_CHUNK) if each]
@@ -54,7 +55,10 @@ def test_the_topics_fold_is_the_apis_state_and_each_state_is_published_once() ->
 
 
 def test_a_clock_that_is_far_off_moves_nothing() -> None:
-    """Versions come from the server's clock: one wrong answer would poison entities for good."""
+    """A server clock that is hours off publishes nothing.
+
+    Versions come from the server's clock: one wrong answer would poison entities for good.
+    """
     world = World(1)
     world.is_calm = True
     world.faults.shares = {}
@@ -66,6 +70,7 @@ def test_a_clock_that_is_far_off_moves_nothing() -> None:
 
 
 def test_a_source_of_a_study_that_another_one_has_taken_over_ends() -> None:
+    """A source ends when another one takes over its study."""
     world = World(1)
     world.is_calm = True
     world.faults.shares = {}
@@ -79,7 +84,10 @@ def test_a_source_of_a_study_that_another_one_has_taken_over_ends() -> None:
 
 
 def test_a_pass_that_lists_nothing_is_no_sighting_of_what_is_missing() -> None:
-    """Else one wrong answer and one miss would delete a row that was missed once."""
+    """A pass that lists nothing does not count as a miss.
+
+    Otherwise one wrong answer and one real miss would delete a row.
+    """
     world = World(1)
     world.run()
     table = world.study.table("records")
@@ -94,7 +102,7 @@ def test_a_pass_that_lists_nothing_is_no_sighting_of_what_is_missing() -> None:
             if passes() >= count:
                 return
             world.step()
-        pytest.fail("the source does not get on")
+        pytest.fail("the source makes no progress")
 
     until(passes() + 1, "empty")
     table.remove(lost)
@@ -105,7 +113,10 @@ def test_a_pass_that_lists_nothing_is_no_sighting_of_what_is_missing() -> None:
 
 
 def test_rows_that_become_unreadable_are_dead_lettered_and_not_deleted() -> None:
-    """They are listed: taken for missing, the second sweep would delete them."""
+    """Rows that become unreadable are dead-lettered and still count as listed.
+
+    If they counted as missing, the second sweep would delete them.
+    """
     world = World(1)
     world.run()
     world.api.faults = Faults({"bad_utf8": 1.0})
@@ -115,7 +126,7 @@ def test_rows_that_become_unreadable_are_dead_lettered_and_not_deleted() -> None
             break
         world.step()
     else:
-        pytest.fail("the source does not get on")
+        pytest.fail("the source makes no progress")
     assert {row.reason for row in world.log.invalid} == {"unparsable"}
     assert world.false_deletes == []
     world.api.faults = Faults({})
@@ -126,6 +137,7 @@ def test_rows_that_become_unreadable_are_dead_lettered_and_not_deleted() -> None
     "oddity", ["row_repeated", "total_plus_one", "total_minus_one", "deep_row", "too_deep_row"]
 )
 def test_an_api_that_is_always_odd_in_one_way_is_read_to_the_end_of_every_kind(oddity: str) -> None:
+    """An API that always contradicts itself in the same way is read to the end."""
     world = World(1)
     world.is_calm = True
     world.faults.shares = {oddity: 1.0}
@@ -134,12 +146,15 @@ def test_an_api_that_is_always_odd_in_one_way_is_read_to_the_end_of_every_kind(o
             break
         world.step()
     else:
-        pytest.fail("the source does not get on")
+        pytest.fail("the source makes no progress")
     assert not list(differences(api_state(world.study), live(fold(world.topic.messages()))))
 
 
 def test_an_api_that_announces_a_row_too_many_deletes_nothing_until_it_is_right_again() -> None:
-    """It may hide a row as well as announce one that is not there."""
+    """While the API announces one row too many, nothing is deleted.
+
+    It may just as well hide a row as announce one that does not exist.
+    """
     world = World(1)
     world.run()
     table = world.study.table("records")
@@ -152,7 +167,7 @@ def test_an_api_that_announces_a_row_too_many_deletes_nothing_until_it_is_right_
             break
         world.step()
     else:
-        pytest.fail("the source does not get on")
+        pytest.fail("the source makes no progress")
     assert not deleted(world, lost)
     world.api.faults = Faults({})
     for _ in range(300):
@@ -161,7 +176,10 @@ def test_an_api_that_announces_a_row_too_many_deletes_nothing_until_it_is_right_
 
 
 def test_a_delete_that_the_topic_loses_is_published_again() -> None:
-    """No row asks for it, and a sink may not have read it."""
+    """A delete that the topic loses is published again.
+
+    No row calls for it, and a sink may not have read it.
+    """
     world = World(1)
     world.run()
     table = world.study.table("records")
@@ -186,7 +204,10 @@ def test_a_delete_that_the_topic_loses_is_published_again() -> None:
 
 
 def test_a_loss_that_was_noticed_is_known_to_the_next_source() -> None:
-    """By then the topic may have grown to its old length again, and look as if it were whole."""
+    """A loss that a source noticed is known to the next source.
+
+    By then the topic may have grown to its old length and look intact.
+    """
     world = World(1)
     world.run()
     partition = max(range(3), key=lambda each: len(world.topic.partitions[each]))
@@ -200,7 +221,10 @@ def test_a_loss_that_was_noticed_is_known_to_the_next_source() -> None:
 
 
 def test_a_row_that_is_edited_after_a_sweep_and_removed_is_deleted_by_the_next_two() -> None:
-    """A window's sighting between two sweeps is none by the next: that would take a third."""
+    """A row that is edited after a sweep and then removed is deleted by the next two sweeps.
+
+    If the window's sighting counted for the next sweep, it would take a third.
+    """
     world = World(1)
     world.run()
     table = world.study.table("records")
@@ -215,7 +239,7 @@ def test_a_row_that_is_edited_after_a_sweep_and_removed_is_deleted_by_the_next_t
             if holds():
                 return
             world.step()
-        pytest.fail("the source does not get on")
+        pytest.fail("the source makes no progress")
 
     count = sweeps()
     until(lambda: sweeps() > count)
@@ -232,6 +256,7 @@ def test_a_row_that_is_edited_after_a_sweep_and_removed_is_deleted_by_the_next_t
 
 
 def test_rows_without_a_date_are_published_and_counted() -> None:
+    """Rows without a date are published and counted, not dead-lettered."""
     world = World(1)
     world.is_calm = True
     world.faults.shares = {"null_date": 1.0}
@@ -249,8 +274,11 @@ def deleted(world: World, record_id: int) -> bool:
     )
 
 
-def test_an_api_that_is_slower_than_a_step_waits_gets_on_with_every_kind() -> None:
-    """On real threads: each answer takes longer than `take` waits, and two tracks are due."""
+def test_an_api_slower_than_one_step_still_completes_every_kind() -> None:
+    """An API that is slower than one step still completes every kind.
+
+    On real threads: each answer takes longer than `take` waits, and two tracks are due.
+    """
     world = World(2)
     world.is_calm = True
     world.faults.shares = {}

@@ -26,7 +26,7 @@ def message(offset: int, version: int = 1, record: int = 1) -> Message:
 
 
 def bad(offset: int, version: int, record: int = 1) -> Message:
-    """An event by key and headers; its payload is none."""
+    """Return a message with a valid key and headers and an invalid payload."""
     good = message(offset, version, record)
     return good._replace(value=b"not json")
 
@@ -36,14 +36,14 @@ def arrived(messages: list[Message]) -> list[Arrival]:
 
 
 def decoded(messages: list[Message]) -> tuple[list[Candidate], list[DeadLetter]]:
-    """As if the graph were empty."""
+    """Decode as if the graph were empty."""
     arrivals = arrived(messages)
     candidates, invalid = decode_newest(newest_states(arrivals).values(), arrivals, NOW)
     return candidates, letters_among(arrivals) + invalid
 
 
 def versions(messages: list[Message]) -> tuple[list[int], list[int]]:
-    """Versions of the candidates and offsets of the letters, if the graph is empty."""
+    """Return the candidates' versions and the dead letters' offsets for an empty graph."""
     candidates, letters = decoded(messages)
     return (
         [each.change.version for each in candidates],
@@ -52,19 +52,23 @@ def versions(messages: list[Message]) -> tuple[list[int], list[int]]:
 
 
 def test_of_several_states_the_newest_is_kept_whatever_the_order() -> None:
+    """Of several states of an entity, the newest is kept, whatever their order."""
     assert versions([message(0, 5), message(1, 9), message(2, 7)]) == ([9], [])
 
 
 def test_of_equal_versions_the_last_is_kept() -> None:
+    """Of states with equal versions, the last one is kept."""
     states = newest_states(arrived([message(0, 5), message(1, 5)]))
     assert [state.message.offset for state in states.values()] == [1]
 
 
 def test_a_superseded_payload_is_not_decoded() -> None:
+    """The payload of a superseded state is never decoded."""
     assert versions([bad(0, 5), message(1, 9)]) == ([9], [])
 
 
 def test_what_the_graph_has_already_is_not_decoded() -> None:
+    """States that the graph already has are not decoded."""
     arrivals = arrived([bad(0, 5), message(1, 9, record=2)])
     assert letters_among(arrivals) == []
     wanted = [each for each in newest_states(arrivals).values() if each.identity.id == 2]
@@ -73,26 +77,30 @@ def test_what_the_graph_has_already_is_not_decoded() -> None:
 
 
 def test_an_invalid_newest_state_gives_way_to_the_next_older_one() -> None:
+    """If an entity's newest state is invalid, the next older valid one is applied."""
     messages = [message(0, 3), message(1, 5), bad(2, 7), bad(3, 9), message(4, 1, record=2)]
     assert versions(messages) == ([1, 5], [2, 3])
 
 
 def test_each_message_without_an_entity_is_a_letter() -> None:
+    """Each message whose key names no entity becomes a dead letter."""
     nothing = message(0)._replace(key=b"x")
     messages = [nothing, nothing._replace(offset=1), message(2)]
     assert versions(messages) == ([1], [0, 1])
 
 
-def test_without_a_header_the_payload_says_the_version() -> None:
+def test_without_a_header_the_payload_gives_the_version() -> None:
+    """Without a version header the payload gives the version, however it is formatted."""
     without = Details([], NOW, 0)
     assert versions([message(0, 9)._replace(details=without), message(1, 5)]) == ([9], [])
     assert versions([message(0)._replace(details=without, value=b"{")]) == ([], [0])
     key, value, _ = encode(upsert(record_row(), 9))
-    spaced = value.replace(b":", b": ", 1)  # not as this program writes it
+    spaced = value.replace(b":", b": ", 1)  # not how this program formats it
     assert versions([builders.message(P0, 0, key, spaced), message(1, 5)]) == ([9], [])
 
 
-def test_a_tombstone_without_a_header_is_a_delete_of_its_timestamp() -> None:
+def test_a_tombstone_without_a_header_is_a_delete_versioned_by_its_timestamp() -> None:
+    """A tombstone without a version header is a delete with its timestamp as version."""
     key, value, headers = encode(delete(1, 5))
     assert versions([builders.message(P0, 0, key, None), message(1, 5)]) == ([NOW], [])
     assert versions([builders.message(P0, 0, key, None, timestamp_ms=-1)]) == ([], [0])
@@ -100,6 +108,7 @@ def test_a_tombstone_without_a_header_is_a_delete_of_its_timestamp() -> None:
 
 
 def test_candidates_come_parents_first() -> None:
+    """Changes are ordered parents first."""
     messages = [message(0)]
     for offset, entity in enumerate(("visit", "study", "subject"), 1):
         key, value, headers = encode(
@@ -112,6 +121,7 @@ def test_candidates_come_parents_first() -> None:
 
 
 def test_a_transaction_is_bounded_by_events_and_bytes_but_holds_one_event() -> None:
+    """A transaction is bounded by events and bytes but holds at least one event."""
     candidates, _ = decoded([message(n, 1, n + 1) for n in range(10)])
     size = candidates[0].size_bytes
     assert len(first_part(candidates, 4, 10**9)) == 4
@@ -120,6 +130,7 @@ def test_a_transaction_is_bounded_by_events_and_bytes_but_holds_one_event() -> N
 
 
 def test_what_a_refused_state_had_superseded_comes_back_once() -> None:
+    """After a state is refused, the states that it superseded come back once."""
     messages = [message(0, 3), bad(1, 4), message(2, 5), message(3, 1, record=2)]
     error = InvalidEventError("refused", reason="TypeError")
     letters = [DeadLetter(messages[at], error.reason, str(error)) for at in (1, 2)]
@@ -129,6 +140,7 @@ def test_what_a_refused_state_had_superseded_comes_back_once() -> None:
 
 
 def test_the_transaction_size_is_halved_and_grows_back() -> None:
+    """The transaction size is halved when a transaction was too large, and grows back."""
     size = TransactionSize(500)
     size.was_too_large(500)
     size.was_too_large(250)
@@ -141,6 +153,7 @@ def test_the_transaction_size_is_halved_and_grows_back() -> None:
 
 
 def test_a_batch_is_cut_before_it_changes_more_than_a_transaction_takes() -> None:
+    """A batch is cut before it changes more entities than a transaction takes."""
     messages = [message(number, 1, record=number % 4 + 1) for number in range(12)]
     messages.insert(1, messages[0]._replace(key=b"no event"))
     newer = {upsert(record_row(number)).identity for number in (1, 2, 4)}
@@ -148,8 +161,11 @@ def test_a_batch_is_cut_before_it_changes_more_than_a_transaction_takes() -> Non
     assert [first_changing(arrivals, newer, most) for most in (1, 2, 3)] == [2, 4, 13]
 
 
-def test_a_message_that_arrives_is_read_once_its_headers_not_at_all() -> None:
-    """They cost as much as all the rest; the payload's beginning states the version."""
+def test_parsing_a_message_converts_neither_headers_nor_timestamp() -> None:
+    """Parsing a message converts neither its headers nor its timestamp.
+
+    They cost as much as all the rest, and the beginning of the payload gives the version.
+    """
 
     class NeverAsked(Details):
         def headers(self) -> None:
@@ -164,8 +180,11 @@ def test_a_message_that_arrives_is_read_once_its_headers_not_at_all() -> None:
         assert parse(quick, NOW) == State(event.identity, 7, quick)
 
 
-def test_a_version_within_the_content_is_not_taken_for_the_events() -> None:
-    """Another program may write the fields in another order."""
+def test_a_version_inside_the_content_is_not_mistaken_for_the_events() -> None:
+    """A version inside the content is not mistaken for the event's version.
+
+    Another program may write the fields in another order.
+    """
     key, value, headers = encode(upsert(record_row(recordStatus=',"version":99,'), 7))
     moved = value.replace(b',"version":7', b"").replace(
         b'{"schemaVersion"', b'{"version":7,"schemaVersion"'
@@ -175,12 +194,13 @@ def test_a_version_within_the_content_is_not_taken_for_the_events() -> None:
 
 
 def test_a_payload_and_a_header_that_give_different_versions_are_a_dead_letter() -> None:
+    """A message whose payload and header give different versions is dead-lettered."""
     key, value, _ = encode(upsert(record_row(), 7))
     assert versions([builders.message(P0, 0, key, value, [("version", b"8")])]) == ([], [0])
 
 
 class Broken(Details):
-    """confluent-kafka of a header whose name is not UTF-8: an error once, null pointers then."""
+    """confluent-kafka with a header name that is not UTF-8: an error, then null pointers."""
 
     asked: ClassVar[list[int]] = []
 
@@ -192,6 +212,7 @@ class Broken(Details):
 
 @pytest.mark.parametrize("is_ours", [True, False])
 def test_headers_that_cannot_be_read_make_a_dead_letter_that_has_none(*, is_ours: bool) -> None:
+    """A message with unreadable headers is dead-lettered without them."""
     Broken.asked.clear()
     key, value, _ = encode(upsert(record_row(), 7))
     written = value if is_ours else value.replace(b":", b": ", 1)
@@ -203,6 +224,7 @@ def test_headers_that_cannot_be_read_make_a_dead_letter_that_has_none(*, is_ours
 
 
 def test_a_payload_that_gives_two_versions_is_a_dead_letter() -> None:
+    """A message whose payload gives two versions is dead-lettered."""
     key, value, _ = encode(upsert(record_row(), 5))
     twice = value.replace(b'"version":5,', b'"version":5,"version":7,', 1)
     assert versions([builders.message(P0, 0, key, twice)]) == ([], [0])

@@ -1,4 +1,4 @@
-"""The compose file, as far as it can be judged without a container engine."""
+"""The compose file, as far as it can be checked without a container engine."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 def environment(service: str) -> dict[str, str]:
-    """As a container gets it when the host sets no variable."""
+    """Return a container's environment when the host sets no variable."""
     return {
         name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value))
         for name, value in services()[service].get("environment", {}).items()
@@ -58,6 +58,7 @@ def version(name: str) -> str:
 
 
 def test_the_file_is_valid_by_the_compose_specification() -> None:
+    """The file is valid according to the Compose specification."""
     vendored = resources.files("check_jsonschema") / "builtin_schemas/vendor/compose-spec.json"
     schema = json.loads(vendored.read_text(encoding="utf-8"))
     validator = jsonschema.Draft7Validator(schema)
@@ -66,6 +67,7 @@ def test_the_file_is_valid_by_the_compose_specification() -> None:
 
 
 def test_every_service_and_volume_that_is_referred_to_is_defined() -> None:
+    """Every service and volume that is referred to is defined."""
     volumes = set(compose()["volumes"])
     for name, service in services().items():
         assert set(service.get("depends_on", {})) <= set(services()), name
@@ -73,17 +75,20 @@ def test_every_service_and_volume_that_is_referred_to_is_defined() -> None:
 
 
 def test_images_have_the_versions_that_the_tests_run_on() -> None:
+    """The images have the versions that the tests run on."""
     assert services()["kafka"]["image"] == f"apache/kafka:{version('kafka')}"
     assert services()["neo4j"]["image"] == f"neo4j:{version('neo4j')}-community"
 
 
 @pytest.mark.parametrize("service", OWN)
 def test_every_variable_of_an_own_service_is_a_known_setting(service: str) -> None:
+    """Every variable of our services is a known setting."""
     assert set(environment(service)) <= known_variables()
 
 
 @pytest.mark.parametrize("service", OWN)
 def test_the_settings_of_an_own_service_load(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of our services load."""
     settings(service, monkeypatch)
 
 
@@ -91,6 +96,7 @@ def test_the_settings_of_an_own_service_load(service: str, monkeypatch: pytest.M
 def test_clients_use_the_address_that_kafka_advertises_to_containers(
     service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Clients use the address that Kafka advertises to containers."""
     advertised = environment("kafka")["KAFKA_ADVERTISED_LISTENERS"].split(",")
     server = settings(service, monkeypatch).kafka.bootstrap_servers
     assert server.startswith("kafka:")
@@ -101,6 +107,7 @@ def test_clients_use_the_address_that_kafka_advertises_to_containers(
 def test_clients_of_the_graph_have_the_password_of_the_server(
     service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Clients of Neo4j have the server's password."""
     neo4j = settings(service, monkeypatch).neo4j
     assert neo4j.password
     server = environment("neo4j")["NEO4J_AUTH"]
@@ -108,6 +115,7 @@ def test_clients_of_the_graph_have_the_password_of_the_server(
 
 
 def test_the_source_reads_what_the_simulator_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source has the study and the keys that the simulator serves."""
     source = settings("source", monkeypatch)
     command = services()["simulator"]["command"]
     assert source.imednet.base_url == "http://simulator:8080"
@@ -120,13 +128,15 @@ def test_the_source_reads_what_the_simulator_serves(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_state_of_the_source_is_in_a_volume_on_the_folder_that_the_image_makes() -> None:
+    """The source's state is in a volume, mounted on the folder that the image creates."""
     folder = environment("source")["SOURCE_STATE_DIR"]
     mounts = [mount.split(":")[1] for mount in services()["source"]["volumes"]]
     assert mounts == [folder]
     assert f"SOURCE_STATE_DIR={folder}" in (ROOT / "Dockerfile").read_text().split()
 
 
-def test_who_waits_for_a_healthy_service_waits_for_one_with_a_healthcheck() -> None:
+def test_every_service_awaited_as_healthy_has_a_healthcheck() -> None:
+    """Every service that others wait for as healthy has a healthcheck."""
     awaited = {
         name
         for service in services().values()
@@ -142,16 +152,19 @@ def test_who_waits_for_a_healthy_service_waits_for_one_with_a_healthcheck() -> N
 
 @pytest.mark.parametrize("service", ["source", "sink"])
 def test_source_and_sink_wait_for_a_setup_that_ends(service: str) -> None:
+    """Source and sink wait until setup has completed, which then is not restarted."""
     waits = services()[service]["depends_on"]["setup"]
     assert waits["condition"] == "service_completed_successfully"
     assert services()["setup"]["restart"] == "no"
 
 
 def test_there_are_two_sinks() -> None:
+    """Two sinks run."""
     assert services()["sink"]["deploy"]["replicas"] == 2
 
 
 def test_ports_are_published_on_loopback_only() -> None:
+    """Ports are published on loopback only."""
     ports = [port for service in services().values() for port in service.get("ports", [])]
     assert ports
     assert [port for port in ports if not str(port).startswith("127.0.0.1:")] == []

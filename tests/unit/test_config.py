@@ -16,9 +16,10 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(environment_name(section, field), raising=False)
 
 
-def test_the_environment_goes_before_the_file_before_the_default(
+def test_the_environment_overrides_the_file_and_the_file_the_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The environment overrides the file, and the file overrides the default."""
     file = tmp_path / "c.toml"
     file.write_text('[kafka]\nbootstrap_servers = "file:1"\nevents_topic = "from.file"\n')
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "env:1")
@@ -28,6 +29,7 @@ def test_the_environment_goes_before_the_file_before_the_default(
 
 
 def test_studies_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Study keys are separated by commas."""
     monkeypatch.setenv("SOURCE_STUDIES", "A, B,")
     assert Settings.load().source.studies == ("A", "B")
 
@@ -52,6 +54,7 @@ def test_studies_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wrong_setting_is_named_without_its_value(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """An invalid setting is named without its value."""
     monkeypatch.setenv(name, value)
     with pytest.raises(FatalError) as error:
         Settings.load()
@@ -63,6 +66,7 @@ def test_a_wrong_setting_is_named_without_its_value(
 
 @pytest.mark.parametrize("text", ["[kafka]\nbootstrap = 1", "[kafak]\n", "x = 1", "[kafka"])
 def test_a_typo_in_the_file_is_an_error(text: str, tmp_path: Path) -> None:
+    """An unknown name or a syntax error in the file is an error."""
     file = tmp_path / "c.toml"
     file.write_text(text)
     with pytest.raises(FatalError, match=r"c\.toml"):
@@ -70,11 +74,13 @@ def test_a_typo_in_the_file_is_an_error(text: str, tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FatalError, match="cannot read"):
+    """A settings file that does not exist is an error."""
+    with pytest.raises(FatalError, match="Cannot read"):
         Settings.load(tmp_path / "no.toml")
 
 
 def test_secrets_are_masked_wherever_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets are masked wherever settings are printed."""
     for name in (
         "IMEDNET_API_KEY",
         "IMEDNET_SECURITY_KEY",
@@ -86,7 +92,8 @@ def test_secrets_are_masked_wherever_settings_are_printed(monkeypatch: pytest.Mo
     assert "canary" not in repr(settings) + str(settings) + settings.model_dump_json()
 
 
-def test_every_number_says_its_unit_or_what_it_counts() -> None:
+def test_every_numeric_setting_names_its_unit() -> None:
+    """The name of every numeric setting ends with its unit or with what it counts."""
     pyproject = tomllib.loads(Path("pyproject.toml").read_text())
     assert pyproject["project"]["name"] == "imednet-connector"
     units = ("_seconds", "_seconds_max", "_max", "_size", "_partitions", "_factor", "_ratio")
@@ -97,9 +104,10 @@ def test_every_number_says_its_unit_or_what_it_counts() -> None:
 
 
 @pytest.mark.parametrize("uri", ["http://host:7474", "https://host", "bolt:host", "host:7687", ""])
-def test_an_address_that_is_not_neo4js_is_a_setting_error_that_names_the_schemes(
+def test_an_address_with_another_scheme_is_refused_with_the_valid_schemes(
     uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """An address that is not Neo4j's is refused with the list of valid schemes."""
     monkeypatch.setenv("NEO4J_URI", uri)
     with pytest.raises(FatalError, match=r"NEO4J_URI: .*bolt, bolt\+s, bolt\+ssc, neo4j, neo4j\+s"):
         Settings.load()
@@ -109,11 +117,13 @@ def test_an_address_that_is_not_neo4js_is_a_setting_error_that_names_the_schemes
 def test_every_scheme_of_neo4j_is_a_valid_address(
     scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Every Neo4j scheme is accepted."""
     monkeypatch.setenv("NEO4J_URI", f"{scheme}://host:7687")
     assert Settings.load().neo4j.uri == f"{scheme}://host:7687"
 
 
 def test_a_file_is_read_as_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    """The settings file is read as UTF-8, whatever the locale."""
     file = tmp_path / "c.toml"
     file.write_text('[source]\nstudies = ["É"]\n', encoding="utf-8")
     code = (

@@ -1,4 +1,4 @@
-"""A defect in a command: a program of its own, whose command is replaced by one that fails."""
+"""A defect in a command, run as a separate program whose command is replaced by a failing one."""
 
 import subprocess
 import sys
@@ -34,6 +34,7 @@ main()
 def test_a_defect_says_its_type_and_place_and_no_content_whatever_the_command(
     command: str, options: list[str]
 ) -> None:
+    """A defect in any command prints its type and location, and no content."""
     code = PROGRAM.format(command=command, options=options)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60

@@ -1,4 +1,4 @@
-"""What is written about the program is true of it."""
+"""The documents agree with the program."""
 
 import json
 import pkgutil
@@ -15,7 +15,7 @@ from connector.model.serde import encode
 from tests.builders import delete, record_row, upsert
 
 SCHEMA = Path("schemas/record_event.v1.json")
-# What a reader of version 1 was promised, apart from the generator: never edited, only added to.
+# The promise to readers of version 1, independent of the generator: never edited, only extended.
 REQUIRED_IN_V1 = {
     "entity": "string", "op": ["delete", "upsert"], "origin": ["poll", "snapshot", "sweep"],
     "studyKey": "string", "id": ["integer", "string"], "version": "integer",
@@ -24,6 +24,7 @@ REQUIRED_IN_V1 = {
 
 
 def test_generated_files_are_up_to_date() -> None:
+    """The generated files are up to date."""
     done = subprocess.run(
         [sys.executable, "docs/generate.py", "--check"], capture_output=True, text=True, check=False
     )
@@ -31,12 +32,14 @@ def test_generated_files_are_up_to_date() -> None:
 
 
 def test_the_schema_accepts_what_is_published() -> None:
+    """The schema accepts the events that are published."""
     schema = json.loads(SCHEMA.read_text())
     for event in (upsert(record_row()), delete(1, 2)):
         jsonschema.validate(orjson.loads(encode(event)[1]), schema)
 
 
 def test_the_schema_keeps_the_promise_of_version_1() -> None:
+    """The schema still requires every field of version 1, with its type."""
     schema = json.loads(SCHEMA.read_text())
     assert schema.get("additionalProperties", True) is True
     assert set(REQUIRED_IN_V1) <= set(schema["required"])
@@ -48,6 +51,7 @@ def test_the_schema_keeps_the_promise_of_version_1() -> None:
 
 
 def test_every_test_that_the_architecture_names_exists() -> None:
+    """Every test that ARCHITECTURE.md names exists."""
     named = set(re.findall(r"`(test_\w+)`", Path("ARCHITECTURE.md").read_text()))
     assert named
     defined = "\n".join(path.read_text() for path in Path("tests").rglob("test_*.py"))
@@ -55,12 +59,14 @@ def test_every_test_that_the_architecture_names_exists() -> None:
 
 
 def test_every_function_on_the_paths_that_the_architecture_draws_exists() -> None:
+    """Every function that ARCHITECTURE.md names exists."""
     named = re.findall(r"`(connector(?:\.\w+)+)`", Path("ARCHITECTURE.md").read_text())
     assert len(named) > 12
     assert [name for name in named if not pkgutil.resolve_name(name)] == []
 
 
 def test_every_command_and_target_that_the_documents_name_exists() -> None:
+    """Every command and make target that the documents name exists."""
     commands = {
         command.name or getattr(command.callback, "__name__", "")
         for command in app.registered_commands
@@ -73,5 +79,6 @@ def test_every_command_and_target_that_the_documents_name_exists() -> None:
 
 
 def test_no_address_of_a_package_registry_is_committed() -> None:
+    """The constraints contain no address of a package registry."""
     assert "://" not in Path("constraints.txt").read_text()
     assert "@" not in Path("constraints.txt").read_text()

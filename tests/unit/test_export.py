@@ -1,4 +1,4 @@
-"""The export's interface, as far as no server is needed."""
+"""The parts of the export's interface that need no server."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -46,6 +46,7 @@ class Recording(ExportSink):
 
 
 def test_the_defaults_are_those_of_the_earlier_module() -> None:
+    """The defaults are those of the earlier module."""
     config = SinkConfig()
     assert (config.batch_size, config.max_retries, config.retry_backoff) == (500, 3, 1.0)
     assert (config.idempotent, config.extra) == (True, {})
@@ -59,12 +60,14 @@ def test_the_defaults_are_those_of_the_earlier_module() -> None:
      {"max_retries": -1}, {"retry_backoff": -0.1}, {"retry_backoff": float("nan")},
      {"database": ""}, {"max_delete_ratio": 1.1}, {"max_delete_ratio": float("nan")}],
 )  # fmt: skip
-def test_a_setting_that_nothing_can_be_written_with_is_refused(wrong: dict[str, Any]) -> None:
+def test_an_unusable_setting_is_refused(wrong: dict[str, Any]) -> None:
+    """A setting that makes writing impossible is refused by name."""
     with pytest.raises(ExportConfigurationError, match=next(iter(wrong))):
         Neo4jSinkConfig(**wrong)
 
 
 def test_a_clean_block_flushes_and_closes_one_that_fails_only_closes() -> None:
+    """A clean block flushes and closes the sink; a failing one only closes it."""
     with Recording() as sink:
         assert sink.write_batch([1, 2], batch_id="S/records/0") == 2
     assert sink.calls == ["S/records/0", "flush", "close"]
@@ -74,14 +77,16 @@ def test_a_clean_block_flushes_and_closes_one_that_fails_only_closes() -> None:
     assert failing.calls == ["close"]
 
 
-def test_batches_come_from_anything_that_can_be_gone_through() -> None:
+def test_batches_are_made_from_any_iterable() -> None:
+    """Batches can be made from any iterable."""
     assert list(iter_batches([1, 2, 3, 4, 5], 2)) == [[1, 2], [3, 4], [5]]
     assert list(iter_batches((each for each in range(3)), 5)) == [[0, 1, 2]]
     with pytest.raises(ValueError, match="batch_size"):
         list(iter_batches([1], 0))
 
 
-def test_errors_are_each_others_kind_and_the_sdks() -> None:
+def test_export_errors_share_the_sdks_base_error() -> None:
+    """All export errors are ExportErrors, which are the SDK's errors too."""
     error = ExportBatchError("what", batch_id="S/records/7")
     assert (error.batch_id, str(error)) == ("S/records/7", "what")
     assert isinstance(error, ExportError)
@@ -101,10 +106,12 @@ def test_errors_are_each_others_kind_and_the_sdks() -> None:
     ],
 )
 def test_an_address_is_shown_without_user_and_password(uri: str, shown: str) -> None:
+    """An address is printed without user and password."""
     assert redacted(uri) == shown
 
 
-def test_models_their_dicts_objects_and_api_rows_come_to_the_same() -> None:
+def test_models_dicts_objects_and_api_rows_convert_to_the_same_row() -> None:
+    """Models, their dicts, plain objects and API rows convert to the same row."""
     row = {
         "studyKey": "S1", "recordId": 5, "formKey": "VS", "subjectId": 11, "visitId": 3,
         "dateModified": "2024-11-04 16:03:19", "deleted": False,
@@ -125,6 +132,7 @@ def test_models_their_dicts_objects_and_api_rows_come_to_the_same() -> None:
 
 
 def test_what_cannot_be_stored_is_named_by_its_id_and_the_rest_is_kept() -> None:
+    """A record that cannot be stored is named by its id, and the rest is kept."""
     records = [
         record_row(1), record_row(2, recordData={"A": 2**70}), {"formKey": "VS"}, "no record",
         record_row(3, studyKey="OTHER"), record_row(4, recordData={"A": float("inf")}),
@@ -140,7 +148,8 @@ def test_what_cannot_be_stored_is_named_by_its_id_and_the_rest_is_kept() -> None
     ]  # fmt: skip
 
 
-def test_records_tell_of_their_study_subject_and_visit_below_every_real_version() -> None:
+def test_records_imply_their_study_subject_and_visit_at_version_0() -> None:
+    """The study, subject and visit that records imply get version 0, below any real one."""
     derived = derived_changes([record_row(1), record_row(2, visitId=None, subjectId=0)], "S1")
     assert [(each.identity.entity, each.version) for each in derived] == [
         ("study", 0), ("subject", 0), ("visit", 0),
@@ -149,6 +158,7 @@ def test_records_tell_of_their_study_subject_and_visit_below_every_real_version(
 
 
 @pytest.mark.parametrize("uri", ["http://host:7474", "https://host", "bolts://host", "host:7687"])
-def test_an_address_that_is_not_neo4js_is_an_error_that_names_the_schemes(uri: str) -> None:
+def test_an_address_with_another_scheme_is_refused_with_the_valid_schemes(uri: str) -> None:
+    """An address that is not Neo4j's is refused with the list of valid schemes."""
     with pytest.raises(ExportConfigurationError, match=r"Cannot connect.*bolt, .*neo4j\+ssc$"):
         Neo4jExportSink(uri, ("neo4j", "p4ss"), "S1")

@@ -1,4 +1,4 @@
-"""Which error class each failure of the real driver and client is."""
+"""The error class of each failure of the real driver and client."""
 
 import struct
 
@@ -55,9 +55,10 @@ def server(code: str) -> Neo4jError:
         ("Neo.ClientError.General.New", UnforeseenError),
     ],
 )
-def test_a_servers_error_is_of_one_class_and_never_quotes_its_message(
+def test_each_server_error_maps_to_one_class_and_never_quotes_its_message(
     code: str, kind: type[Exception]
 ) -> None:
+    """Each server error maps to one error class, whose text never quotes its message."""
     found = neo4j(server(code), "writing")
     assert type(found) is kind
     assert "canary" not in str(found)
@@ -67,7 +68,8 @@ def test_a_servers_error_is_of_one_class_and_never_quotes_its_message(
     "error",
     [ServiceUnavailable("x"), SessionExpired("x"), IncompleteCommit("x"), ConnectionResetError()],
 )
-def test_an_outage_or_an_unknown_commit_outcome_is_repeated(error: Exception) -> None:
+def test_an_outage_or_an_unknown_commit_outcome_is_retryable(error: Exception) -> None:
+    """An outage, or a commit whose outcome is unknown, is retryable."""
     assert type(neo4j(error, "writing")) is RetryableError
 
 
@@ -83,13 +85,15 @@ def test_an_outage_or_an_unknown_commit_outcome_is_repeated(error: Exception) ->
         AssertionError("canary"),
     ],
 )
-def test_whatever_else_a_driver_raises_is_repeated_whatever_its_type(error: Exception) -> None:
+def test_any_other_driver_exception_is_retryable(error: Exception) -> None:
+    """Any other exception of the driver is retryable, whatever its Python type."""
     found = neo4j(error, "writing")
     assert type(found) is RetryableError
     assert "canary" not in str(found)
 
 
-def test_a_text_that_no_index_takes_is_its_events_fault_other_failures_are_not() -> None:
+def test_a_text_too_large_to_index_is_blamed_on_the_event_other_failures_are_not() -> None:
+    """A text too large to index is blamed on the event; other failed statements are not."""
     failed = "Neo.DatabaseError.Statement.ExecutionFailed"
     for message, kind in (
         ("Property value is too large to index, please see", InvalidEventError),
@@ -112,6 +116,7 @@ def test_a_text_that_no_index_takes_is_its_events_fault_other_failures_are_not()
         (KafkaError.INVALID_PRODUCER_EPOCH, FatalError),
     ],
 )
-def test_a_kafka_error_is_of_one_class(code: int, kind: type[Exception]) -> None:
+def test_each_kafka_error_maps_to_one_class(code: int, kind: type[Exception]) -> None:
+    """Each Kafka error maps to one error class, whose text never quotes its message."""
     assert type(kafka(KafkaError(code, "canary-content"), "publishing")) is kind
     assert "canary" not in str(kafka(KafkaError(code, "canary-content"), "publishing"))

@@ -1,4 +1,4 @@
-"""The simulator's faults are what their descriptions say."""
+"""The simulator's faults match their descriptions."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ STUDIES = PageRequest("S1", "", None, "studyKey,asc", 5, 0)
 
 
 def answers(fault: str, request: PageRequest = RECORDS) -> tuple[Page, Page]:
-    """The right page and the one with the fault."""
+    """Return the correct page and the one with the fault."""
     api = SimulatedApi(build_study("S1", 4, 30, 1), FakeClock(1_717_200_000_000))
     right = api.read(request)
     api.faults = Faults({fault: 1.0})
@@ -35,6 +35,7 @@ def answers(fault: str, request: PageRequest = RECORDS) -> tuple[Page, Page]:
 def test_a_page_fault_changes_which_rows_there_are_or_how_many_there_should_be(
     fault: str, total: int, rows: Any
 ) -> None:
+    """A page fault changes the rows of the page or the total, as described."""
     right, wrong = answers(fault)
     assert wrong.rows == rows(right.rows)
     assert wrong.total_elements == right.total_elements + total
@@ -49,12 +50,14 @@ def test_a_page_fault_changes_which_rows_there_are_or_how_many_there_should_be(
     ],
 )
 def test_a_value_fault_changes_the_first_row_only(fault: str, changed: dict[str, Any]) -> None:
+    """A value fault changes only the first row."""
     right, wrong = answers(fault)
     assert wrong.rows == [right.rows[0] | changed, *right.rows[1:]]
     assert wrong.total_elements == right.total_elements
 
 
 def test_a_row_of_bad_utf8_is_one_of_the_page_and_has_an_id() -> None:
+    """The row with bad UTF-8 cannot be read, but its id can."""
     right, wrong = answers("bad_utf8")
     assert isinstance(wrong.rows[0], UnreadableRow)
     assert wrong.rows[0].id_hint == right.rows[0]["recordId"]
@@ -62,7 +65,8 @@ def test_a_row_of_bad_utf8_is_one_of_the_page_and_has_an_id() -> None:
 
 
 @pytest.mark.parametrize(("fault", "levels"), [("deep_row", 253), ("too_deep_row", 1200)])
-def test_a_deep_row_is_one_more(fault: str, levels: int) -> None:
+def test_a_deep_row_is_an_additional_row(fault: str, levels: int) -> None:
+    """A deeply nested row is an additional one, with exactly the described depth."""
     right, wrong = answers(fault)
     assert wrong.total_elements == right.total_elements + 1
     assert wrong.rows[:-1] == right.rows
@@ -76,5 +80,6 @@ def test_a_deep_row_is_one_more(fault: str, levels: int) -> None:
     "fault", ["huge_subject", "blank_reference", "bad_utf8", "deep_row", "row_repeated"]
 )
 def test_a_fault_leaves_the_list_of_studies_readable(fault: str) -> None:
+    """Row faults leave the list of studies readable."""
     right, wrong = answers(fault, STUDIES)
     assert len(wrong.rows) >= len(right.rows)

@@ -14,6 +14,7 @@ MARKER = ".marker"
 def test_a_folder_with_files_of_somebody_else_is_refused_and_nothing_in_it_is_touched(
     tmp_path: Path,
 ) -> None:
+    """A folder with other files is refused, and nothing in it is touched."""
     for name in ("thesis.txt", "kafka/data/mine", "neo4j/mine"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("mine")
@@ -28,6 +29,7 @@ def test_a_new_or_empty_folder_is_marked_and_may_be_used_again(
     tmp_path: Path,
     exists: bool,  # noqa: FBT001
 ) -> None:
+    """A new or empty folder is marked and may be used again."""
     folder = tmp_path / "new" / "folder"
     if exists:
         folder.mkdir(parents=True)
@@ -40,6 +42,7 @@ def test_a_new_or_empty_folder_is_marked_and_may_be_used_again(
 
 
 def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
+    """A path that is a file, or lies below one, is refused."""
     file = tmp_path / "file"
     file.write_text("mine")
     for path in (file, file / "below"):
@@ -49,6 +52,7 @@ def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_another_process_uses_is_refused(tmp_path: Path) -> None:
+    """A folder that another process uses is refused."""
     with (
         owned(tmp_path, MARKER),
         pytest.raises(FatalError, match="another process"),
@@ -58,6 +62,7 @@ def test_a_folder_that_another_process_uses_is_refused(tmp_path: Path) -> None:
 
 
 def test_only_named_parts_are_removed_and_never_through_a_link(tmp_path: Path) -> None:
+    """Only the named parts are removed, and never through a link."""
     other = tmp_path / "other"
     (other / "mine").mkdir(parents=True)
     folder = tmp_path / "folder"
@@ -74,6 +79,7 @@ def test_only_named_parts_are_removed_and_never_through_a_link(tmp_path: Path) -
 def test_a_start_in_a_marked_folder_removes_the_servers_own_parts_alone(
     tmp_path: Path,
 ) -> None:
+    """A start in a marked folder removes only the servers' own parts."""
     (tmp_path / local.MARKER).touch()
     for name in ("kafka/data", "neo4j/data", "notes"):
         (tmp_path / name).mkdir(parents=True)

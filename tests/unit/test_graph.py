@@ -20,6 +20,7 @@ def properties(**changed: Any) -> dict[str, Any]:
 
 
 def test_variables_become_properties_under_their_own_names() -> None:
+    """Variables become properties under their own names."""
     assert properties(recordData={"SYSBP": "120", "AETERM": "x"})["SYSBP"] == "120"
 
 
@@ -27,6 +28,7 @@ def test_variables_become_properties_under_their_own_names() -> None:
     "name", ["record_id", "study_key", "_version", "_x", "x_note", "var_a", "deleted"]
 )
 def test_a_variable_never_overwrites_the_records_own_or_a_reserved_property(name: str) -> None:
+    """A variable never overwrites one of the record's own or reserved properties."""
     made = properties(recordData={name: "HIJACK"})
     assert made[f"var_{name}"] == "HIJACK"
     assert made["record_id"] == 1
@@ -35,11 +37,13 @@ def test_a_variable_never_overwrites_the_records_own_or_a_reserved_property(name
 
 
 def test_no_two_variables_get_one_name() -> None:
+    """No two variables get the same property name."""
     made = properties(recordData={"deleted": 1, "var_deleted": 2, "var_var_deleted": 3})
     assert (made["var_deleted"], made["var_var_deleted"], made["var_var_var_deleted"]) == (1, 2, 3)
 
 
 def test_an_unknown_field_never_takes_a_documented_ones_property() -> None:
+    """An unknown field never takes the property of a documented one."""
     made = properties(visit_id=7, recordData={"visit_id": 8, "visitID": 9})
     assert made["visit_id"] == 5
     assert made["var_visit_id"] == 7
@@ -48,6 +52,7 @@ def test_an_unknown_field_never_takes_a_documented_ones_property() -> None:
 
 
 def test_nested_values_are_stored_as_json_text_and_plain_lists_as_lists() -> None:
+    """Nested values are stored as JSON text, and plain lists as lists."""
     made = properties(
         recordData={"a": {"z": 1, "b": None}, "l": [1, 2], "m": [1, "x"], "n": [None]}
     )
@@ -58,6 +63,7 @@ def test_nested_values_are_stored_as_json_text_and_plain_lists_as_lists() -> Non
 
 
 def test_null_values_are_absent() -> None:
+    """Null values make no property."""
     assert "visit_id" not in properties(visitId=None)
 
 
@@ -72,6 +78,7 @@ def test_null_values_are_absent() -> None:
      {"recordData": {"é" * 32_768: 1}}, {"x_" + "n" * 65_532: 1}, {"newField\ud800": 1}],
 )  # fmt: skip
 def test_what_neo4j_would_refuse_is_an_invalid_event(changed: dict[str, Any]) -> None:
+    """A name, value or reference that Neo4j would refuse makes the event invalid."""
     row = record_row() | changed
     event = replace(upsert(record_row()), data=row)
     with pytest.raises(InvalidEventError):
@@ -91,17 +98,20 @@ def test_what_neo4j_would_refuse_is_an_invalid_event(changed: dict[str, Any]) ->
 def test_a_record_hangs_on_its_visit_else_subject_else_site_else_study(
     changed: dict[str, Any], parent: Identity
 ) -> None:
+    """A record hangs on its visit, else its subject, else its site, else its study."""
     links = node_change(upsert(record_row(**changed))).links
     assert links[0].reference.relationship == "HAS_RECORD"
     assert links[0].target == parent
 
 
 def test_null_and_zero_never_become_a_node() -> None:
+    """A reference of null or 0 never creates a node."""
     for parent in (None, 0):
         assert node_change(upsert(record_row(parentRecordId=parent))).links[1].target is None
 
 
-def test_a_delete_takes_data_and_relationships() -> None:
+def test_a_delete_removes_data_and_relationships() -> None:
+    """A delete removes data and relationships and keeps key, version and mark."""
     change = node_change(delete(1, 9))
     assert change.is_delete
     assert change.properties == {"study_key": "S1", "record_id": 1, "_version": 9, "deleted": True}
@@ -113,6 +123,7 @@ BLANK: list[Any] = [None, 0, "", " ", "\t\n", [], {}]
 
 @pytest.mark.parametrize("blank", BLANK)
 def test_a_blank_reference_means_none(blank: Any) -> None:
+    """A blank reference means no reference."""
     change = node_change(upsert(record_row(visitId=blank, parentRecordId=blank)))
     assert [link.target for link in change.links] == [Identity("S1", "subject", 11), None]
     change = node_change(upsert(record_row(visitId=blank, subjectId=blank, siteId=blank)))
@@ -121,6 +132,7 @@ def test_a_blank_reference_means_none(blank: Any) -> None:
 
 @pytest.mark.parametrize("blank", [None, "", " ", [], {}])
 def test_blank_record_data_means_no_variables(blank: Any) -> None:
+    """Blank ``recordData`` means no variables."""
     made = properties(recordData=blank)
     assert {**made, "_hash": ""} == {**properties(recordData={}), "_hash": ""}
 
@@ -133,6 +145,7 @@ NOT_FOR_THE_DRIVER = [
 
 
 def test_a_value_that_is_nested_too_deeply_to_be_written_is_an_invalid_event() -> None:
+    """A value nested too deeply to be serialized makes the event invalid."""
     deep: Any = {}
     for _ in range(5000):
         deep = [deep]
@@ -151,11 +164,13 @@ def test_a_value_that_is_nested_too_deeply_to_be_written_is_an_invalid_event() -
 def test_what_the_driver_cannot_send_is_an_invalid_event_wherever_it_stands(
     value: Any, place: Any
 ) -> None:
+    """A value that the driver cannot send makes the event invalid, wherever it is."""
     with pytest.raises(InvalidEventError):
         node_change(replace(upsert(record_row()), data=record_row() | place(value)))
 
 
 def test_a_key_that_the_driver_cannot_send_is_an_invalid_event() -> None:
+    """A key or version that the driver cannot send makes the event invalid."""
     for event in (upsert(record_row()), delete(1, 9)):
         with pytest.raises(InvalidEventError):
             node_change(replace(event, study_key="S\ud800"))
@@ -165,11 +180,13 @@ def test_a_key_that_the_driver_cannot_send_is_an_invalid_event() -> None:
 
 
 def test_the_widest_values_that_neo4j_has_are_no_invalid_event() -> None:
+    """The most extreme values that Neo4j supports are valid."""
     widest = {"a": 2**63 - 1, "b": -(2**63), "c": [2**63 - 1, -(2**63)], "d": 1.7e308, "e": "\0😀"}
     assert properties(recordData=widest | {"n" * 65_535: "x"}).items() >= widest.items()
 
 
 def test_an_enumeration_is_stored_as_the_text_or_number_that_it_is() -> None:
+    """A member of an enumeration is stored as its plain text or number."""
     text, number = StrEnum("text", {"A": "a"}), IntEnum("number", {"B": 7})
     made = properties(recordData={"t": text.A, "n": number.B, "none": None})  # type: ignore[attr-defined]
     assert [(made[name], type(made[name])) for name in "tn"] == [("a", str), (7, int)]
@@ -193,7 +210,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 
 
 def packed(change: NodeChange) -> None:
-    """As the driver does it for the two forms in which a change is sent."""
+    """Pack a change as the driver does, in both forms in which it is sent."""
     for parameter in (change.properties, change.values, change.version):
         Packer(PackableBuffer()).pack(parameter)  # type: ignore[no-untyped-call]
 
@@ -206,6 +223,7 @@ def packed(change: NodeChange) -> None:
 def test_what_is_no_invalid_event_can_be_packed_by_the_driver(
     variables: Any, fields: dict[str, Any]
 ) -> None:
+    """The driver can pack every change of a valid event."""
     event = replace(upsert(record_row()), data=record_row() | fields | {"recordData": variables})
     try:
         change = node_change(event)

@@ -7,7 +7,8 @@ def state(**properties: object) -> GraphState:
     return GraphState({KEY: {"study_key": "S1", "record_id": 1, "_version": 1, **properties}})
 
 
-def test_reserved_properties_are_not_compared_but_which_state_it_is() -> None:
+def test_comparison_ignores_reserved_properties_except_version_and_hash() -> None:
+    """Comparisons ignore reserved and users' properties, except version and hash."""
     plain = state(_hash="a", a=1)
     marked = state(_hash="a", a=1, _redirected=True, _other=[1], x_note="n")
     assert plain.digest() == marked.digest()

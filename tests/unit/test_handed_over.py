@@ -1,4 +1,4 @@
-"""Records handed over by a caller: their versions, what is newer, and their subjects."""
+"""Records handed over by a caller: versions, precedence and subjects."""
 
 from typing import Any
 
@@ -40,6 +40,7 @@ def state(version: int, content_hash: str | None = "other", *, redirected: bool 
 def test_a_handed_over_records_version_is_its_date_but_above_any_stub(
     date: str | None, version: int
 ) -> None:
+    """A handed-over record's version is its date, above any stub and not in the future."""
     assert handed_over_version({"dateModified": date}, AT + 5) == version
 
 
@@ -50,6 +51,7 @@ def test_a_handed_over_records_version_is_its_date_but_above_any_stub(
 def test_new_content_of_the_same_date_gets_the_version_after_the_graphs(
     in_graph: int, written_with: int
 ) -> None:
+    """New content of the same date gets the version after the graph's."""
     decision = decide([change()], state(in_graph), are_dated=True)
     (written,) = decision.changes
     assert (written.version, written.properties["_version"]) == (written_with, written_with)
@@ -57,12 +59,14 @@ def test_new_content_of_the_same_date_gets_the_version_after_the_graphs(
 
 
 def test_an_absent_record_is_written_with_its_own_version() -> None:
+    """An absent record is written with its own version."""
     decision = decide([change()], {}, are_dated=True)
     assert (decision.changes, decision.absent) == ([change()], {WHO})
 
 
 @pytest.mark.parametrize(("in_graph", "are_dated"), [(AT + 1000, True), (AT, False)])
 def test_a_really_newer_state_of_the_graph_is_left_alone(in_graph: int, *, are_dated: bool) -> None:
+    """A state of the graph that is really newer is left alone."""
     decision = decide([change()], state(in_graph), are_dated=are_dated)
     assert (decision.changes, decision.left_alone) == ([], {WHO})
 
@@ -71,11 +75,13 @@ def test_a_really_newer_state_of_the_graph_is_left_alone(in_graph: int, *, are_d
 def test_a_record_that_is_there_with_the_same_content_is_neither_written_nor_left_alone(
     in_graph: int,
 ) -> None:
+    """A record with unchanged content is neither written nor reported as left alone."""
     there = state(in_graph, change().content_hash)
     assert decide([change()], there, are_dated=True) == ([], set(), set())
 
 
 def test_a_redirected_link_is_corrected_although_the_content_is_the_same() -> None:
+    """A redirected link is corrected although the content is the same."""
     there = state(AT, change().content_hash, redirected=True)
     (written,) = decide([change()], there, are_dated=True).changes
     assert written.version == AT + 1
@@ -84,6 +90,7 @@ def test_a_redirected_link_is_corrected_although_the_content_is_the_same() -> No
 
 
 def test_a_record_whose_visit_is_another_subjects_says_that_its_link_was_redirected() -> None:
+    """A record whose visit belongs to another subject is marked as redirected."""
     redirected = with_own_visit_only(change(), {5: 12})
     assert redirected.links[0].target == Identity("S1", "subject", 11)
     assert redirected.properties[REDIRECTED] is True
@@ -91,6 +98,7 @@ def test_a_record_whose_visit_is_another_subjects_says_that_its_link_was_redirec
 
 
 def test_of_two_states_in_one_batch_the_newer_date_wins_wherever_it_stands() -> None:
+    """Of a record's states in one batch, the newest date wins, whatever their order."""
     dates = ["2024-11-04 16:03:19", "2024-11-04 16:03:20", "2024-11-04 16:03:18"]
     rows = [record_row(1, dateModified=date, recordStatus=date) for date in dates]
     found = changes_of(RECORD, rows, "S1", lambda row: handed_over_version(row, AT * 2))
@@ -105,6 +113,7 @@ def by_key(key: str, **changed: Any) -> dict[str, Any]:
 
 
 def test_a_subject_key_becomes_the_id_of_the_one_subject_that_has_it() -> None:
+    """A subject key becomes the id of the only subject that has it."""
     rows = [
         by_key("A"), by_key("B"), by_key("none"), by_key("none"), by_key("two"),
         record_row(6, subjectId=2, subjectKey="B"), record_row(7, subjectId=None, subjectKey=""),
@@ -118,5 +127,6 @@ def test_a_subject_key_becomes_the_id_of_the_one_subject_that_has_it() -> None:
 
 
 def test_a_subject_key_that_is_no_text_is_not_looked_up() -> None:
+    """A subject key that is not valid text is not looked up."""
     assert subject_keys_without_id([by_key("\ud800"), record_row(2, subjectId=None)]) == {"003-11"}
     assert subject_keys_without_id([{"subjectKey": 7}, {"subjectKey": ["A"]}]) == set()

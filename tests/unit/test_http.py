@@ -1,4 +1,4 @@
-"""The client against answers that no mock would give."""
+"""The HTTP client against real sockets."""
 
 import socket
 import threading
@@ -21,7 +21,7 @@ REQUEST = PageRequest("S1", "records", None, "recordId,asc", 500, 0)
 
 @pytest.fixture
 def trickling() -> Iterator[str]:
-    """A server that sends a byte every now and then, for ever: no single wait is long."""
+    """A server that trickles bytes forever, so that no single read times out."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -47,16 +47,18 @@ def settings(**changed: object) -> ImednetSettings:
 
 
 def test_an_answer_that_trickles_ends_at_the_deadline_of_its_request(trickling: str) -> None:
+    """An answer that trickles in ends at the deadline of its request."""
     reader = ImednetReader(settings(base_url=trickling, request_timeout_seconds=0.5), SystemClock())
     began = time.monotonic()
-    with pytest.raises(BatchTooLargeError, match="no answer in time"):
+    with pytest.raises(BatchTooLargeError, match="no response in time"):
         reader.read(REQUEST)
     assert time.monotonic() - began < 5
     reader.close()
 
 
-def test_a_key_file_that_is_not_there_is_said_at_the_start() -> None:
-    with pytest.raises(FatalError, match="cannot read the key in /nowhere"):
+def test_a_missing_key_or_key_file_is_reported_at_startup() -> None:
+    """A missing key or key file is reported at startup."""
+    with pytest.raises(FatalError, match="Cannot read key file /nowhere"):
         ImednetReader(settings(api_key_file="/nowhere"), SystemClock())
     with pytest.raises(FatalError, match="must both be set"):
         ImednetReader(settings(security_key=None), SystemClock())
@@ -70,4 +72,5 @@ def test_a_key_file_that_is_not_there_is_said_at_the_start() -> None:
     ],
 )  # fmt: skip
 def test_loopback_is_this_machine(url: str, is_it: bool) -> None:  # noqa: FBT001
+    """Only loopback addresses count as this machine."""
     assert is_loopback(url) is is_it

@@ -1,4 +1,4 @@
-"""A client that refuses its settings says which one, whatever client it is."""
+"""Every Kafka client reports which of its settings it refuses."""
 
 from typing import Any
 
@@ -21,12 +21,14 @@ def settings(**values: Any) -> KafkaSettings:
 
 
 def test_a_transaction_timeout_that_no_client_takes_is_named() -> None:
+    """A transaction timeout that the client refuses is reported by its setting."""
     config = transactional_producer(settings(transaction_timeout_seconds=0.5), "S1")
     with pytest.raises(FatalError, match="KAFKA_TRANSACTION_TIMEOUT_SECONDS"):
         made(Producer, config)
 
 
 def test_every_client_names_the_setting_that_it_refuses() -> None:
+    """Every client names the setting that it refuses."""
     refused = settings(request_timeout_seconds=0.001)
     for make in (
         lambda: made(Consumer, log_reader(refused)),

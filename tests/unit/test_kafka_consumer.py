@@ -1,4 +1,4 @@
-"""What the client hands over is never dropped: its position is past it already."""
+"""Messages that the client returned are never dropped: its offset is already past them."""
 
 import pytest
 from confluent_kafka import KafkaError
@@ -21,6 +21,7 @@ def raw(offset: int, error: KafkaError | None = None) -> RawMessage:
 
 
 def test_an_error_among_messages_is_raised_after_them() -> None:
+    """An error among messages is raised only after those before it were returned."""
     kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}")
     consumer = KafkaEventConsumer(kafka, SinkSettings(close_timeout_seconds=1))
     consumer._owned = {AT.partition: AT}

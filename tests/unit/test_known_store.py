@@ -18,6 +18,7 @@ def store() -> SqliteKnownStore:
 
 
 def test_an_update_that_fails_leaves_no_trace(store: SqliteKnownStore) -> None:
+    """An update that fails changes neither states nor cursor."""
     cursor = Cursor(study_key="S1")
     with pytest.raises(RuntimeError), store.update() as update:
         update.put("record", {1: KnownState(5, HASH, 2)}, 0)
@@ -28,6 +29,7 @@ def test_an_update_that_fails_leaves_no_trace(store: SqliteKnownStore) -> None:
 
 
 def test_the_cache_matches_one_cursor_only(store: SqliteKnownStore) -> None:
+    """The cache matches exactly one cursor."""
     cursor = Cursor(study_key="S1")
     store.rebuild([(Identity("S1", "record", 1), KnownState(5, HASH, 2))], cursor)
     assert store.matches(cursor)
@@ -37,6 +39,7 @@ def test_the_cache_matches_one_cursor_only(store: SqliteKnownStore) -> None:
 
 
 def test_a_rebuild_keeps_the_newest_state_whatever_the_order(store: SqliteKnownStore) -> None:
+    """A rebuild keeps the newest state of an entity, whatever the order."""
     who = Identity("S1", "record", 1)
     states = [
         (who, KnownState(5, HASH, 2)),
@@ -48,6 +51,7 @@ def test_a_rebuild_keeps_the_newest_state_whatever_the_order(store: SqliteKnownS
 
 
 def test_what_the_topic_has_lost_stays_known_as_undelivered(store: SqliteKnownStore) -> None:
+    """States that the topic has lost stay known as undelivered until they are published again."""
     cursor = Cursor(study_key="S1")
 
     def who(number: int) -> Identity:
@@ -72,12 +76,14 @@ def test_what_the_topic_has_lost_stays_known_as_undelivered(store: SqliteKnownSt
 
 
 def test_what_another_lineage_knew_is_forgotten(store: SqliteKnownStore) -> None:
+    """A rebuild for another lineage forgets the old states."""
     store.rebuild([(Identity("S1", "record", 1), KnownState(5, HASH, 2))], Cursor(study_key="S1"))
     store.rebuild([], Cursor(study_key="S1"))
     assert store.lookup("record", [1]) == {}
 
 
-def test_a_cache_that_another_source_uses_is_left_alone_with_what_to_do(tmp_path: Path) -> None:
+def test_a_cache_in_use_by_another_source_is_refused_with_advice(tmp_path: Path) -> None:
+    """A cache that another source uses is refused with advice, and left alone."""
     first = SqliteKnownStore(tmp_path / "S1.sqlite")
     cursor = Cursor(study_key="S1")
     first.rebuild([(Identity("S1", "record", 1), KnownState(5, HASH, 2))], cursor)
@@ -89,6 +95,7 @@ def test_a_cache_that_another_source_uses_is_left_alone_with_what_to_do(tmp_path
 
 
 def test_a_row_is_gone_after_two_full_passes_without_it(store: SqliteKnownStore) -> None:
+    """A row is gone after two full passes without it."""
     with store.update() as update:
         update.put("record", {1: KnownState(5, HASH, 2), 2: KnownState(5, HASH, 2)}, 0)
         update.seen("record", [1, 2], 1)
@@ -104,6 +111,7 @@ def test_a_row_is_gone_after_two_full_passes_without_it(store: SqliteKnownStore)
 
 
 def test_a_row_that_is_seen_again_is_not_gone(store: SqliteKnownStore) -> None:
+    """A row that is seen again is not gone."""
     with store.update() as update:
         update.put("record", {1: KnownState(5, HASH, 2)}, 0)
         update.miss("record", 1)
@@ -112,7 +120,8 @@ def test_a_row_that_is_seen_again_is_not_gone(store: SqliteKnownStore) -> None:
         assert update.vanished("record", 3).gone == {}
 
 
-def test_an_invalid_row_is_new_once(store: SqliteKnownStore) -> None:
+def test_an_invalid_row_counts_as_new_only_once(store: SqliteKnownStore) -> None:
+    """An invalid row counts as new only once."""
     row = InvalidRow("S1", "record", b"{}", "id")
     with store.update() as update:
         assert update.is_new_invalid(row)
@@ -120,6 +129,7 @@ def test_an_invalid_row_is_new_once(store: SqliteKnownStore) -> None:
 
 
 def test_the_cache_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """Only the owner can read the cache."""
     file = tmp_path / "state" / "S1.sqlite"
     for _ in range(2):
         store = SqliteKnownStore(file)
@@ -131,24 +141,27 @@ def test_the_cache_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["/proc", "/proc/none", "{}/file", "{}/file/below"])
-def test_a_folder_that_cannot_be_written_is_said_to_be_the_settings_fault(
+def test_an_unwritable_folder_is_reported_with_the_setting_to_change(
     folder: str, tmp_path: Path
 ) -> None:
+    """A folder that cannot be written is reported with the setting to change."""
     (tmp_path / "file").write_text("not a folder")
     path = Path(folder.format(tmp_path)) / "S1.sqlite"
     with pytest.raises(FatalError, match="SOURCE_STATE_DIR"):
         SqliteKnownStore(path)
 
 
-def test_a_file_that_is_not_a_cache_is_made_anew(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_cache_is_replaced(tmp_path: Path) -> None:
+    """A file that is not a cache is replaced by an empty cache."""
     file = tmp_path / "S1.sqlite"
     file.write_bytes(b"this is not a database, and longer than a header of one" * 40)
     assert SqliteKnownStore(file).lookup("record", [1]) == {}
 
 
-def test_a_file_that_is_damaged_while_it_is_used_is_made_anew_and_said_to_be_repeated(
+def test_a_cache_damaged_while_in_use_is_replaced_and_the_update_is_retryable(
     tmp_path: Path,
 ) -> None:
+    """A cache that is damaged while in use is replaced, and the update is retryable."""
     file = tmp_path / "S1.sqlite"
     store, cursor = SqliteKnownStore(file), Cursor(study_key="S1")
     states = [(Identity("S1", "record", each), KnownState(5, HASH, 2)) for each in range(1, 3000)]
@@ -158,7 +171,7 @@ def test_a_file_that_is_damaged_while_it_is_used_is_made_anew_and_said_to_be_rep
         damaged.seek(4096)
         damaged.write(b"\xff" * (file.stat().st_size - 4096))
     store = SqliteKnownStore(file)
-    with pytest.raises(RetryableError, match="made anew"), store.update() as update:
+    with pytest.raises(RetryableError, match="recreated"), store.update() as update:
         update.put("record", {7: KnownState(6, HASH, 2)}, 0)
     assert not store.matches(cursor)
     store.rebuild(states, cursor)
@@ -166,6 +179,7 @@ def test_a_file_that_is_damaged_while_it_is_used_is_made_anew_and_said_to_be_rep
 
 
 def test_an_entity_takes_at_most_200_bytes(tmp_path: Path) -> None:
+    """An entity takes at most 200 bytes on disk."""
     file, count = tmp_path / "S1.sqlite", 100_000
     store = SqliteKnownStore(file)
     hashes = (f"{each:032x}" for each in range(count))

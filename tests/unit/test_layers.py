@@ -1,4 +1,4 @@
-"""What is in the wrong room fails `make check`."""
+"""Code in the wrong layer fails `make check`."""
 
 import shutil
 import subprocess
@@ -24,11 +24,13 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_rooms_are_as_they_are_drawn(copy: Path) -> None:
+def test_the_code_keeps_its_import_contracts(copy: Path) -> None:
+    """The code keeps its import contracts."""
     assert lint(copy).returncode == 0
 
 
 def test_a_folder_that_stands_in_no_layer_fails(copy: Path) -> None:
+    """A folder that is in no layer fails the check."""
     (copy / "connector" / "helpers").mkdir()
     (copy / "connector" / "helpers" / "__init__.py").touch()
     done = lint(copy)
@@ -40,6 +42,7 @@ def test_a_folder_that_stands_in_no_layer_fails(copy: Path) -> None:
     "module", ["model/dates", "source/window", "source/schedule", "sink/batch"]
 )
 def test_a_pure_module_that_starts_programs_fails(copy: Path, module: str) -> None:
+    """A pure module that imports ``subprocess`` fails the check."""
     path = copy / "connector" / f"{module}.py"
     path.write_text(f"{path.read_text()}\nimport subprocess\n")
     done = lint(copy)

@@ -24,25 +24,27 @@ def root() -> Iterator[None]:
 
 
 def passed(filter_: RepeatedLines, text: str, *args: object, name: str = "confluent_kafka") -> str:
-    """The line as it is let through; nothing: held back."""
+    """Return the line that passes the filter, or nothing if it is held back."""
     record = logging.LogRecord(name, logging.ERROR, "", 0, text, args, None)
     return record.getMessage() if filter_.filter(record) else ""
 
 
 def test_a_librarys_line_comes_once_a_minute_and_says_how_many_were_held_back() -> None:
+    """A library's repeated line is logged once a minute, with the number held back."""
     now = 0.0
     lines = RepeatedLines(lambda: now)
-    said = []
+    logged = []
     for tick in range(3 * 121):  # three a second
         now = tick / 3
-        said.append(passed(lines, LINE, tick, tick))
-    said = [each for each in said if each]
-    assert len(said) == 3
-    assert "repeats suppressed" not in said[0]
-    assert said[1].endswith("(179 repeats suppressed)")
+        logged.append(passed(lines, LINE, tick, tick))
+    logged = [each for each in logged if each]
+    assert len(logged) == 3
+    assert "repeats suppressed" not in logged[0]
+    assert logged[1].endswith("(179 repeats suppressed)")
 
 
 def test_lines_that_say_something_else_are_not_held_back() -> None:
+    """Lines that differ are not held back."""
     lines = RepeatedLines(lambda: 0.0)
     for text in ("host:9092/1 is down", "host:9093/2 is down"):
         assert passed(lines, text) == text
@@ -50,12 +52,14 @@ def test_lines_that_say_something_else_are_not_held_back() -> None:
 
 
 def test_this_programs_own_lines_are_never_held_back() -> None:
+    """This program's own lines are never held back."""
     lines = RepeatedLines(lambda: 0.0)
     for _ in range(3):
         assert passed(lines, "waiting", name="connector.sink") == "waiting"
 
 
 def test_what_is_remembered_of_lines_is_bounded() -> None:
+    """The memory of past lines is bounded."""
     lines = RepeatedLines(lambda: 0.0)
     for number in range(5000):
         assert passed(lines, f"line {number}")
@@ -63,6 +67,7 @@ def test_what_is_remembered_of_lines_is_bounded() -> None:
 
 
 def test_the_filter_is_on_whatever_a_program_logs() -> None:
+    """The filter applies to every library's log."""
     stream = io.StringIO()
     logs.configure(LogSettings(format="json"), stream)
     for number in range(10):

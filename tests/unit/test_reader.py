@@ -17,6 +17,7 @@ ROW = (
 
 
 def test_half_of_a_surrogate_pair_costs_its_own_row_only() -> None:
+    """A row with half of a surrogate pair costs only itself."""
     body = HEAD + b'"data":[' + ROW % (1, rb"cut \ud83d") + b"," + ROW % (2, b"whole") + b"]}"
     page = parse_page(200, body, REQUEST)
     found = detect(ENTITIES["record"], page.rows, {}, Sighting("S1", page.server_ms, Origin.POLL))
@@ -26,6 +27,7 @@ def test_half_of_a_surrogate_pair_costs_its_own_row_only() -> None:
 
 @pytest.mark.parametrize("number", [b"NaN", b"1e999", b"-Infinity", b'{"deep":[1,1e400]}'])
 def test_a_number_that_json_does_not_have_costs_its_own_row_only(number: bytes) -> None:
+    """A row with a number that JSON does not have costs only itself, and never becomes null."""
     bad = (ROW % (1, b"x")).replace(b'"x"', number)
     page = parse_page(200, HEAD + b'"data":[' + bad + b"," + ROW % (2, b"whole") + b"]}", REQUEST)
     found = detect(ENTITIES["record"], page.rows, {}, Sighting("S1", page.server_ms, Origin.POLL))
@@ -43,6 +45,7 @@ def test_a_number_that_json_does_not_have_costs_its_own_row_only(number: bytes) 
     ],
 )  # fmt: skip
 def test_a_number_is_published_exactly_or_not_at_all(number: bytes, published: int) -> None:
+    """A number is published exactly or not at all."""
     row = (ROW % (1, b"x")).replace(b'"x"', number)
     page = parse_page(200, HEAD + b'"data":[' + row + b"]}", REQUEST)
     found = detect(ENTITIES["record"], page.rows, {}, Sighting("S1", page.server_ms, Origin.POLL))
@@ -60,6 +63,7 @@ def test_a_number_is_published_exactly_or_not_at_all(number: bytes, published: i
      HEAD.replace(b'"currentPage":0', b'"currentPage":3') + b'"data":[]}'],
 )  # fmt: skip
 def test_an_answer_that_is_not_the_page_moves_nothing(body: bytes) -> None:
+    """An answer that is not the requested page raises RetryableError."""
     with pytest.raises(RetryableError):
         parse_page(200, body, REQUEST)
 
@@ -68,6 +72,7 @@ def test_an_answer_that_is_not_the_page_moves_nothing(body: bytes) -> None:
     ("status", "is_resources"), [(400, True), (403, True), (404, True), (401, False)]
 )
 def test_a_refused_resource_is_told_from_a_refused_key(status: int, *, is_resources: bool) -> None:
+    """A refused resource is distinguished from a refused key."""
     error = _of_status(status, REQUEST)
     assert isinstance(error, FatalError)
     assert isinstance(error, ResourceRefusedError) is is_resources

@@ -20,7 +20,7 @@ def read(number: int, size_bytes: int = 0) -> ReadPage:
 
 
 class Pages:
-    """Pages of so many bytes; how many were read is counted."""
+    """Pages of ``size_bytes`` each; ``given`` counts those that were read."""
 
     def __init__(self, count: int, size_bytes: int) -> None:
         self.count, self.size_bytes = count, size_bytes
@@ -42,6 +42,7 @@ def all_of(stream: ReadAhead, rows_max: int = 1) -> list[int]:
 
 
 def test_pages_come_in_order_and_as_many_as_are_asked_for() -> None:
+    """Pages come in order, and as many as requested."""
     pages = Pages(10, 1)
     stream = ReadAhead(iter(pages))
     assert pages.all_given.wait(5)
@@ -50,6 +51,7 @@ def test_pages_come_in_order_and_as_many_as_are_asked_for() -> None:
 
 
 def test_what_is_read_ahead_is_bounded_by_its_size_and_a_page_of_any_size_gets_through() -> None:
+    """Reading ahead is bounded by bytes, and a page of any size gets through."""
     pages = Pages(8, 3 * MB)
     stream = ReadAhead(iter(pages))
     assert not pages.all_given.wait(0.3)
@@ -58,6 +60,8 @@ def test_what_is_read_ahead_is_bounded_by_its_size_and_a_page_of_any_size_gets_t
 
 
 def test_an_error_is_raised_after_the_pages_before_it() -> None:
+    """An error is raised after the pages before it."""
+
     def failing() -> Iterator[ReadPage]:
         yield read(1)
         raise RetryableError("no answer")
@@ -69,6 +73,7 @@ def test_an_error_is_raised_after_the_pages_before_it() -> None:
 
 
 def test_a_closed_stream_stops_reading() -> None:
+    """A closed stream stops reading."""
     pages = Pages(8, 3 * MB)
     stream = ReadAhead(iter(pages))
     stream.close()

@@ -44,39 +44,43 @@ def plan(start: str, end: str = "end", study: str | None = None) -> ReplayPlan:
 def test_a_plan_is_a_range_of_each_partition(
     start: str, end: str, ranges: dict[int, tuple[int, int]]
 ) -> None:
+    """A plan is one range of offsets for each partition."""
     assert plan(start, end).ranges == ranges
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("yesterday", "no place in the topic"),
+        ("yesterday", "not a point in the topic"),
         ("2026-01-31T08:00:00", "no time zone"),
         ("7:1", "no partition 7"),
         ("0:9", "has offsets 10 to 100"),
         ("0:101", "has offsets 10 to 100"),
     ],
 )
-def test_a_place_that_is_not_in_the_topic_is_refused_with_what_there_is(
-    text: str, said: str
+def test_a_position_outside_the_topic_is_refused_with_the_valid_range(
+    text: str, message: str
 ) -> None:
-    with pytest.raises(FatalError, match=said):
+    """A start or end outside the topic is refused with the valid values."""
+    with pytest.raises(FatalError, match=message):
         plan(text)
 
 
 def test_a_plan_is_read_back_from_its_notes() -> None:
+    """A plan is read back from its notes."""
     made = plan("0:20", study="S/1")
     assert ReplayPlan.from_notes({each: made.note(each) for each in BOUNDS}) == made
 
 
 @pytest.mark.parametrize("notes", [{}, {0: ""}, {0: "x"}, {0: '{"from":1}'}, {0: "[]"}])
-def test_what_is_no_plan_is_said_to_be_none(notes: dict[int, str]) -> None:
-    with pytest.raises(FatalError, match="no replay of this name"):
+def test_notes_without_a_plan_are_reported_as_no_replay(notes: dict[int, str]) -> None:
+    """Notes that hold no plan are reported as no replay."""
+    with pytest.raises(FatalError, match="No replay of this name"):
         ReplayPlan.from_notes(notes)
 
 
 class Replay:
-    """A replay on fakes, run until its group is through."""
+    """A replay on fakes that runs until its group has finished."""
 
     def __init__(self, topic: InMemoryTopic, planned: ReplayPlan, **settings: Any) -> None:
         self.committed = {
@@ -119,6 +123,7 @@ def topic_of(count: int) -> InMemoryTopic:
 
 
 def test_a_replay_applies_its_ranges_and_ends_at_their_ends() -> None:
+    """A replay applies its ranges and ends at their ends."""
     topic = topic_of(400)
     sizes = [len(log) for log in topic.partitions]
     planned = ReplayPlan({0: Range(5, 60), 1: Range(sizes[1], sizes[1])})
@@ -129,6 +134,7 @@ def test_a_replay_applies_its_ranges_and_ends_at_their_ends() -> None:
 
 
 def test_a_replay_of_one_study_leaves_the_others() -> None:
+    """A replay of one study skips the events of all others."""
     topic = topic_of(100)
     planned = ReplayPlan(
         {each: Range(0, len(log)) for each, log in enumerate(topic.partitions)}, "S1"
@@ -140,7 +146,8 @@ def test_a_replay_of_one_study_leaves_the_others() -> None:
     assert replay.offsets() == {each: at.end for each, at in planned.ranges.items()}
 
 
-def test_what_lies_behind_the_end_stays_unread_when_full_lanes_go_on() -> None:
+def test_messages_past_the_end_stay_unread_when_full_lanes_resume() -> None:
+    """Messages past the end of a range stay unread when full lanes resume."""
     topic = topic_of(3000)
     planned = ReplayPlan({each: Range(0, 1000) for each in (0, 1)})
     replay = Replay(topic, planned, buffer_bytes_max=1_000_000)
@@ -149,7 +156,8 @@ def test_what_lies_behind_the_end_stays_unread_when_full_lanes_go_on() -> None:
     assert replay.offsets() == {0: 1000, 1: 1000}
 
 
-def test_a_partition_that_the_topic_got_later_is_none_of_the_plan() -> None:
+def test_a_partition_added_after_the_plan_is_not_replayed() -> None:
+    """A partition that was added after the plan was made is not replayed."""
     topic = topic_of(100)
     planned = ReplayPlan({0: Range(0, len(topic.partitions[0]))})
     notes = {0: planned.note(0), 1: ""}
@@ -158,9 +166,8 @@ def test_a_partition_that_the_topic_got_later_is_none_of_the_plan() -> None:
     assert replay.task.progress.consumed == len(topic.partitions[0])
 
 
-def test_what_lies_before_the_start_is_not_replayed_by_who_comes_when_the_offsets_are_gone() -> (
-    None
-):
+def test_messages_before_the_start_are_not_replayed_once_the_offsets_are_gone() -> None:
+    """A worker that finds no committed offsets replays nothing before the start."""
     topic = topic_of(100)
     replay = Replay(topic, ReplayPlan({each: Range(10, 20) for each in (0, 1)}))
     replay.committed.clear()
@@ -168,13 +175,15 @@ def test_what_lies_before_the_start_is_not_replayed_by_who_comes_when_the_offset
     assert replay.task.progress.consumed == 20
 
 
-def test_a_worker_remembers_that_the_group_was_through_when_its_offsets_are_gone() -> None:
+def test_a_worker_remembers_that_the_group_finished_once_the_offsets_are_gone() -> None:
+    """A worker remembers that its group has finished, even if the offsets are gone."""
     replay = Replay(topic_of(100), ReplayPlan({each: Range(0, 10) for each in (0, 1)}))
     replay.run()
     assert replay.consumer.is_done
 
 
 def test_a_worker_that_is_done_waits_for_the_rest_of_the_group() -> None:
+    """A worker that has finished waits for the rest of its group."""
     topic = topic_of(100)
     planned = ReplayPlan({each: Range(0, 10) for each in (0, 1)})
     replay = Replay(topic, planned)

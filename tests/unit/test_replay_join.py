@@ -15,7 +15,7 @@ RECENT = "imednet-sink-replay-20260310T113000000000"
         (RECENT, {0: "", 1: ""}, True),
         (RECENT, {0: "", 1: '{"from":0}'}, False),
         ("imednet-sink-replay-20260201T113000000000", {}, False),  # its offsets may have expired
-        ("imednet-sink-replay-20260311T113000000000", {}, False),  # not yet
+        ("imednet-sink-replay-20260311T113000000000", {}, False),  # in the future
         ("imednet-sink-replay-20269999T113000000000", {}, False),
         ("imednet-sink-replay-20260310T1130", {}, False),
         ("imednet-sink", {}, False),
@@ -27,4 +27,5 @@ def test_a_replay_has_finished_when_its_group_is_gone_and_its_name_is_one_of_a_r
     notes: dict[int, str],
     finished: bool,  # noqa: FBT001
 ) -> None:
+    """A replay has finished if its group is gone and its name dates it as recent."""
     assert has_finished(group, notes, NOW) is finished

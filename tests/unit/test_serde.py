@@ -18,16 +18,19 @@ def round_trip(event: RecordEvent) -> RecordEvent:
 
 @pytest.mark.parametrize("event", [upsert(record_row()), delete(9, 4)])
 def test_an_event_survives_the_wire_unchanged(event: RecordEvent) -> None:
+    """An event is unchanged after encoding and decoding."""
     assert round_trip(event) == event
 
 
 def test_key_names_study_entity_and_id_even_with_slashes_in_the_study() -> None:
+    """The key names study, entity and id, even if the study has slashes in its key."""
     assert Identity("S1", "record", 7).to_key() == b"S1/record/7"
     odd = Identity("A/B%2F%", "record", 7)
     assert Identity.from_key(odd.to_key()) == odd
 
 
 def test_headers_are_cloudevents_in_binary_mode_and_hold_no_content() -> None:
+    """Headers are CloudEvents in binary mode and hold no content."""
     _, _, headers = encode(upsert(record_row(recordData={"AETERM": "canary-text"}), 42))
     names = dict(headers)
     assert names["ce_specversion"] == b"1.0"
@@ -39,6 +42,7 @@ def test_headers_are_cloudevents_in_binary_mode_and_hold_no_content() -> None:
 
 
 def test_a_null_value_is_a_delete_of_the_headers_version_or_the_timestamp() -> None:
+    """A null value is a delete; its version is the header's, or else the timestamp."""
     key = b"S1/record/7"
     event = decode(key, None, [("version", b"5")], timestamp_ms=99, now_ms=NOW)
     assert (event.op, event.version) == (Op.DELETE, 5)
@@ -46,6 +50,7 @@ def test_a_null_value_is_a_delete_of_the_headers_version_or_the_timestamp() -> N
 
 
 def test_unknown_fields_are_tolerated() -> None:
+    """Unknown fields are tolerated."""
     key, value, headers = encode(upsert(record_row()))
     wider = orjson.dumps({**orjson.loads(value), "newField": {"a": 1}})
     assert decode(key, wider, headers, timestamp_ms=0, now_ms=NOW) == upsert(record_row())
@@ -86,6 +91,7 @@ BAD_VALUES = {
 
 @pytest.mark.parametrize("value", BAD_VALUES.values(), ids=BAD_VALUES.keys())
 def test_what_is_not_an_event_is_invalid(value: bytes) -> None:
+    """A value that is not a valid event is refused."""
     with pytest.raises(InvalidEventError):
         decode(b"S1/record/1", value, [], timestamp_ms=0, now_ms=NOW)
 
@@ -97,6 +103,7 @@ def test_what_is_not_an_event_is_invalid(value: bytes) -> None:
      b"S1/record/99999999999999999999"],
 )  # fmt: skip
 def test_a_key_that_names_no_entity_is_invalid(key: bytes | None) -> None:
+    """A key that names no entity is refused."""
     with pytest.raises(InvalidEventError):
         decode(key, changed(), [], timestamp_ms=0, now_ms=NOW)
 
@@ -109,11 +116,13 @@ def test_a_key_that_names_no_entity_is_invalid(key: bytes | None) -> None:
 def test_a_version_header_that_disagrees_is_invalid(
     headers: list[tuple[str, str | bytes | None]],
 ) -> None:
+    """A version header that is malformed, repeated or different is refused."""
     with pytest.raises(InvalidEventError):
         decode(b"S1/record/1", changed(), headers, timestamp_ms=0, now_ms=NOW)
 
 
 def test_reasons_never_quote_the_content() -> None:
+    """The text of a refusal never quotes the content."""
     for value in (changed(op="canary-text"), changed(id="canary-text"), b"canary-text"):
         with pytest.raises(InvalidEventError) as error:
             decode(b"S1/record/1", value, [], timestamp_ms=0, now_ms=NOW)
@@ -121,6 +130,7 @@ def test_reasons_never_quote_the_content() -> None:
 
 
 def test_content_hash_ignores_the_order_of_fields_and_sees_every_value() -> None:
+    """The content hash ignores the order of fields and depends on every value."""
     assert content_hash({"a": 1, "b": {"c": 2, "d": 3}}) == content_hash(
         {"b": {"d": 3, "c": 2}, "a": 1}
     )
@@ -131,17 +141,22 @@ def test_content_hash_ignores_the_order_of_fields_and_sees_every_value() -> None
 
 
 def test_an_integer_that_json_writers_cannot_keep_is_invalid() -> None:
+    """Content with an integer beyond 64 bits has no hash."""
     with pytest.raises(InvalidEventError):
         content_hash({"a": 2**70})
 
 
 def test_a_tombstone_without_version_and_timestamp_is_invalid() -> None:
+    """A tombstone without version and timestamp is refused."""
     with pytest.raises(InvalidEventError):
         decode(b"S1/record/7", None, [], timestamp_ms=-1, now_ms=NOW)
 
 
-def test_content_hashes_stay_what_they_have_always_been() -> None:
-    """Another digest for the same content would publish every study once more."""
+def test_content_hashes_never_change() -> None:
+    """Content hashes never change from one version of the program to the next.
+
+    Another digest for the same content would publish every study once more.
+    """
     assert content_hash(record_row()) == "096d5b7e8d8435829cc13e54d40860bd"
     data = {"a": [{"b": '[{"é'}], "n": None, "f": 1.5, "u": 2**64 - 1}
     assert content_hash(data) == "0aaf9ad5396a341c763ab07ea3b7d3ae"
@@ -156,12 +171,14 @@ def nested(levels: int) -> Any:
 
 @pytest.mark.parametrize("levels", [0, 100, 190, 197, 198])
 def test_content_that_has_a_hash_can_be_written_and_read_however_deeply_nested(levels: int) -> None:
+    """Content that has a hash can be encoded and decoded, however deeply nested."""
     event = upsert(record_row(recordOid="[" * 300, extra=nested(levels)))
     assert round_trip(event) == event
 
 
 @pytest.mark.parametrize("levels", [199, 200, 251, 252, 253, 254, 1000])
 def test_content_that_no_reader_could_parse_has_no_hash(levels: int) -> None:
+    """Content nested too deeply for a reader has no hash."""
     with pytest.raises(InvalidEventError) as error:
         content_hash(record_row(extra=nested(levels)))
     assert error.value.reason == "content"
@@ -173,6 +190,7 @@ def known(key: bytes | None, value: bytes | None, headers: Headers) -> KnownStat
 
 
 def test_the_topic_says_version_content_and_subject_of_each_entity() -> None:
+    """A message gives the source the version, content hash and subject of its entity."""
     event = upsert(record_row(), 7)
     assert known(*encode(event)) == KnownState(7, event.content_hash, 11)
     assert known(*encode(delete(9, 4))) == KnownState(4, None, None)
@@ -181,6 +199,7 @@ def test_the_topic_says_version_content_and_subject_of_each_entity() -> None:
 
 @pytest.mark.parametrize("subject", [2**63, 2**70, 0, -1, "11", 11.0, True, None, "", []])
 def test_a_subject_that_is_no_id_is_none_for_the_source_too(subject: Any) -> None:
+    """A subject that is not a valid id is no subject for the source either."""
     key, value, headers = encode(upsert(record_row()))
     event = orjson.loads(value or b"")
     event["data"]["subjectId"] = "SUBJECT"
@@ -192,10 +211,12 @@ def test_a_subject_that_is_no_id_is_none_for_the_source_too(subject: Any) -> Non
 def test_a_live_entity_without_a_proper_hash_is_known_and_published_again(
     digest: str | None,
 ) -> None:
+    """A live entity without a valid hash is known with an empty one, so it is published again."""
     assert known(b"S1/record/1", changed(contentHash=digest), []).content_hash == ""
 
 
 @pytest.mark.parametrize("value", BAD_VALUES.values(), ids=BAD_VALUES.keys())
 def test_what_no_sink_applies_is_not_known_to_the_source(value: bytes) -> None:
+    """A message that no sink would apply gives the source no known state."""
     with pytest.raises(InvalidEventError):
         known(b"S1/record/1", value, [])

@@ -29,7 +29,7 @@ from connector.sink.lane import Lane
 from connector.sink.ports import SinkPorts
 from connector.sink.sink_task import SinkTask
 from connector.sink.writer_threads import FinishedStep, WriterThreads
-from tests.builders import is_through, record_row, upsert
+from tests.builders import is_drained, record_row, upsert
 from tests.fakes.clock import FakeClock
 from tests.fakes.in_memory_graph import InMemoryGraph
 from tests.fakes.in_memory_kafka import (
@@ -44,7 +44,7 @@ P0 = TopicPartition(TOPIC, 0)
 
 
 class Sink:
-    """A sink task on fakes with real threads, run until it has applied its topic to the end."""
+    """A sink task on fakes and real threads that runs until its topic is applied."""
 
     def __init__(
         self,
@@ -69,19 +69,19 @@ class Sink:
             WriterThreads(self.settings.writers_max),
         )
         self.task = SinkTask(ports, self.settings)
-        self.until: Callable[[], bool] = self.is_through
+        self.until: Callable[[], bool] = self.is_drained
         poll = self.consumer.poll
 
-        def stop_when_through(max_messages: int, timeout_seconds: float) -> PollResult:
+        def stop_when_drained(max_messages: int, timeout_seconds: float) -> PollResult:
             polled = poll(max_messages, timeout_seconds)
             if not polled.messages and not polled.ends and self.until():
                 self.stop.set()
             return polled
 
-        self.consumer.poll = stop_when_through  # type: ignore[method-assign]
+        self.consumer.poll = stop_when_drained  # type: ignore[method-assign]
 
-    def is_through(self) -> bool:
-        return is_through(self.task)
+    def is_drained(self) -> bool:
+        return is_drained(self.task)
 
     def run(self) -> None:
         self.task.run(self.stop)
@@ -95,6 +95,7 @@ def topic_of(count: int, partitions: int = 1) -> InMemoryTopic:
 
 
 def test_an_offset_is_committed_only_after_the_graph_has_acknowledged() -> None:
+    """An offset is committed only after the graph has acknowledged the write."""
     sink = Sink(topic_of(3))
     sink.graph.failures = [FatalError("the database is gone for good")]
     with pytest.raises(FatalError):
@@ -103,6 +104,7 @@ def test_an_offset_is_committed_only_after_the_graph_has_acknowledged() -> None:
 
 
 def test_a_write_that_fails_is_repeated_while_the_member_stays_in_its_group() -> None:
+    """A failed write is repeated while the member stays in its group."""
     sink = Sink(topic_of(25))
     sink.graph.failures = [RetryableError("down")] * 4
     sink.run()
@@ -112,7 +114,8 @@ def test_a_write_that_fails_is_repeated_while_the_member_stays_in_its_group() ->
     assert_equal(fold(sink.topic.messages()), sink.graph.state("S1"))
 
 
-def test_an_error_that_nobody_classified_is_repeated_before_it_stops_the_sink() -> None:
+def test_an_unclassified_error_is_retried_before_it_stops_the_sink() -> None:
+    """An unclassified error stops the sink only at the tenth failure in a row."""
     sink = Sink(topic_of(3))
     sink.graph.failures = [UnforeseenError("a code of a later version")] * 9
     sink.run()
@@ -124,7 +127,8 @@ def test_an_error_that_nobody_classified_is_repeated_before_it_stops_the_sink() 
     assert (sink.committed, sink.letters.letters) == ({}, [])
 
 
-def test_an_outage_before_it_does_not_count_for_an_error_that_nobody_classified() -> None:
+def test_an_outage_does_not_count_towards_the_limit_of_unclassified_errors() -> None:
+    """Failures of an outage do not count towards the limit of unclassified errors."""
     sink = Sink(topic_of(3))
     sink.graph.failures = [*[RetryableError("down")] * 20, UnforeseenError("odd")]
     sink.run()
@@ -133,8 +137,9 @@ def test_an_outage_before_it_does_not_count_for_an_error_that_nobody_classified(
 
 @pytest.mark.parametrize("call", ["check_schema", "checkpoints", "set_checkpoint", "advance"])
 def test_a_database_short_of_memory_does_not_end_the_sink_at_a_small_statement(call: str) -> None:
+    """A database short of memory does not end the sink at a statement that cannot be halved."""
     topic = topic_of(3)
-    topic.append(0, b"S1/record/9", b"not json")  # its batch moves the checkpoint alone
+    topic.append(0, b"S1/record/9", b"not json")  # a batch that only moves the checkpoint
     sink = Sink(topic)
     works, failures = getattr(sink.graph, call), [BatchTooLargeError("memory")] * 3
 
@@ -152,7 +157,10 @@ def test_a_database_short_of_memory_does_not_end_the_sink_at_a_small_statement(c
 
 
 def test_a_batch_that_was_probed_before_a_restore_does_not_move_the_older_checkpoint() -> None:
-    """The group reads again what the graph has; in the middle of it the graph is restored."""
+    """A batch that was probed before a restore does not move the restored checkpoint.
+
+    The group rereads events that the graph has; in the middle of that, the graph is restored.
+    """
     topic = topic_of(60)
     sink = Sink(topic, transaction_events_max=60)
     sink.run()
@@ -177,6 +185,7 @@ def test_a_batch_that_was_probed_before_a_restore_does_not_move_the_older_checkp
 
 
 def test_an_outage_never_dead_letters_anything() -> None:
+    """An outage never dead-letters anything."""
     sink = Sink(topic_of(3))
     sink.graph.failures = [RetryableError("down")] * 50
     sink.run()
@@ -186,6 +195,7 @@ def test_an_outage_never_dead_letters_anything() -> None:
 def test_what_is_not_an_event_goes_to_the_dead_letter_queue_and_its_neighbours_to_the_graph() -> (
     None
 ):
+    """A message that is not an event is dead-lettered, and its neighbours are applied."""
     topic = topic_of(2)
     bad = topic.append(0, b"S1/record/9", b"not json")
     topic.append_event(upsert(record_row(3)), 11)
@@ -197,6 +207,7 @@ def test_what_is_not_an_event_goes_to_the_dead_letter_queue_and_its_neighbours_t
 
 
 def test_the_offset_does_not_pass_a_dead_letter_that_is_not_acknowledged() -> None:
+    """The offset does not pass a dead letter that is not acknowledged."""
     topic = InMemoryTopic(1)
     topic.append(0, b"S1/record/9", b"not json")
     sink = Sink(topic)
@@ -207,6 +218,7 @@ def test_the_offset_does_not_pass_a_dead_letter_that_is_not_acknowledged() -> No
 
 
 def test_one_event_that_the_database_refuses_is_isolated_by_halving() -> None:
+    """An event that the database refuses is isolated by bisection."""
     sink = Sink(topic_of(8))
     refused = InvalidEventError("refused", reason="TypeError")
 
@@ -223,6 +235,7 @@ def test_one_event_that_the_database_refuses_is_isolated_by_halving() -> None:
 
 
 def test_a_batch_that_is_too_large_is_written_in_halves() -> None:
+    """A batch that is too large is written in halves."""
     sink = Sink(topic_of(8))
     sink.graph.failures = [BatchTooLargeError("memory")]
     sink.run()
@@ -231,17 +244,18 @@ def test_a_batch_that_is_too_large_is_written_in_halves() -> None:
 
 
 def test_what_a_lost_partition_had_in_flight_is_not_committed_even_if_it_comes_back() -> None:
+    """In-flight work of a lost partition is not committed, even if the partition comes back."""
     sink = Sink(topic_of(4))
-    began, go_on = threading.Event(), threading.Event()
+    began, may_finish = threading.Event(), threading.Event()
     assigned = sink.task.assigned
     assignments = 0
 
     def slow(_: Sequence[NodeChange]) -> None:
         began.set()
-        assert go_on.wait(20)
+        assert may_finish.wait(20)
 
     def probe(versions: Mapping[Identity, int]) -> ProbeResult:
-        if assignments > 1:  # the new lane gets nowhere: whatever is committed is the old one's
+        if assignments > 1:  # the new lane is stuck, so only the old one could commit
             raise RetryableError("down")
         return ProbeResult(set(), set(versions))
 
@@ -250,7 +264,7 @@ def test_what_a_lost_partition_had_in_flight_is_not_committed_even_if_it_comes_b
         assignments += 1
         assigned(starts)
         if assignments > 1:
-            go_on.set()
+            may_finish.set()
 
     sink.graph.before_write = slow
     sink.graph.probe = probe  # type: ignore[method-assign]
@@ -269,6 +283,7 @@ def test_what_a_lost_partition_had_in_flight_is_not_committed_even_if_it_comes_b
 
 
 def test_a_revoke_waits_for_what_is_being_written_and_commits_it() -> None:
+    """A revoke waits for the write in flight and commits it."""
     sink = Sink(topic_of(4))
     began = threading.Event()
 
@@ -284,6 +299,7 @@ def test_a_revoke_waits_for_what_is_being_written_and_commits_it() -> None:
 
 
 def test_a_revoke_does_not_wait_for_a_database_that_is_away() -> None:
+    """A revoke does not wait for a database that is unavailable."""
     sink = Sink(topic_of(4))
     sink.graph.failures = [RetryableError("down")] * 10**6
     sink.until = lambda: not sink.task._lanes and sink.task._graph_outage.retries > 3
@@ -292,7 +308,8 @@ def test_a_revoke_does_not_wait_for_a_database_that_is_away() -> None:
     assert sink.committed == {}
 
 
-def test_a_step_that_is_given_up_with_its_partition_ends_nothing_but_itself() -> None:
+def test_abandoning_a_step_with_its_partition_does_not_stop_the_sink() -> None:
+    """A step that is abandoned with its lost partition does not stop the sink."""
     sink = Sink(topic_of(40, partitions=2))
     sink.graph.failures = [RetryableError("down")] * 10**6
 
@@ -301,13 +318,16 @@ def test_a_step_that_is_given_up_with_its_partition_ends_nothing_but_itself() ->
         later(lambda: len(sink.task._lanes) == 1, sink.graph.failures.clear)
 
     later(lambda: sink.task._graph_outage.retries > 3, lose_one)
-    sink.until = lambda: len(sink.task._lanes) == 1 and sink.is_through()
+    sink.until = lambda: len(sink.task._lanes) == 1 and sink.is_drained()
     sink.run()
     assert sink.committed == {P0: Position(len(sink.topic.partitions[0]), 0)}
 
 
 def test_a_lane_is_not_opened_within_a_rebalance_whose_poll_holds_messages_from_before() -> None:
-    """They, or an end, would count as what comes after the seek, and be committed."""
+    """A lane is not opened during a rebalance, whose poll may return older messages.
+
+    These messages, or an end, would count as read after the seek and be committed.
+    """
     sink = Sink(topic_of(4))
     task, lane = sink.task, Lane(P0, PartitionStart(4, 0, "id/group/0"), sink.task._limits)
     task._lanes[P0] = lane
@@ -331,6 +351,7 @@ def later(holds: Callable[[], bool], act: Callable[[], None]) -> None:
 
 
 def test_a_commit_that_fails_is_repeated_without_writing_again() -> None:
+    """A failed commit is repeated without writing again."""
     sink = Sink(topic_of(4))
     sink.consumer.commit_failures = [RetryableError("coordinator")]
     sink.clock.advance(100)
@@ -346,6 +367,7 @@ def test_a_commit_that_fails_is_repeated_without_writing_again() -> None:
 
 
 def test_a_commit_that_a_rebalance_refuses_is_repeated() -> None:
+    """A commit that a rebalance refuses is repeated."""
     sink = Sink(topic_of(4))
     sink.consumer.commits_to_refuse = 2
 
@@ -359,6 +381,7 @@ def test_a_commit_that_a_rebalance_refuses_is_repeated() -> None:
 
 
 def test_no_more_batches_are_on_their_way_than_writers_can_write() -> None:
+    """No more batches are decoded or in flight than there are writers."""
     sink = Sink(topic_of(600, partitions=6), writers_max=1)
     most = 0
     start = sink.task._start_batches
@@ -377,6 +400,7 @@ def test_no_more_batches_are_on_their_way_than_writers_can_write() -> None:
 
 
 def test_a_stop_during_an_outage_commits_nothing_that_is_not_applied() -> None:
+    """A stop during an outage commits nothing that is not applied."""
     sink = Sink(topic_of(4))
     sink.graph.failures = [RetryableError("down")] * 10**6
     sink.until = lambda: sink.task._graph_outage.retries > 3
@@ -385,15 +409,17 @@ def test_a_stop_during_an_outage_commits_nothing_that_is_not_applied() -> None:
 
 
 def test_the_consumer_is_polled_all_along_an_outage_and_fetches_only_what_fits() -> None:
+    """During an outage the consumer is still polled, and fetches only what fits the buffer."""
     sink = Sink(topic_of(3000), buffer_bytes_max=1_000_000)
     sink.graph.failures = [RetryableError("down")] * 10**6
     sink.until = lambda: sink.consumer.polls > 300
     sink.run()
     assert sink.consumer.paused == {P0}
-    assert sink.consumer.next[P0] <= 2000  # one poll
+    assert sink.consumer.next[P0] <= 2000  # at most one poll
 
 
 def test_full_lanes_are_paused_and_resumed_until_all_is_applied() -> None:
+    """Full lanes are paused and resumed until everything is applied."""
     sink = Sink(topic_of(5000, partitions=3), buffer_bytes_max=1_000_000)
     pauses: list[int] = []
     pause = sink.consumer.pause
@@ -409,6 +435,7 @@ def test_full_lanes_are_paused_and_resumed_until_all_is_applied() -> None:
 
 
 def test_lanes_are_written_side_by_side_and_each_in_order() -> None:
+    """Lanes are written concurrently, and each of them in order."""
     topic = InMemoryTopic(3)
     for version in range(1, 31):
         for partition in range(3):
@@ -420,7 +447,7 @@ def test_lanes_are_written_side_by_side_and_each_in_order() -> None:
 
     def record(changes: Sequence[NodeChange]) -> None:
         if len(order[int(changes[0].identity.id)]) == 0:
-            together.wait(20)  # only passed by three at once
+            together.wait(20)  # opens only for three concurrent writers
         for change in changes:
             order[int(change.identity.id)].append(change.version)
 
@@ -431,6 +458,7 @@ def test_lanes_are_written_side_by_side_and_each_in_order() -> None:
 
 
 def test_no_more_batches_are_written_at_once_than_there_are_writers() -> None:
+    """No more batches are written at once than there are writers."""
     sink = Sink(topic_of(600, partitions=6), writers_max=2)
     now, most, lock = [0], [0], threading.Lock()
 
@@ -448,6 +476,7 @@ def test_no_more_batches_are_written_at_once_than_there_are_writers() -> None:
 
 
 def test_a_probe_that_is_too_much_for_the_database_is_replaced_by_the_guarded_write() -> None:
+    """If the probe is too large for the database, everything is written under the guard."""
     sink = Sink(topic_of(4))
 
     def too_much(versions: Mapping[Identity, int]) -> ProbeResult:
@@ -459,8 +488,11 @@ def test_a_probe_that_is_too_much_for_the_database_is_replaced_by_the_guarded_wr
     assert_equal(fold(sink.topic.messages()), sink.graph.state("S1"))
 
 
-def test_while_full_batches_are_all_new_it_is_not_asked_whether_they_are() -> None:
-    """A first load, then 20 events that the graph has, then new ones again."""
+def test_while_full_batches_are_all_new_the_probe_is_skipped() -> None:
+    """While full batches are all new, the probe is skipped.
+
+    A first load, then 20 events that the graph has, then new ones again.
+    """
     topic = topic_of(200)
     for number in range(101, 121):
         topic.append_event(upsert(record_row(number, subjectId=number)), number)
@@ -477,13 +509,16 @@ def test_while_full_batches_are_all_new_it_is_not_asked_whether_they_are() -> No
     sink.run()
     assert sink.committed[P0].offset == 320
     assert_equal(fold(topic.messages()), sink.graph.state("S1"))
-    # The first batch; then those from the first that was not new, as far as its write is known
-    # when they are prepared, to the first new one again.
+    # Probed: the first batch; then, after the write of a batch that was not all new, the next
+    # ones until one is all new again.
     assert 2 <= len(asked) <= 6, asked
 
 
 def test_a_graph_that_was_emptied_under_the_sink_is_filled_again() -> None:
-    """By the checkpoint, at the next batch of a partition, or at the next check where it has none."""
+    """A graph that is emptied under a running sink is filled again.
+
+    The checkpoint shows it at a partition's next batch or, if there is none, at the next check.
+    """
     topic = topic_of(300, partitions=3)
     sink = Sink(topic)
     lost: list[int] = []
@@ -494,20 +529,23 @@ def test_a_graph_that_was_emptied_under_the_sink_is_filled_again() -> None:
             lost.append(len(sink.graph.graph.nodes))
             sink.graph.empty()
 
-    def is_through() -> bool:
-        sink.clock.advance(30)  # to the next check
-        return sink.is_through() and sink.graph.offsets == ends
+    def is_drained() -> bool:
+        sink.clock.advance(30)  # until the next check is due
+        return sink.is_drained() and sink.graph.offsets == ends
 
     sink.graph.before_write = empty_once
-    sink.until = is_through
+    sink.until = is_drained
     sink.run()
     assert lost
     assert_equal(fold(topic.messages()), sink.graph.state("S1"))
     assert sum(at.offset for at in sink.committed.values()) == 300
 
 
-def test_a_graph_older_than_the_groups_offsets_is_read_into_from_where_it_is_complete() -> None:
-    """Restored from a backup while no sink ran: half of its events are committed already."""
+def test_a_graph_older_than_the_groups_offsets_is_filled_from_its_checkpoint() -> None:
+    """A graph older than the group's offsets is filled from its checkpoint.
+
+    It was restored from a backup while no sink ran: half of its events are already committed.
+    """
     topic = topic_of(60)
     sink = Sink(topic)
     sink.run()
@@ -527,6 +565,7 @@ def test_a_graph_older_than_the_groups_offsets_is_read_into_from_where_it_is_com
 def test_nothing_is_written_while_a_constraint_is_missing_and_work_resumes_when_it_is_back() -> (
     None
 ):
+    """While a constraint is missing nothing is written; work resumes when it is back."""
     topic = topic_of(40)
     sink = Sink(topic)
     written: list[bool] = []
@@ -541,13 +580,13 @@ def test_nothing_is_written_while_a_constraint_is_missing_and_work_resumes_when_
     broken: list[bool] = []
 
     def break_once() -> bool:
-        if not broken and again.is_through():
+        if not broken and again.is_drained():
             broken.append(True)
             again.graph.lacks_constraint = True
             again.clock.advance(100)
             later(lambda: again.task._is_checking, lambda: feed(topic))
             later(lambda: again.task._graph_outage.retries > 3, lambda: mend(again))
-        return again.is_through() and len(topic.messages()) == 120
+        return again.is_drained() and len(topic.messages()) == 120
 
     again.until = break_once
     again.run()
@@ -566,13 +605,16 @@ def feed(topic: InMemoryTopic) -> None:
 
 
 def test_a_quiet_partitions_checkpoint_passes_the_ends_of_transactions_at_the_next_check() -> None:
-    """Else, when the topic is emptied up to its end, the graph looks as if it lacked an event."""
+    """A quiet partition's checkpoint passes the ends of transactions at the next check.
+
+    Otherwise, if the topic is emptied up to its end, the graph seems to lack an event.
+    """
     sink = Sink(topic_of(25))
     sink.consumer.control_records = 1
 
     def has_passed_the_end() -> bool:
         sink.clock.advance(30)
-        return sink.is_through() and sink.graph.offsets == {"id/group/0": 26}
+        return sink.is_drained() and sink.graph.offsets == {"id/group/0": 26}
 
     sink.until = has_passed_the_end
     later(lambda: sink.clock.monotonic() > 10_000, sink.stop.set)
@@ -581,6 +623,7 @@ def test_a_quiet_partitions_checkpoint_passes_the_ends_of_transactions_at_the_ne
 
 
 def test_a_check_finds_what_the_graph_lost_and_moves_only_what_is_there() -> None:
+    """A check reports checkpoints that are missing or too low, and advances the others."""
     graph = InMemoryGraph()
     graph.offsets = {"here": 5, "restored": 5}
     spans = [Span("here", 5, 6), Span("restored", 7, 8), Span("gone", 0, 1)]
@@ -590,7 +633,8 @@ def test_a_check_finds_what_the_graph_lost_and_moves_only_what_is_there() -> Non
     assert graph.offsets == {"here": 6, "restored": 5}
 
 
-def test_a_gap_before_the_graphs_checkpoint_is_said_and_skipped_only_if_asked_for() -> None:
+def test_a_gap_before_the_graphs_checkpoint_is_reported_and_skipped_only_on_request() -> None:
+    """A gap between checkpoint and topic is reported, and skipped only on request."""
     start = PartitionStart(90, 50, "id/group/0")
     assert start_offset(start, 70, accept_gap=False) == 70
     assert start_offset(start, 95, accept_gap=False) == 90
@@ -603,6 +647,7 @@ def test_a_gap_before_the_graphs_checkpoint_is_said_and_skipped_only_if_asked_fo
 
 
 def test_an_older_state_is_written_when_the_newest_of_its_batch_is_refused() -> None:
+    """If the newest state of a batch is refused, the next older one is written."""
     topic = InMemoryTopic(1)
     for version in (1, 2, 3):
         topic.append_event(upsert(record_row(1, recordStatus=f"v{version}"), version))

@@ -22,6 +22,7 @@ def shown(*, terminal: bool) -> str:
 
 
 def test_a_terminal_shows_kind_rows_and_rate_and_a_pipe_nothing() -> None:
+    """A terminal shows kind, rows and rate; a pipe shows nothing."""
     text = shown(terminal=True)
     assert "S1 record" in text
     assert "1500/2000" in text

@@ -22,6 +22,7 @@ EXPORTED = {
 
 
 def test_nothing_that_is_a_setting_is_taken_from_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting is taken from the shell."""
     kept = without_settings(EXPORTED)
     assert kept == {"PATH": "/bin", "LOGNAME": "me"}
     for name in EXPORTED.keys() - kept.keys():
@@ -30,6 +31,7 @@ def test_nothing_that_is_a_setting_is_taken_from_the_shell(monkeypatch: pytest.M
 
 
 def test_an_exported_server_is_used_with_its_credentials_and_only_that_one() -> None:
+    """An exported server is used with its credentials, and no other setting is."""
     given = endpoints(EXPORTED)
     assert given["KAFKA_BOOTSTRAP_SERVERS"] == "production:9092"
     assert given["KAFKA_SECURITY_PROTOCOL"] == "SASL_SSL"
@@ -37,6 +39,7 @@ def test_an_exported_server_is_used_with_its_credentials_and_only_that_one() -> 
 
 
 def test_names_on_servers_of_others_are_the_demos_own() -> None:
+    """On servers of others the demo uses its own topics, group and study."""
     environment = endpoints(EXPORTED) | Names.beginning_with("demo-1").environment
     ours = [name for name in environment if name.endswith(("_TOPIC", "_ID", "_STUDIES"))]
     assert len(ours) == 5
@@ -44,5 +47,6 @@ def test_names_on_servers_of_others_are_the_demos_own() -> None:
 
 
 def test_asking_for_exported_servers_without_any_is_an_error() -> None:
+    """Asking for exported servers when there are none is an error."""
     with pytest.raises(FatalError, match="neither KAFKA_BOOTSTRAP_SERVERS nor NEO4J_URI"):
         endpoints({"PATH": "/bin"})

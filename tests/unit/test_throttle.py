@@ -1,4 +1,4 @@
-"""Requests are spread, bounded, and held back when the API asks for it. Time is fake."""
+"""Requests are spread, limited, and held back at the API's request. Time is fake."""
 
 import threading
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from tests.fakes.clock import FakeClock
 
 
 def at(throttle: Throttle, clock: FakeClock, count: int) -> list[float]:
-    """When so many requests went out, asked for as fast as possible."""
+    """Send this many requests as fast as possible and return when each was sent."""
     times = []
     for _ in range(count):
         with throttle.turn():
@@ -22,25 +22,28 @@ def at(throttle: Throttle, clock: FakeClock, count: int) -> list[float]:
 
 
 def test_no_minute_has_more_requests_than_the_budget_and_a_short_burst() -> None:
+    """No minute has more requests than the budget plus a short burst."""
     clock = FakeClock()
     times = at(Throttle(clock, per_minute=60, at_once=4), clock, 200)
     for start in times:
         assert sum(start <= each < start + 60 for each in times) <= 60 + 3
 
 
-def test_a_hold_holds_everything_until_its_time() -> None:
+def test_a_hold_delays_every_request_until_it_expires() -> None:
+    """A hold delays every request until it expires."""
     clock = FakeClock()
     throttle = Throttle(clock, per_minute=6000, at_once=4)
     at(throttle, clock, 3)
     throttle.hold(7)
-    throttle.hold(2)  # the longer one counts
+    throttle.hold(2)  # the longer hold counts
     assert at(throttle, clock, 1)[0] == pytest.approx(7, abs=0.1)
 
 
-def test_only_so_many_are_under_way_at_once() -> None:
+def test_concurrent_requests_are_limited() -> None:
+    """No more requests are in flight than allowed."""
     throttle = Throttle(FakeClock(), per_minute=100_000, at_once=2)
     under_way, most, lock = 0, 0, threading.Lock()
-    go_on = threading.Event()
+    pause = threading.Event()
 
     def request() -> None:
         nonlocal under_way, most
@@ -48,7 +51,7 @@ def test_only_so_many_are_under_way_at_once() -> None:
             with lock:
                 under_way += 1
                 most = max(most, under_way)
-            go_on.wait(0.02)
+            pause.wait(0.02)
             with lock:
                 under_way -= 1
 
@@ -68,10 +71,12 @@ def test_only_so_many_are_under_way_at_once() -> None:
     ],
 )  # fmt: skip
 def test_retry_after_is_read_in_both_forms(text: str | None, seconds: float | None) -> None:
+    """Retry-After is read in both of its forms, and bounded."""
     assert retry_after_seconds(text, datetime(2024, 11, 5, 10, tzinfo=UTC)) == seconds
 
 
-def test_waits_grow_are_spread_from_nothing_to_all_and_never_below_what_was_asked_for() -> None:
+def test_waits_grow_with_full_jitter_and_are_never_shorter_than_requested() -> None:
+    """Waits grow with full jitter and are never shorter than the server requested."""
     waits = [Backoff(60.0).next_delay() for _ in range(500)]
     assert min(waits) < 0.02
     assert 0.18 < max(waits) <= 0.2

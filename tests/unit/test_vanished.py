@@ -1,4 +1,4 @@
-"""Rows that a complete pass misses are asked for again; only what both looks miss is gone."""
+"""Rows that a complete pass misses are requested again; only those missed twice are gone."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -23,7 +23,7 @@ PACE = Pace(1, 1, 1, 1, overlap=0, page_size=SIZE)
 
 
 class Kind:
-    """One kind of a simulated study: a graph that has ``known`` ids, and an API."""
+    """One kind of a simulated study, read from a simulated API."""
 
     def __init__(self, name: str) -> None:
         self.track = Track(ENTITIES[name], Mode.FULL)
@@ -61,6 +61,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 
 def test_what_is_listed_is_never_missing(kind: Kind) -> None:
+    """A listed id is never missing."""
     kind.first_look(kind.ids)
     assert kind.missing.ids == {}
     assert kind.missing.listed == len(kind.ids) > 3 * SIZE
@@ -68,6 +69,7 @@ def test_what_is_listed_is_never_missing(kind: Kind) -> None:
 
 @pytest.mark.parametrize("places", [[0], [-1], [SIZE - 1, SIZE], list(range(15, 37)), [0, 12, 33]])
 def test_what_both_looks_miss_is_gone_wherever_it_stood(kind: Kind, places: list[int]) -> None:
+    """An id that both looks miss is gone, wherever it was."""
     known = kind.ids
     gone = {known[place] for place in places} | {max(known) + 7}
     for each in gone - {max(known) + 7}:
@@ -78,6 +80,7 @@ def test_what_both_looks_miss_is_gone_wherever_it_stood(kind: Kind, places: list
 
 
 def test_what_the_second_look_lists_is_not_gone(kind: Kind) -> None:
+    """An id that the second look lists is not gone."""
     known, back, gone = kind.ids, kind.ids[11], kind.ids[24]
     rows = {each: kind.table.get(each) for each in (back, gone)}
     for each in rows:
@@ -92,10 +95,11 @@ def test_what_the_second_look_lists_is_not_gone(kind: Kind) -> None:
 def test_a_row_that_moved_to_another_page_meanwhile_is_found_there(
     kind: Kind, removed: int
 ) -> None:
+    """A row that has moved to another page in the meantime is found there."""
     known, gone = kind.ids, kind.ids[removed + 6]
     kind.table.remove(gone)
     kind.first_look([*known, kind.ids[-1] + 1])
-    kind.missing.add([kind.ids[-2], kind.ids[2]], offset=0)  # wrong: they are listed
+    kind.missing.add([kind.ids[-2], kind.ids[2]], offset=0)  # wrongly: they are listed
     for each in kind.ids[:removed]:
         kind.table.remove(each)
     left = set(kind.ids)
@@ -104,13 +108,14 @@ def test_a_row_that_moved_to_another_page_meanwhile_is_found_there(
 
 
 def test_rows_that_a_shrinking_list_moved_past_the_reader_are_not_gone() -> None:
+    """Rows that a shrinking list moved past the reader are not gone."""
     kind = Kind("visit")
     known, asked = kind.ids, 0
 
     def before() -> None:
         nonlocal asked
         asked += 1
-        if asked == 3:  # rows of later pages move into those that were read
+        if asked == 3:  # rows of later pages move to pages that were already read
             for each in known[:4]:
                 kind.table.remove(each)
 
@@ -124,6 +129,7 @@ def test_rows_that_a_shrinking_list_moved_past_the_reader_are_not_gone() -> None
 def test_an_answer_that_lists_nothing_where_the_pass_listed_rows_deletes_nothing(
     kind: Kind,
 ) -> None:
+    """An empty answer where the pass listed rows deletes nothing."""
     known = kind.ids
     kind.table.remove(known[3])
     kind.first_look(known)
@@ -134,6 +140,7 @@ def test_an_answer_that_lists_nothing_where_the_pass_listed_rows_deletes_nothing
 
 
 def test_the_second_look_asks_for_the_pages_of_the_missing_rows_alone(kind: Kind) -> None:
+    """The second look requests only the pages of the missing rows."""
     known = kind.ids
     for each in (known[12], known[14]):
         kind.table.remove(each)
@@ -144,6 +151,7 @@ def test_the_second_look_asks_for_the_pages_of_the_missing_rows_alone(kind: Kind
 
 
 def test_an_empty_list_has_one_range_of_all_ids(kind: Kind) -> None:
+    """An empty list has a single range that covers all ids."""
     for each in kind.ids:
         kind.table.remove(each)
     (read,) = kind.pages(Cursor(study_key="S1"))
@@ -153,6 +161,7 @@ def test_an_empty_list_has_one_range_of_all_ids(kind: Kind) -> None:
 
 
 def test_no_more_ids_are_held_than_the_limit_and_one_page() -> None:
+    """No more missing ids are held than the limit plus one page."""
     missing = Missing()
     for start in range(0, 3 * MISSING_MAX, 1000):
         missing.add(range(start, start + 1000), start)
@@ -161,7 +170,10 @@ def test_no_more_ids_are_held_than_the_limit_and_one_page() -> None:
 
 
 def test_a_second_look_at_a_page_that_withholds_rows_deletes_nothing(kind: Kind) -> None:
-    """A row that the API counts and does not list may be the one that is missing."""
+    """A second look at a page that withholds rows deletes nothing.
+
+    A row that the API counts but does not list may be the missing one.
+    """
     kind.first_look({*kind.ids, max(kind.ids) + 7})
     read_at = kind.read_at
 

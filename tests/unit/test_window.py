@@ -43,6 +43,7 @@ def cursor(**places: PassPosition) -> Cursor:
 
 
 def test_a_snapshot_pages_by_keyset_so_that_deletions_shift_nothing() -> None:
+    """A snapshot pages by keyset, so deletions shift no rows."""
     first = next_request(FULL, cursor(), SIZE)
     assert (first.filter, first.sort, first.page) == (None, "recordId,asc", 0)
     place = advance(FULL, PassPosition(), page(1, 2, 9, total=5), PACE, 0)
@@ -51,6 +52,7 @@ def test_a_snapshot_pages_by_keyset_so_that_deletions_shift_nothing() -> None:
 
 
 def test_the_watermark_is_the_servers_clock_at_the_first_page_minus_the_overlap() -> None:
+    """The watermark is the server's clock at the first page, minus the overlap."""
     place = advance(FULL, PassPosition(), page(1, 2, 3, total=4), PACE, 0)
     place = advance(FULL, place, page(4, total=1, server_ms=SERVER + 50_000), PACE, 77)
     assert place.watermark_ms == SERVER - 60_000
@@ -58,18 +60,21 @@ def test_the_watermark_is_the_servers_clock_at_the_first_page_minus_the_overlap(
 
 
 def test_the_first_window_begins_where_the_snapshot_began_and_includes_its_second() -> None:
+    """The first window begins where the snapshot began and includes that second."""
     done = PassPosition(watermark_ms=SERVER - 60_000, passes=1, finished_ms=0)
     request = next_request(WINDOW, cursor(record_full=done), SIZE)
     assert request.filter == "dateModified>=2024-11-04T16:02:19Z"
 
 
 def test_no_window_before_its_snapshot() -> None:
+    """A window waits for the snapshot of its kind."""
     track, _ = next_track(cursor(), PACE, Moment(0), "")
     assert track is not None
     assert track.name == "study.full"
 
 
 def test_lists_page_by_number_and_step_back_by_what_vanishes_meanwhile() -> None:
+    """Lists page by number, and step back by as many rows as vanish in the meantime."""
     place = advance(LIST, PassPosition(), page(1, 2, 3, total=9), PACE, 0)
     assert next_request(LIST, cursor(subject_full=place), SIZE).page == 1
     after = advance(LIST, place, page(5, 6, 7, total=7, offset=3), PACE, 0)
@@ -78,7 +83,8 @@ def test_lists_page_by_number_and_step_back_by_what_vanishes_meanwhile() -> None
     assert next_request(LIST, cursor(subject_full=after), SIZE).page == 0
 
 
-def test_a_place_between_two_pages_of_another_size_reads_some_rows_again_and_leaves_none() -> None:
+def test_a_list_resumed_with_another_page_size_rereads_rows_and_skips_none() -> None:
+    """A list resumed with another page size reads some rows again and skips none."""
     place = PassPosition(started_ms=1, offset=250, total=1000)
     request = next_request(LIST, cursor(subject_full=place), 500)
     assert request.page == 0
@@ -118,13 +124,17 @@ def read_twice(place: PassPosition, answer: Page) -> ReadPage:
 
 
 @pytest.mark.parametrize("case", [*NOT_ASKED_FOR, *ODD])
-def test_a_page_that_is_not_what_was_asked_for_moves_nothing(case: str) -> None:
+def test_a_page_that_does_not_match_its_request_moves_nothing(case: str) -> None:
+    """A page that does not match its request, or contradicts itself, moves nothing."""
     with pytest.raises(RetryableError):
         read(*(NOT_ASKED_FOR | ODD)[case])
 
 
 @pytest.mark.parametrize("case", ODD)
-def test_a_page_that_contradicts_itself_twice_is_taken_as_it_is_and_gets_on(case: str) -> None:
+def test_a_page_with_the_same_contradiction_twice_is_accepted_and_the_pass_advances(
+    case: str,
+) -> None:
+    """A page with the same contradiction twice is accepted, and the pass advances."""
     place, answer = ODD[case]
     taken = read_twice(place, answer)
     assert taken.page is answer
@@ -134,15 +144,20 @@ def test_a_page_that_contradicts_itself_twice_is_taken_as_it_is_and_gets_on(case
 
 
 @pytest.mark.parametrize("case", NOT_ASKED_FOR)
-def test_a_page_of_another_place_is_never_taken(case: str) -> None:
+def test_a_page_from_another_position_is_never_accepted(case: str) -> None:
+    """A page from another position is never accepted."""
     for _ in range(2):
         with pytest.raises(RetryableError) as error:
             read(*NOT_ASKED_FOR[case])
         assert not isinstance(error.value, OddPageError)
 
 
-def test_a_page_that_contradicts_itself_in_another_way_than_before_is_asked_for_again() -> None:
-    """A total that is one too low, then a page without rows: neither is how the API always is."""
+def test_a_page_with_another_contradiction_than_before_is_requested_again() -> None:
+    """A page with another contradiction than the one before is requested again.
+
+    First a total that is one too low, then a page without rows: the API is not always like
+    either.
+    """
     with pytest.raises(OddPageError) as odd:
         read(*ODD["total"])
     with pytest.raises(OddPageError):
@@ -150,6 +165,7 @@ def test_a_page_that_contradicts_itself_in_another_way_than_before_is_asked_for_
 
 
 def test_a_snapshot_that_lacks_rows_is_read_again_soon_a_sweep_is_not() -> None:
+    """A snapshot that lacks rows is read again soon; a sweep is not."""
     lacking = replace(page(1, 2, total=3), size=3)
     snapshot = advance(FULL, advance(FULL, PassPosition(), lacking, PACE, 0), page(), PACE, 0)
     assert (snapshot.passes, snapshot.is_short, snapshot.is_hurried) == (1, True, True)
@@ -158,6 +174,7 @@ def test_a_snapshot_that_lacks_rows_is_read_again_soon_a_sweep_is_not() -> None:
 
 
 def test_a_total_that_is_too_low_hides_no_row_behind_a_full_page() -> None:
+    """A total that is too low hides no row behind a full page."""
     full = replace(page(1, 2, 3, total=3), size=3)
     place = advance(FULL, PassPosition(), full, PACE, 0)
     assert place.in_pass
@@ -166,19 +183,24 @@ def test_a_total_that_is_too_low_hides_no_row_behind_a_full_page() -> None:
 
 
 def test_a_full_last_page_is_followed_by_an_empty_one_that_ends_the_pass() -> None:
+    """A full last page is followed by an empty one, which ends the pass."""
     place = advance(FULL, PassPosition(), replace(page(1, 2, 3), size=3), PACE, 0)
     after = advance(FULL, place, replace(page(), size=3), PACE, 0)
     assert (after.in_pass, after.passes, after.is_short) == (False, 1, False)
 
 
 def test_a_total_that_is_too_high_ends_the_pass_as_short() -> None:
-    """Whoever announces a row that never comes may hide another: nothing is deleted for it."""
+    """A total that is too high ends the pass as short.
+
+    An API that announces a row that never comes may hide another one, so nothing is deleted.
+    """
     place = advance(FULL, PassPosition(), page(1, 2, total=3), PACE, 0, tolerant=True)
     after = advance(FULL, place, page(total=1), PACE, 0, tolerant=True)
     assert (after.in_pass, after.is_short) == (False, True)
 
 
-def test_a_list_that_lacks_a_row_in_its_middle_is_read_on_behind_it() -> None:
+def test_a_list_that_lacks_a_row_in_its_middle_continues_with_the_next_page() -> None:
+    """A list that lacks a row in its middle continues with the next page."""
     place = advance(
         LIST, PassPosition(), replace(page(1, 2, total=9), size=3), PACE, 0, tolerant=True
     )
@@ -186,6 +208,7 @@ def test_a_list_that_lacks_a_row_in_its_middle_is_read_on_behind_it() -> None:
 
 
 def test_an_api_that_allows_smaller_pages_only_is_read_by_its_own_size() -> None:
+    """An API that allows only smaller pages is read with its own page size."""
     asked: list[PageRequest] = []
 
     class Api:
@@ -202,12 +225,17 @@ def test_an_api_that_allows_smaller_pages_only_is_read_by_its_own_size() -> None
 
 
 def test_the_watermark_is_the_clock_at_the_request_not_at_the_answer() -> None:
-    """What commits while the API is answering may be on neither page nor in the next window."""
+    """The watermark is the clock at the request, not at the answer.
+
+    A change that commits while the API is answering may be on neither page nor in the next
+    window.
+    """
     slow = replace(page(1, server_ms=SERVER), took_ms=20_000)
     assert advance(FULL, PassPosition(), slow, PACE, 0).watermark_ms == SERVER - 20_000 - 60_000
 
 
 def test_after_a_rebuild_of_the_known_states_full_passes_under_way_begin_again() -> None:
+    """After a rebuild of the known states, full passes in progress start again."""
     under_way = PassPosition(after=7, started_ms=1, rows=7, passes=2, finished_ms=5)
     at_rest = PassPosition(passes=2, finished_ms=5, watermark_ms=3)
     now = cursor(record_full=under_way, record_window=under_way, subject_full=at_rest)
@@ -221,6 +249,7 @@ def test_after_a_rebuild_of_the_known_states_full_passes_under_way_begin_again()
 
 
 def test_an_unknown_study_stops_with_what_to_do() -> None:
+    """An unknown study is fatal, and the error names the setting."""
     track = Track(ENTITIES["study"], Mode.FULL)
     request = next_request(track, cursor(), SIZE)
     assert request.filter == "studyKey==S1"
@@ -229,6 +258,7 @@ def test_an_unknown_study_stops_with_what_to_do() -> None:
 
 
 def test_due_tracks_take_turns_so_that_a_sweep_does_not_hold_up_windows() -> None:
+    """Due tracks take turns, so a sweep does not hold up the windows."""
     done = PassPosition(watermark_ms=0, passes=1, finished_ms=0)
     places = {f"{name}.full": done for name in ENTITIES} | {
         "record.full": PassPosition(after=3, started_ms=1, passes=1, watermark_ms=0),
@@ -244,14 +274,19 @@ def test_due_tracks_take_turns_so_that_a_sweep_does_not_hold_up_windows() -> Non
 
 
 def test_nothing_is_due_between_intervals_and_the_next_due_time_is_told() -> None:
+    """Between intervals nothing is due, and the next due time is returned."""
     done = PassPosition(watermark_ms=0, passes=1, finished_ms=1000)
     places = {f"{name}.{mode.value}": done for name in ENTITIES for mode in Mode}
     track, due = next_track(Cursor(study_key="S1", places=places), PACE, Moment(2000), "")
     assert (track, due) == (None, 11_000)
 
 
-def test_a_finish_in_the_future_is_due_at_once() -> None:
-    """The cursor was written under a clock that was ahead: waiting for it would be silence."""
+def test_a_track_that_finished_in_the_future_is_due_at_once() -> None:
+    """A track whose last pass finished in the future is due at once.
+
+    The cursor was written under a clock that was ahead; waiting for that time would stop
+    reading.
+    """
     done = PassPosition(watermark_ms=0, passes=1, finished_ms=86_400_000)
     places = {f"{name}.{mode.value}": done for name in ENTITIES for mode in Mode}
     track, _ = next_track(Cursor(study_key="S1", places=places), PACE, Moment(2000), "")
@@ -259,7 +294,10 @@ def test_a_finish_in_the_future_is_due_at_once() -> None:
 
 
 def test_an_empty_page_where_more_was_announced_is_asked_for_again_and_ends_a_short_pass() -> None:
-    """It may be a lie: a pass that is short deletes nothing. Asked for ever, it would be a loop."""
+    """An empty page where more was announced is requested again, then ends a short pass.
+
+    It may be wrong, and a short pass deletes nothing. To request it forever would be a loop.
+    """
     place = advance(FULL, PassPosition(passes=1), page(1, 2, 3, total=7), PACE, 0)
     with pytest.raises(RetryableError):
         read(place, page())
@@ -268,7 +306,10 @@ def test_an_empty_page_where_more_was_announced_is_asked_for_again_and_ends_a_sh
 
 
 def test_a_pass_that_lacked_rows_in_its_middle_is_short_to_its_end() -> None:
-    """Those rows are missed by the pass, and may be there."""
+    """A pass that lacked rows in its middle stays short to its end.
+
+    The pass misses those rows, but they may exist.
+    """
     lacking = replace(page(1, 2, total=5), size=3)
     for track in (FULL, LIST):
         place = advance(track, PassPosition(), lacking, PACE, 0, tolerant=True)
@@ -280,12 +321,16 @@ def test_a_pass_that_lacked_rows_in_its_middle_is_short_to_its_end() -> None:
 
 
 def test_a_pass_with_a_row_without_an_id_is_short() -> None:
-    """It may be any of the rows that the pass misses."""
+    """A pass with a row without an id is short.
+
+    That row may be any of those that the pass misses.
+    """
     nameless = Page(SERVER, 2, [record_row(1), record_row(2) | {"recordId": None}], size=3)
     assert read(PassPosition(), nameless).after.is_short
 
 
 def test_totals_that_go_up_and_down_do_not_hold_up_a_list_for_ever() -> None:
+    """Totals that go up and down do not hold up a list forever."""
     place, steps = PassPosition(), 0
     while steps == 0 or place.in_pass:
         steps += 1
@@ -302,6 +347,7 @@ def test_totals_that_go_up_and_down_do_not_hold_up_a_list_for_ever() -> None:
 
 
 def test_the_page_size_shrinks_to_divisors_so_that_numbered_pages_stay_in_step() -> None:
+    """The page size shrinks to divisors of itself, so numbered pages stay aligned."""
     sizes = [500]
     while sizes[-1] > 1:
         sizes.append(smaller(sizes[-1]))
@@ -312,7 +358,8 @@ def test_the_page_size_shrinks_to_divisors_so_that_numbered_pages_stay_in_step()
     ]  # fmt: skip
 
 
-def test_what_is_appended_is_read_from_a_little_before_the_newest_id() -> None:
+def test_an_append_only_kind_is_read_from_a_little_before_its_newest_id() -> None:
+    """The window of an append-only kind begins a little before its newest id."""
     done = cursor(record_revision_full=PassPosition(passes=1, newest=500))
     assert next_request(APPENDED, done, SIZE).filter == "recordRevisionId>400"
     place = PassPosition(started_ms=1, after=402)
@@ -323,6 +370,7 @@ def test_what_is_appended_is_read_from_a_little_before_the_newest_id() -> None:
 
 
 def test_a_kind_that_fails_does_not_hold_up_the_snapshot_of_the_others() -> None:
+    """A kind that fails does not hold up the snapshot of the others."""
     track, _ = next_track(cursor(), PACE, Moment(0, held={"study.full"}), "")
     assert track is not None
     assert track.name == "site.full"
@@ -338,7 +386,8 @@ def all_done(finished_ms: int) -> Cursor:
     )
 
 
-def test_a_sweep_that_was_asked_for_reads_every_kind_once() -> None:
+def test_a_requested_sweep_reads_every_kind_once() -> None:
+    """A requested sweep reads every kind once, from after the request."""
     now = Moment(2000, sweep_since_ms=1500)
     track, _ = next_track(all_done(1000), PACE, now, "")
     assert track is not None
@@ -349,6 +398,7 @@ def test_a_sweep_that_was_asked_for_reads_every_kind_once() -> None:
 
 
 def test_each_kind_has_its_own_schedule() -> None:
+    """Each kind has its own schedule."""
     pace = Pace(10, 300, 3600, 86_400, overlap=60, page_size=3, own_intervals={"visit": 7})
     site = Track(ENTITIES["site"], Mode.WINDOW)
     visit = Track(ENTITIES["visit"], Mode.FULL)
@@ -356,20 +406,23 @@ def test_each_kind_has_its_own_schedule() -> None:
     assert {track: pace.interval(track) for track in wanted} == wanted
 
 
-def test_a_pass_that_missed_rows_is_soon_followed_by_one_that_makes_sure() -> None:
+def test_a_pass_that_missed_rows_is_soon_followed_by_a_confirming_one() -> None:
+    """A pass that missed rows is soon followed by a confirming one."""
     place = PassPosition(watermark_ms=0, passes=1, finished_ms=1000, is_hurried=True)
     state = all_done(1000).moved("record.full", place)
     assert due_ms(FULL, state, PACE, Moment(2000)) == 1000 + 300_000
 
 
 def test_a_server_clock_that_went_back_is_noticed() -> None:
+    """A server clock that went back is noticed."""
     before = PassPosition(watermark_ms=0, passes=1, finished_ms=0, skew_ms=5000)
     for now_ms, went_back in ((SERVER, False), (SERVER + 100_000, True), (SERVER - 100_000, False)):
         after = advance(WINDOW, before, page(), PACE, now_ms)
         assert clock_went_back(before, after, PACE.overlap) is went_back
 
 
-def test_what_is_said_during_a_pass_is_about_the_next_one() -> None:
+def test_a_hurry_set_during_a_pass_applies_to_the_next_pass() -> None:
+    """A hurry that is set during a pass applies to the next pass."""
     hurried = PassPosition(passes=1, is_hurried=True)
     begun = advance(FULL, hurried, page(1, 2, 3, total=7), PACE, 0)
     assert not begun.is_hurried
@@ -378,6 +431,7 @@ def test_what_is_said_during_a_pass_is_about_the_next_one() -> None:
 
 
 def test_a_window_that_lacks_rows_is_read_again_from_where_it_began_for_an_hour() -> None:
+    """A window that lacks rows is read again from where it began, for up to an hour."""
     lacking, rest = page(1, 2, total=9), page(total=7)
     place, begins = PassPosition(watermark_ms=SERVER - 10_000), []
     for minutes in (0, 30, 90):
@@ -394,6 +448,7 @@ def test_a_window_that_lacks_rows_is_read_again_from_where_it_began_for_an_hour(
 
 
 def test_a_first_window_that_lacks_rows_is_read_again_for_an_hour_too() -> None:
+    """A first window that lacks rows is read again for up to an hour, too."""
     answers = (page(1, 2, total=9), page(total=7))
     place = PassPosition()
     for answer in answers:
@@ -402,6 +457,7 @@ def test_a_first_window_that_lacks_rows_is_read_again_for_an_hour_too() -> None:
 
 
 def test_a_window_of_an_append_only_kind_that_lacks_rows_begins_where_it_began() -> None:
+    """A window of an append-only kind that lacks rows begins where it began, within bounds."""
     place = PassPosition(passes=1, newest=1000, watermark_ms=0)
     lacking = Page(SERVER, 300, [{"recordRevisionId": 1300}], size=500)
     short = advance(APPENDED, place, lacking, PACE, 0, tolerant=True)
