@@ -1,1 +1,1 @@
-"""Benchmarks of the sink beside its ceiling, the usual way and a peer, in one run."""
+"""Benchmarks: the sink against its upper bound, a plain MERGE consumer and Quix, in one run."""

@@ -1,6 +1,7 @@
-"""``make bench``: servers, contenders, interleaved rounds; a table and ``bench-output/bench.json``.
+"""``make bench``: runs all contenders on local servers, in interleaved rounds.
 
-Figures are compared within one run only. Nothing here decides whether a test passes.
+Prints tables and writes ``bench-output/bench.json``. Compare figures only within one run. No test
+depends on them.
 """
 
 import argparse
@@ -28,41 +29,43 @@ SECTIONS = {**SINK_SECTIONS, "snapshot": snapshot, "big study": big_study, "expo
 
 
 def main() -> int:
-    """Run the chosen sections."""
+    """Run the chosen sections, or all."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar=" | ".join(SECTIONS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--events", type=int, default=50_000)
     chosen = parser.parse_args()
     if unknown := set(chosen.sections) - set(SECTIONS):
-        parser.error(f"no such section: {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+        parser.error(f"unknown section {', '.join(unknown)}. Choose from {', '.join(SECTIONS)}")
     if not QUIX_PYTHON.exists():
-        print("the peer's environment is missing: run it by `make bench`", file=sys.stderr)
+        print(
+            "The Quix environment is missing. Run `make bench`, which creates it", file=sys.stderr
+        )
         return 1
     console = Console(highlight=False)
-    began = time.monotonic()
+    started = time.monotonic()
 
-    def say(text: str) -> None:
-        console.print(f"{time.monotonic() - began:6.0f} s  {text}", soft_wrap=True)
+    def log(text: str) -> None:
+        console.print(f"{time.monotonic() - started:6.0f} s  {text}", soft_wrap=True)
 
     results: dict[str, Figures] = {}
     with local_servers(OUTPUT / "servers", os.environ) as servers:
         environment = dict(os.environ) | servers.environment
         with Graph(environment) as graph:
             graph.make_schema()
-            bench = Bench(environment, graph, OUTPUT / "logs", chosen.rounds, chosen.events, say)
+            bench = Bench(environment, graph, OUTPUT / "logs", chosen.rounds, chosen.events, log)
             for name in chosen.sections or SECTIONS:
-                say(f"{name} ...")
+                log(f"{name} ...")
                 results[name] = SECTIONS[name](bench)
                 _save(results, chosen)
     remove_data(OUTPUT / "servers")
     show(results, console)
-    console.print(f"all figures: {OUTPUT / 'bench.json'}")
+    console.print(f"All figures: {OUTPUT / 'bench.json'}")
     return 0
 
 
 def _save(results: dict[str, Figures], chosen: argparse.Namespace) -> None:
-    told = {
+    report = {
         "machine": {
             "cpus": os.cpu_count(),
             "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
@@ -77,7 +80,7 @@ def _save(results: dict[str, Figures], chosen: argparse.Namespace) -> None:
         "figures": results,
     }
     OUTPUT.mkdir(exist_ok=True)
-    (OUTPUT / "bench.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    (OUTPUT / "bench.json").write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The programs that are measured, each started the same way: topic and group in, graph out."""
+"""The measured programs. Each is started with a topic and a group, and fills the graph."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ QUIX_PYTHON = ROOT / ".venv-quix" / "bin" / "python"
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A way to bring the topic into the graph."""
+    """A program that applies the topic to the graph."""
 
     name: str
     kind: str
@@ -23,9 +23,9 @@ class Contender:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def command(self, servers: str, topic: str, group: str) -> list[str]:
-        """What starts one process of it."""
-        if self.kind == "usual":
-            return [sys.executable, "-m", "benchmarks.usual", servers, topic, group]
+        """Return the command that starts one process."""
+        if self.kind == "merge":
+            return [sys.executable, "-m", "benchmarks.plain_merge", servers, topic, group]
         if self.kind == "quix":
             interval = self.environment.get("QUIX_COMMIT_INTERVAL", "5.0")
             script = str(ROOT / "benchmarks" / "quix" / "sink.py")
@@ -34,7 +34,7 @@ class Contender:
 
 
 SINK = Contender("this sink", "sink")
-USUAL = Contender("usual way", "usual")
+PLAIN_MERGE = Contender("plain MERGE", "merge")
 QUIX = Contender("Quix Neo4jSink", "quix")
 SINK_2 = Contender("this sink, 2 processes", "sink", 2)
 SINK_4 = Contender("this sink, 4 processes", "sink", 4)
@@ -44,9 +44,9 @@ SINK_4 = Contender("this sink, 4 processes", "sink", 4)
 def running(
     contender: Contender, environment: Mapping[str, str], topic: str, logs: Path
 ) -> Iterator[list[Child]]:
-    """Its processes, from start to end of the block. The group is named as the topic."""
+    """Run the contender's processes during the block. The group has the topic's name."""
     servers = environment["KAFKA_BOOTSTRAP_SERVERS"]
-    own = {
+    child_environment = {
         **environment, **contender.environment,
         "KAFKA_EVENTS_TOPIC": topic, "KAFKA_DEAD_LETTER_TOPIC": f"{topic}.dlq",
         "SINK_GROUP_ID": topic, "LOG_FORMAT": "json",
@@ -56,14 +56,15 @@ def running(
         children = []
         for number in range(contender.processes):
             command = contender.command(servers, topic, topic)
-            child = Child(contender.name, command, logs / f"{topic}-{number}.log", own)
+            log = logs / f"{topic}-{number}.log"
+            child = Child(contender.name, command, log, child_environment)
             stack.callback(child.stop)
             children.append(child)
         yield children
 
 
 def cpu_seconds(children: list[Child]) -> float:
-    """User and system time of these processes so far (Linux)."""
+    """Return the processes' user and system time so far (Linux)."""
     total = 0.0
     for child in children:
         fields = Path(f"/proc/{child.pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -72,7 +73,7 @@ def cpu_seconds(children: list[Child]) -> float:
 
 
 def peak_memory_mb(child: Child) -> float:
-    """The most that it has had resident so far, in MB (Linux)."""
+    """Return the process's peak resident memory in MB (Linux)."""
     for line in Path(f"/proc/{child.pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024

@@ -1,4 +1,4 @@
-"""The export beside the earlier module's way, on the same study, in one run."""
+"""The export against the SDK's own export module, on the same study, in one run."""
 
 import json
 import subprocess
@@ -6,47 +6,47 @@ import sys
 from collections import defaultdict
 
 from benchmarks.contenders import ROOT
-from benchmarks.export_program import SEED_CONSTRAINTS, WAYS
-from benchmarks.report import AT_ONCE, EXPORT, EXPORT_CREATE, SEED, SPEEDS, Figures
+from benchmarks.export_program import METHODS, SDK_CONSTRAINTS
+from benchmarks.report import AT_ONCE, EXPORT, EXPORT_CREATE, SDK_EXPORT, SPEEDS, Figures
 from benchmarks.sections import Bench
 from benchmarks.snapshot import STUDY, last, set_speed, simulator
 
-_ALSO_SLOWLY = ("seed", "merge")
-_NAMES = {"seed": SEED, "merge": EXPORT, "create": EXPORT_CREATE, "all": "export of all kinds"}
+_AT_ALL_SPEEDS = ("sdk", "merge")
+_NAMES = {"sdk": SDK_EXPORT, "merge": EXPORT, "create": EXPORT_CREATE, "all": "export of all kinds"}
 
 
 def export(bench: Bench) -> Figures:
-    """Records a second and memory, each way in a process of its own, on an emptied graph."""
-    figures: Figures = {_NAMES[way]: defaultdict(list) for way in WAYS}
-    # All constraints are there from the start: each new one makes all statements' plans anew.
-    for constraint in SEED_CONSTRAINTS:
+    """Measure records/s and memory, each method in its own process, on an emptied graph."""
+    figures: Figures = {_NAMES[method]: defaultdict(list) for method in METHODS}
+    # All constraints exist from the start: creating one makes the database replan every statement.
+    for constraint in SDK_CONSTRAINTS:
         bench.graph.run(constraint)
-    ways = list(WAYS)
+    methods = list(METHODS)
     with simulator(bench, bench.events) as api:
-        for number in range(bench.rounds + 1):  # the first warms the database
-            ways.append(ways.pop(0))  # none comes always after the same other one
-            for way in ways:
-                for name in SPEEDS if way in _ALSO_SLOWLY else [AT_ONCE]:
-                    set_speed(api, SPEEDS[name])
+        for number in range(bench.rounds + 1):  # the first warms up the database
+            methods.append(methods.pop(0))  # rotate, so that each round starts with another method
+            for method in methods:
+                for speed in SPEEDS if method in _AT_ALL_SPEEDS else [AT_ONCE]:
+                    set_speed(api, SPEEDS[speed])
                     bench.graph.clear()
-                    told = _run(way, api, bench)
+                    measured = _run(method, api, bench)
                     if number:
-                        _take_down(figures[_NAMES[way]], name, told)
-            bench.say(f"round {number}: {last(figures)}")
+                        _record(figures[_NAMES[method]], speed, measured)
+            bench.log(f"round {number}: {last(figures)}")
     return figures
 
 
-def _take_down(figures: dict[str, list[float]], name: str, told: dict[str, float]) -> None:
-    figures[f"records/s, {name}"].append(told.pop("records/s"))
-    if name == AT_ONCE:
-        for what, value in told.items():
-            figures[what].append(value)
+def _record(figures: dict[str, list[float]], speed: str, measured: dict[str, float]) -> None:
+    figures[f"records/s, {speed}"].append(measured.pop("records/s"))
+    if speed == AT_ONCE:
+        for name, value in measured.items():
+            figures[name].append(value)
 
 
-def _run(way: str, api: str, bench: Bench) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.export_program", way, api, STUDY]
+def _run(method: str, api: str, bench: Bench) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.export_program", method, api, STUDY]
     done = subprocess.run(  # noqa: S603 - this program's own
         command, env=dict(bench.environment), cwd=ROOT, check=True, capture_output=True, text=True
     )
-    told: dict[str, float] = json.loads(done.stdout)
-    return told
+    measured: dict[str, float] = json.loads(done.stdout)
+    return measured

@@ -1,7 +1,7 @@
-"""One export of a simulated study, in a process of its own: ``WAY API STUDY``; prints its figures.
+"""One export of a simulated study, as a program: ``METHOD API STUDY``. Prints figures as JSON.
 
-``seed`` is the way of the SDK's later module: the whole study in a list, then one MERGE statement a
-batch of 500, with the constraints that it lacked.
+``sdk`` does what the SDK's later export module does: it reads the whole study into a list, then
+runs one MERGE statement per batch of 500. It gets the constraints that the module lacks.
 """
 
 import json
@@ -21,7 +21,7 @@ from connector.imednet.reader import SdkReader
 from connector.lab.simulator.api import API_KEY, SECURITY_KEY
 from connector.model.entities import ENTITIES
 
-_SEED = """
+_SDK_MERGE = """
 UNWIND $rows AS row
 MERGE (st:SeedStudy {study_key: row.study_key})
 MERGE (su:SeedSubject {subject_key: row.subject_key, study_key: row.study_key})
@@ -32,20 +32,20 @@ MERGE (st)-[:HAS_SUBJECT]->(su)
 MERGE (su)-[:HAS_VISIT]->(v)
 MERGE (v)-[:HAS_RECORD]->(r)
 """
-_SEED_KEYS = {
+_SDK_KEYS = {
     "SeedStudy": "study_key", "SeedSubject": "study_key, n.subject_key",
     "SeedVisit": "study_key, n.visit_id", "SeedRecord": "study_key, n.record_id",
 }  # fmt: skip
-SEED_CONSTRAINTS = [
+SDK_CONSTRAINTS = [
     f"CREATE CONSTRAINT bench_{label.lower()} IF NOT EXISTS FOR (n:{label})"
     f" REQUIRE (n.{key}) IS UNIQUE"
-    for label, key in _SEED_KEYS.items()
+    for label, key in _SDK_KEYS.items()
 ]
 _UP_TO_RECORDS = [name for name in ENTITIES if name != "record_revision"]
 
 
-def seed(sdk: ImednetSDK, study: str, uri: str, auth: tuple[str, str]) -> int:
-    """All records in a list; then batch by batch."""
+def sdk_module(sdk: ImednetSDK, study: str, uri: str, auth: tuple[str, str]) -> int:
+    """Read all records into a list, then write batch by batch, as the SDK's module does."""
     with neo4j.GraphDatabase.driver(uri, auth=auth) as driver, driver.session() as session:
         records = sdk.records.list(study_key=study)
         for batch in iter_batches(records, 500):
@@ -57,12 +57,12 @@ def seed(sdk: ImednetSDK, study: str, uri: str, auth: tuple[str, str]) -> int:
                 }
                 for record in batch
             ]  # fmt: skip
-            session.run(_SEED, rows=rows).consume()
+            session.run(_SDK_MERGE, rows=rows).consume()
     return len(records)
 
 
-def ours(*, idempotent: bool, kinds: list[str]) -> Callable[..., int]:
-    """This project's export."""
+def connector(*, idempotent: bool, kinds: list[str]) -> Callable[..., int]:
+    """Return this project's export with these options."""
 
     def run(sdk: ImednetSDK, study: str, uri: str, auth: tuple[str, str]) -> int:
         config = Neo4jSinkConfig(idempotent=idempotent)
@@ -72,26 +72,26 @@ def ours(*, idempotent: bool, kinds: list[str]) -> Callable[..., int]:
     return run
 
 
-WAYS: dict[str, Callable[..., int]] = {
-    "seed": seed,
-    "merge": ours(idempotent=True, kinds=_UP_TO_RECORDS),
-    "create": ours(idempotent=False, kinds=_UP_TO_RECORDS),
-    "all": ours(idempotent=True, kinds=list(ENTITIES)),
+METHODS: dict[str, Callable[..., int]] = {
+    "sdk": sdk_module,
+    "merge": connector(idempotent=True, kinds=_UP_TO_RECORDS),
+    "create": connector(idempotent=False, kinds=_UP_TO_RECORDS),
+    "all": connector(idempotent=True, kinds=list(ENTITIES)),
 }
 
 
 def main() -> None:
-    """Run one way."""
-    way, api, study = sys.argv[1:]
-    if way != "seed":
+    """Run one method."""
+    method, api, study = sys.argv[1:]
+    if method != "sdk":
         tune()
     sdk = ImednetSDK(api_key=API_KEY, security_key=SECURITY_KEY, base_url=api)
     auth = (os.environ["NEO4J_USERNAME"], os.environ["NEO4J_PASSWORD"])
-    began, cpu = time.monotonic(), time.process_time()
-    count = WAYS[way](sdk, study, os.environ["NEO4J_URI"], auth)
-    took = time.monotonic() - began
+    started, cpu = time.monotonic(), time.process_time()
+    count = METHODS[method](sdk, study, os.environ["NEO4J_URI"], auth)
+    seconds = time.monotonic() - started
     figures = {
-        "records/s": count / took, "CPU s / 100 000": (time.process_time() - cpu) / count * 1e5,
+        "records/s": count / seconds, "CPU s / 100 000": (time.process_time() - cpu) / count * 1e5,
         "peak memory MB": peak_memory_mb(),
     }  # fmt: skip
     print(json.dumps(figures))

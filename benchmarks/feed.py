@@ -1,7 +1,7 @@
-"""A topic whose messages become visible all at once: they wait in an open transaction.
+"""A topic whose messages become visible all at once, when an open transaction commits.
 
-So the programs that are measured are up and have joined their group before the clock starts,
-and nobody produces while it runs.
+The measured programs have started and joined their group before the clock starts, and nothing is
+produced while it runs.
 """
 
 import time
@@ -17,21 +17,21 @@ from connector.kafka.partitioner import partition_of
 
 @dataclass(slots=True)
 class Loaded:
-    """A work in the topic, not yet visible."""
+    """A workload in the topic, not yet visible."""
 
     producer: Producer
     last: dict[int, tuple[int, int]]
-    """By partition: record id and version of the last event."""
+    """Record id and version of the last event, by partition."""
 
-    def show(self) -> float:
-        """Make it visible; when, in monotonic seconds."""
-        began = time.monotonic()
+    def commit(self) -> float:
+        """Make the workload visible; return the start of the commit, in monotonic seconds."""
+        started = time.monotonic()
         self.producer.commit_transaction(60)
-        return began
+        return started
 
 
 class Feed:
-    """One topic of one contender."""
+    """The topic of one contender."""
 
     def __init__(self, servers: str, topic: str, partitions: int) -> None:
         self.servers, self.topic, self.partitions = servers, topic, partitions
@@ -41,7 +41,7 @@ class Feed:
             future.result(30)
 
     def load(self, work: Work) -> Loaded:
-        """Produce it within a transaction that stays open."""
+        """Produce a workload within a transaction that stays open."""
         producer = Producer({
             "bootstrap.servers": self.servers, "transactional.id": f"{self.topic}-{time.time_ns()}",
             "transaction.timeout.ms": 600_000, "compression.type": "lz4",
@@ -58,7 +58,11 @@ class Feed:
         return Loaded(producer, last)
 
     def wait_for_members(self, group: str, count: int) -> None:
-        """Until so many members have partitions."""
+        """Block until this many members own all partitions between them.
+
+        Raises:
+            TimeoutError: they do not within a minute.
+        """
         end = time.monotonic() + 60
         while time.monotonic() < end:
             try:
@@ -66,27 +70,27 @@ class Feed:
             except KafkaException:
                 continue
             shares = [len(each.assignment.topic_partitions) for each in found.members]
-            stable = found.state == ConsumerGroupState.STABLE and all(shares)
-            if stable and len(shares) == count and sum(shares) == self.partitions:
+            is_stable = found.state == ConsumerGroupState.STABLE and all(shares)
+            if is_stable and len(shares) == count and sum(shares) == self.partitions:
                 time.sleep(1.0)
                 return
             time.sleep(0.1)
-        raise TimeoutError(f"{group}: {count} members have not joined")
+        raise TimeoutError(f"Group {group} does not have {count} members with partitions")
 
     def observer(self, group: str) -> "Observer":
-        """Asks where the group is."""
+        """Return an observer of a group's committed offsets."""
         return Observer(self.servers, self.topic, self.partitions, group)
 
 
 class Observer:
-    """Looks at a group's committed offsets from outside."""
+    """Reads a group's committed offsets without joining it."""
 
     def __init__(self, servers: str, topic: str, partitions: int, group: str) -> None:
         self._consumer = Consumer({"bootstrap.servers": servers, "group.id": group})
         self._partitions = [RawTopicPartition(topic, each) for each in range(partitions)]
 
-    def is_through(self, messages_left: int = 0) -> bool:
-        """Whether all but control records is committed (a transaction ends with one record)."""
+    def is_caught_up(self, messages_left: int = 0) -> bool:
+        """Return whether all but control records is committed (each transaction ends with one)."""
         ends = [self._consumer.get_watermark_offsets(each, 10)[1] for each in self._partitions]
         committed = self._consumer.committed(self._partitions, 10)
         return all(

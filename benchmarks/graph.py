@@ -1,4 +1,4 @@
-"""The database from outside: empty it, look whether something is there, and its ceiling."""
+"""The database as the benchmark uses it: clear it, query it, and measure its upper bound."""
 
 import queue
 import threading
@@ -12,11 +12,11 @@ from benchmarks.work import Work
 from connector.model.graph import node_change
 from connector.neo4j.schema import schema
 
-CEILING_SESSIONS = 4
+UPPER_BOUND_SESSIONS = 4
 
 
 class Graph:
-    """A driver of the benchmark's own."""
+    """The benchmark's own connection to the database."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._driver = neo4j.GraphDatabase.driver(
@@ -32,22 +32,22 @@ class Graph:
         self._driver.close()
 
     def run(self, cypher: str, **parameters: Any) -> list[list[Any]]:
-        """The rows of a query."""
+        """Run a query and return its rows."""
         with self._driver.session(database="neo4j") as session:
             return session.run(cypher, parameters).values()
 
     def make_schema(self) -> None:
-        """What `imednet-connector setup` makes; the same for all but the ceiling."""
+        """Create what `imednet-connector setup` creates, for all contenders alike."""
         for item in schema():
             self.run(item.cypher)
         self.run("CALL db.awaitIndexes(300)")
 
     def clear(self) -> None:
-        """Remove all nodes."""
+        """Delete all nodes."""
         self.run("MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 5000 ROWS")
 
     def holds(self, study: str, last: Sequence[tuple[int, int]]) -> bool:
-        """Whether these records have these versions."""
+        """Return whether these records have these versions or newer ones."""
         rows = [[number, version] for number, version in last]
         cypher = (
             "UNWIND $rows AS row MATCH (n:Record {study_key: $study, record_id: row[0]})"
@@ -56,15 +56,15 @@ class Graph:
         return bool(self.run(cypher, rows=rows, study=study)[0][0] == len(rows))
 
     def counts(self) -> dict[str, int]:
-        """Records, visits and relationships."""
+        """Return the numbers of records, visits and relationships."""
         rows = self.run(
             "MATCH (n:Record) WITH count(n) AS records MATCH (v:Visit) WITH records, count(v) AS"
             " visits MATCH ()-[r:HAS_RECORD]->() RETURN records, visits, count(r)"
         )
         return dict(zip(("records", "visits", "relationships"), rows[0], strict=True))
 
-    def ceiling(self, work: Work, batch: int) -> float:
-        """Rows a second by plain CREATE of a label without constraints, in four sessions."""
+    def upper_bound(self, work: Work, batch: int) -> float:
+        """Measure rows/s of a plain CREATE of a label without constraints, over four sessions."""
         rows = [node_change(event).properties for event in work.events]
         parts: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
         for start in range(0, len(rows), batch):
@@ -78,10 +78,10 @@ class Graph:
                     return
                 self.run("UNWIND $rows AS row CREATE (n:Ceiling) SET n = row", rows=part)
 
-        threads = [threading.Thread(target=session) for _ in range(CEILING_SESSIONS)]
-        began = time.monotonic()
+        threads = [threading.Thread(target=session) for _ in range(UPPER_BOUND_SESSIONS)]
+        started = time.monotonic()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return len(rows) / (time.monotonic() - began)
+        return len(rows) / (time.monotonic() - started)

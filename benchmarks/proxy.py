@@ -1,6 +1,6 @@
-"""A TCP proxy that adds a delay to every round trip: ``python -m benchmarks.proxy PORT TO MS``.
+"""A TCP proxy that delays every round trip: ``python -m benchmarks.proxy PORT TARGET_PORT MS``.
 
-What the client sends is passed on after the delay, in order and without limit of bandwidth.
+It forwards the client's bytes after the delay, in order and without a bandwidth limit.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import sys
 import uvloop
 
 
-async def _delayed(
+async def _forward(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -26,11 +26,11 @@ async def _delayed(
 
 
 async def serve(port: int, target: int, seconds: float) -> None:
-    """Until cancelled."""
+    """Serve until cancelled."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", target)
-        await asyncio.gather(_delayed(reader, back, seconds), _delayed(there, writer, 0))
+        from_target, to_target = await asyncio.open_connection("127.0.0.1", target)
+        await asyncio.gather(_forward(reader, to_target, seconds), _forward(from_target, writer, 0))
 
     server = await asyncio.start_server(connected, "127.0.0.1", port)
     await server.serve_forever()

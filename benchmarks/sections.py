@@ -1,4 +1,4 @@
-"""The measurements. Each returns plain figures; contenders are interleaved, round by round."""
+"""The measurements of the sink. Contenders are interleaved, round by round."""
 
 import shutil
 import statistics
@@ -15,11 +15,11 @@ from confluent_kafka import Producer
 
 from benchmarks import work
 from benchmarks.contenders import (
+    PLAIN_MERGE,
     QUIX,
     SINK,
     SINK_2,
     SINK_4,
-    USUAL,
     Contender,
     cpu_seconds,
     peak_memory_mb,
@@ -27,7 +27,7 @@ from benchmarks.contenders import (
 )
 from benchmarks.feed import Feed, Loaded
 from benchmarks.graph import Graph
-from benchmarks.report import Figures
+from benchmarks.report import UPPER_BOUND, Figures
 from connector.kafka.partitioner import partition_of
 from connector.lab.servers.local import LocalNeo4j
 from connector.lab.servers.processes import Child, free_port
@@ -35,7 +35,7 @@ from connector.model.serde import encode
 
 STUDY = "BENCH"
 TRANSACTION = 500
-"""Rows a transaction of the ceiling: as this sink's default (the faster of 500 and 1000)."""
+"""Rows per transaction of the upper bound: the faster of 500 and 1000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,13 @@ class Bench:
     logs: Path
     rounds: int
     events: int
-    say: Callable[[str], None]
+    log: Callable[[str], None]
 
     @contextmanager
     def contest(
         self, contender: Contender, partitions: int = 6, **environment: str
     ) -> Iterator[tuple[Feed, list[Child]]]:
-        """A contender that has joined its group on a new topic, on an empty graph."""
+        """Run a contender that has joined its group on a new topic, with an empty graph."""
         self.graph.clear()
         topic = f"b{uuid.uuid4().hex[:8]}"
         feed = Feed(self.environment["KAFKA_BOOTSTRAP_SERVERS"], topic, partitions)
@@ -62,139 +62,144 @@ class Bench:
             feed.wait_for_members(topic, contender.processes)
             yield feed, children
 
-    def applied(self, feed: Feed, loaded: Loaded, seconds_max: float = 900) -> float:
-        """Seconds from the moment the work is visible in the topic until the graph has it."""
-        began, last = loaded.show(), list(loaded.last.values())
+    def seconds_to_apply(self, feed: Feed, loaded: Loaded, seconds_max: float = 900) -> float:
+        """Measure the time from when the workload is visible until the graph has it."""
+        started, last = loaded.commit(), list(loaded.last.values())
         while not self.graph.holds(STUDY, last):
             time.sleep(0.03)
-            if time.monotonic() - began > seconds_max:
-                raise TimeoutError(f"not applied; see {self.logs}/{feed.topic}-0.log")
-        return time.monotonic() - began
+            if time.monotonic() - started > seconds_max:
+                raise TimeoutError(
+                    f"Workload not applied in {seconds_max:.0f} s. See"
+                    f" {self.logs}/{feed.topic}-0.log"
+                )
+        return time.monotonic() - started
 
-    def committed(self, feed: Feed, loaded: Loaded) -> float:
-        """Seconds until the group has committed it: for work that changes nothing."""
+    def seconds_to_commit(self, feed: Feed, loaded: Loaded) -> float:
+        """Measure the time until the group has committed a workload that changes nothing."""
         observer = feed.observer(feed.topic)
-        while not observer.is_through():
+        while not observer.is_caught_up():
             time.sleep(0.01)
-        began = loaded.show()
-        while not observer.is_through():
+        started = loaded.commit()
+        while not observer.is_caught_up():
             time.sleep(0.01)
-        return time.monotonic() - began
+        return time.monotonic() - started
 
 
 def throughput(bench: Bench) -> Figures:
-    """Events a second: first load, replay, updates, hot set; CPU of the processes as well."""
+    """Measure events/s and CPU time of first load, replay, updates and hot set."""
     figures: Figures = defaultdict(lambda: defaultdict(list))
     load = work.first_load(STUDY, bench.events)
     phases = [load, work.replay(load), work.updates(load), work.hot_set(load)]
-    for contender in (SINK, QUIX, USUAL):  # a cold JVM is nobody's measure
+    for contender in (SINK, QUIX, PLAIN_MERGE):  # warm up the database's JVM
         _phases(bench, contender, phases)
-        bench.say(f"warm: {contender.name}")
+        bench.log(f"warm-up: {contender.name}")
     graphs = set()
     for number in range(bench.rounds):
         bench.graph.clear()
-        figures["ceiling"]["first load"].append(bench.graph.ceiling(load, TRANSACTION))
-        for contender in (SINK, QUIX, USUAL, SINK_2, SINK_4):
+        figures[UPPER_BOUND]["first load"].append(bench.graph.upper_bound(load, TRANSACTION))
+        for contender in (SINK, QUIX, PLAIN_MERGE, SINK_2, SINK_4):
             rates = figures[contender.name]
             for name, value in _phases(bench, contender, phases).items():
                 rates[name].append(value)
             graphs.add(tuple(bench.graph.counts().items()))
-            bench.say(f"round {number + 1}: {contender.name}: {_last(rates)}")
-        bench.say(f"round {number + 1}: ceiling: {_last(figures['ceiling'])}")
+            bench.log(f"round {number + 1}: {contender.name}: {_last(rates)}")
+        bench.log(f"round {number + 1}: {UPPER_BOUND}: {_last(figures[UPPER_BOUND])}")
     if len(graphs) != 1:
-        raise AssertionError(f"the contenders made different graphs: {graphs}")
+        raise AssertionError(f"The contenders wrote different graphs: {graphs}")
     return figures
 
 
 def _phases(bench: Bench, contender: Contender, phases: list[work.Work]) -> dict[str, float]:
-    """Rates of one contender, phase after phase, on a graph that was empty."""
+    """Measure one contender's rates, phase after phase, starting with an empty graph."""
     rates: dict[str, float] = {}
     with bench.contest(contender) as (feed, children):
         for each in phases:
-            # Nothing can be seen in the graph of work that changes nothing.
-            measure = bench.committed if each.name == "replay" else bench.applied
-            loaded, used = feed.load(each), cpu_seconds(children)
+            # A replay changes nothing in the graph, so only its commit can be observed.
+            is_replay = each.name == "replay"
+            measure = bench.seconds_to_commit if is_replay else bench.seconds_to_apply
+            loaded, cpu_before = feed.load(each), cpu_seconds(children)
             seconds = measure(feed, loaded)
-            used = cpu_seconds(children) - used
+            cpu = cpu_seconds(children) - cpu_before
             rates[each.name] = len(each.events) / seconds
-            rates[f"{each.name}, CPU s / 100 000"] = used / len(each.events) * 100_000
+            rates[f"{each.name}, CPU s / 100 000"] = cpu / len(each.events) * 100_000
         rates["peak memory MB"] = max(map(peak_memory_mb, children))
     return rates
 
 
 def latency(bench: Bench, per_second: float = 200, seconds: float = 10) -> Figures:
-    """Milliseconds from produce to visible to a reader that asks all the time."""
+    """Measure milliseconds from produce until a reader that polls continuously sees the event."""
     figures: Figures = defaultdict(lambda: defaultdict(list))
     quick_quix = Contender(QUIX.name, QUIX.kind, 1, {"QUIX_COMMIT_INTERVAL": "1.0"})
-    for number in range(-1, bench.rounds):  # a cold JVM is nobody's measure
+    for number in range(-1, bench.rounds):  # round -1 warms up the database's JVM
         for contender in (SINK, quick_quix):
             with bench.contest(contender) as (feed, _):
-                bench.applied(feed, feed.load(work.first_load(STUDY, 2000)))
-                waits = sorted(_waits(bench, feed, per_second, seconds))
+                bench.seconds_to_apply(feed, feed.load(work.first_load(STUDY, 2000)))
+                latencies = sorted(_latencies_ms(bench, feed, per_second, seconds))
             if number < 0:
                 continue
             for name, share in (("p50", 0.5), ("p99", 0.99)):
-                figures[contender.name][f"{name} ms"].append(waits[int(len(waits) * share)])
-            bench.say(f"round {number + 1}: {contender.name}: {_last(figures[contender.name])}")
+                value = latencies[int(len(latencies) * share)]
+                figures[contender.name][f"{name} ms"].append(value)
+            bench.log(f"round {number + 1}: {contender.name}: {_last(figures[contender.name])}")
     return figures
 
 
-def _waits(bench: Bench, feed: Feed, per_second: float, seconds: float) -> Iterator[float]:
+def _latencies_ms(bench: Bench, feed: Feed, per_second: float, seconds: float) -> Iterator[float]:
     producer = Producer({"bootstrap.servers": feed.servers, "linger.ms": 0})
-    producer.list_topics(feed.topic, 10)  # its connections are up before the clock starts
+    producer.list_topics(feed.topic, 10)  # connect before the clock starts
     events = iter(work.first_load(STUDY, int(per_second * seconds), start=1_000_000).events)
-    produced: dict[int, float] = {}
-    began, count = time.monotonic(), 0
+    produced_at: dict[int, float] = {}
+    started, count = time.monotonic(), 0
     event = next(events, None)
-    while event or produced:
-        while event and time.monotonic() >= began + count / per_second:
+    while event or produced_at:
+        while event and time.monotonic() >= started + count / per_second:
             key, value, headers = encode(event)
             subject = int((event.data or {})["subjectId"])
             partition = partition_of(event.identity, subject, feed.partitions)
             producer.produce(feed.topic, value, key, partition, headers=headers)
             producer.poll(0)
-            produced[int(event.id)] = time.monotonic()
+            produced_at[int(event.id)] = time.monotonic()
             event, count = next(events, None), count + 1
         rows = bench.graph.run(
             "UNWIND $ids AS id MATCH (n:Record {study_key: $study, record_id: id})"
             " WHERE n._version IS NOT NULL RETURN id",
-            ids=list(produced), study=STUDY,
+            ids=list(produced_at), study=STUDY,
         )  # fmt: skip
         now = time.monotonic()
         for (number,) in rows:
-            yield (now - produced.pop(number)) * 1000
+            yield (now - produced_at.pop(number)) * 1000
         time.sleep(0.001)
     producer.flush(10)
 
 
 def distance(bench: Bench) -> Figures:
-    """First load with 20 ms added to every round trip to the database, and without."""
+    """Measure a first load with and without 20 ms added to every round trip to the database."""
     figures: Figures = defaultdict(lambda: defaultdict(list))
     load = work.first_load(STUDY, bench.events)
     for number in range(bench.rounds):
         for name, delay in (("direct", 0), ("20 ms away", 20)):
             with _proxied(bench, delay) as uri, bench.contest(SINK, NEO4J_URI=uri) as (feed, _):
-                seconds = bench.applied(feed, feed.load(load))
+                seconds = bench.seconds_to_apply(feed, feed.load(load))
             figures[name]["first load"].append(bench.events / seconds)
-            bench.say(f"round {number + 1}: {name}: {_last(figures[name])}")
+            bench.log(f"round {number + 1}: {name}: {_last(figures[name])}")
     return figures
 
 
 def scaling(bench: Bench) -> Figures:
-    """Four processes against one where the database is not the limit: 100 ms away."""
+    """Compare four processes with one, 100 ms away, so that the database is not the bottleneck."""
     figures: Figures = defaultdict(lambda: defaultdict(list))
     load = work.first_load(STUDY, bench.events)
     small = {"SINK_WRITERS_MAX": "2", "SINK_TRANSACTION_EVENTS_MAX": "100"}
     for number in range(bench.rounds):
-        for processes in (1, 4):
-            contender = Contender(f"{processes} processes", "sink", processes, small)
+        for name, processes in (("1 process", 1), ("4 processes", 4)):
+            contender = Contender(name, "sink", processes, small)
             with (
                 _proxied(bench, 100) as uri,
                 bench.contest(contender, partitions=8, NEO4J_URI=uri) as (feed, _),
             ):
-                seconds = bench.applied(feed, feed.load(load))
+                seconds = bench.seconds_to_apply(feed, feed.load(load))
             figures[contender.name]["first load"].append(len(load.events) / seconds)
-            bench.say(f"round {number + 1}: {contender.name}: {_last(figures[contender.name])}")
+            bench.log(f"round {number + 1}: {contender.name}: {_last(figures[contender.name])}")
     return figures
 
 
@@ -213,51 +218,63 @@ def _proxied(bench: Bench, delay_ms: int) -> Iterator[str]:
 
 
 def million(bench: Bench, total: int = 1_000_000, outage_seconds: float = 60) -> Figures:
-    """A backlog of a million, Neo4j away for a minute; the rate then against the rate at 50 000."""
-    figures: Figures = defaultdict(lambda: defaultdict(list))
+    """Measure a backlog of a million with Neo4j down for a minute, and the rates before and after.
+
+    The rates are those at 50 000 and at 1 000 000 records in the graph.
+    """
+    rates: dict[str, list[float]] = defaultdict(list)
     chunk = 50_000
-    folder = bench.logs.parent.absolute() / "neo4j-million"
-    shutil.rmtree(folder, ignore_errors=True)  # an earlier run's, with a password of its own
-    neo4j = LocalNeo4j(folder, free_port(), uuid.uuid4().hex)
-    neo4j.start()
-    try:
-        neo4j.wait()
+    with _separate_neo4j(bench) as neo4j:
         environment = {**bench.environment, **neo4j.environment}
         with Graph(environment) as graph:
             graph.make_schema()
-            own = Bench(environment, graph, bench.logs, 1, chunk, bench.say)
+            own = Bench(environment, graph, bench.logs, 1, chunk, bench.log)
             with own.contest(SINK) as (feed, children):
-                own.applied(feed, feed.load(work.first_load(STUDY, chunk, 10_000_000)))  # warm
-                few = own.applied(feed, feed.load(work.first_load(STUDY, chunk)))
-                last = feed.load(work.first_load(STUDY, chunk, chunk))
-                for start in range(2 * chunk, total, chunk):
-                    last.show()
-                    last = feed.load(work.first_load(STUDY, chunk, start))
-                shown = last.show()
+                # Warm up the database's JVM.
+                own.seconds_to_apply(feed, feed.load(work.first_load(STUDY, chunk, 10_000_000)))
+                at_50_000 = own.seconds_to_apply(feed, feed.load(work.first_load(STUDY, chunk)))
+                last = _load_backlog(feed, chunk, total)
+                visible_at = last.commit()
                 time.sleep(15)
                 if neo4j.process:
                     neo4j.process.kill()
                 time.sleep(outage_seconds)
                 neo4j.start()
                 neo4j.wait()
-                bench.say(f"backlog of {total:,}; Neo4j is back")
+                bench.log(f"backlog of {total:,}; Neo4j is up again")
                 while not graph.holds(STUDY, list(last.last.values())):
                     time.sleep(0.5)
-                figures["this sink"]["backlog s"].append(time.monotonic() - shown)
-                many = [
-                    own.applied(
-                        feed, feed.load(work.first_load(STUDY, chunk, total + chunk * each))
-                    )
-                    for each in range(3)
-                ]
-                figures["this sink"]["rate at 50 000"].append(chunk / few)
-                figures["this sink"]["rate at 1 000 000"].append(chunk / statistics.median(many))
-                figures["this sink"]["peak memory MB"].append(peak_memory_mb(children[0]))
+                rates["backlog s"].append(time.monotonic() - visible_at)
+                loads = (work.first_load(STUDY, chunk, total + chunk * each) for each in range(3))
+                at_million = [own.seconds_to_apply(feed, feed.load(load)) for load in loads]
+                rates["rate at 50 000"].append(chunk / at_50_000)
+                rates["rate at 1 000 000"].append(chunk / statistics.median(at_million))
+                rates["peak memory MB"].append(peak_memory_mb(children[0]))
+    bench.log(f"million: {_last(rates)}")
+    return {SINK.name: rates}
+
+
+@contextmanager
+def _separate_neo4j(bench: Bench) -> Iterator[LocalNeo4j]:
+    folder = bench.logs.parent.absolute() / "neo4j-million"
+    shutil.rmtree(folder, ignore_errors=True)  # an earlier run's data has another password
+    neo4j = LocalNeo4j(folder, free_port(), uuid.uuid4().hex)
+    neo4j.start()
+    try:
+        neo4j.wait()
+        yield neo4j
     finally:
         if neo4j.process:
             neo4j.process.stop()
-    bench.say(f"million: {_last(figures['this sink'])}")
-    return figures
+
+
+def _load_backlog(feed: Feed, chunk: int, total: int) -> Loaded:
+    """Produce the backlog in chunks; the last one is returned uncommitted."""
+    last = feed.load(work.first_load(STUDY, chunk, chunk))
+    for start in range(2 * chunk, total, chunk):
+        last.commit()
+        last = feed.load(work.first_load(STUDY, chunk, start))
+    return last
 
 
 def _last(rates: dict[str, list[float]]) -> str:

@@ -1,4 +1,4 @@
-"""The source: how fast a study is read first, beside reading its pages and throwing them away."""
+"""The source's first snapshot of a study, against reading the same pages and discarding them."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ import orjson
 from imednet.core import Client
 
 from benchmarks.contenders import cpu_seconds, peak_memory_mb
-from benchmarks.report import ALONE, AT_ONCE, SOURCE, SPEEDS, Figures
+from benchmarks.report import AT_ONCE, READ_ONLY, SOURCE, SPEEDS, Figures
 from benchmarks.sections import Bench
 from connector.interfaces import Page
 from connector.lab.progress import LogTail
@@ -22,8 +22,8 @@ from connector.lab.simulator.api import API_KEY, PREFIX, SECURITY_KEY
 from connector.model.cursor import Cursor
 from connector.model.entities import ENTITIES
 from connector.source import window
-from connector.source.tracks import Mode, Track
 from connector.source.schedule import Pace
+from connector.source.tracks import Mode, Track
 
 STUDY, PAGE = "BENCH", 500
 _PACE = Pace(3600, 3600, 3600, 86_400, overlap=60, page_size=PAGE)
@@ -32,30 +32,30 @@ _PROGRAM = [sys.executable, "-m", "connector"]
 
 
 def snapshot(bench: Bench) -> Figures:
-    """Rows a second, with an API that answers at once and with slower ones."""
-    figures: Figures = {name: defaultdict(list) for name in (ALONE, SOURCE)}
+    """Measure rows/s, with an API that answers at once and with slower ones."""
+    figures: Figures = {name: defaultdict(list) for name in (READ_ONLY, SOURCE)}
     with simulator(bench, bench.events) as api:
         for number in range(bench.rounds):
             for name, speed in SPEEDS.items():
                 set_speed(api, speed)
-                figures[ALONE][name].append(_read_alone(api))
-                _read(bench, api, figures[SOURCE], name)
-            bench.say(f"round {number + 1}: {last(figures)}")
+                figures[READ_ONLY][name].append(_read_only(api))
+                _snapshot(bench, api, figures[SOURCE], name)
+            bench.log(f"round {number + 1}: {last(figures)}")
     return figures
 
 
 def big_study(bench: Bench) -> Figures:
-    """A million records, and a revision of each: what memory the source takes."""
+    """Measure the source's memory for a million records and a revision of each."""
     figures: Figures = {SOURCE: defaultdict(list)}
     with simulator(bench, _BIG_STUDY) as api:
-        _read(bench, api, figures[SOURCE], AT_ONCE)
-    bench.say(f"big study: {last(figures)}")
+        _snapshot(bench, api, figures[SOURCE], AT_ONCE)
+    bench.log(f"big study: {last(figures)}")
     return figures
 
 
 @contextmanager
 def simulator(bench: Bench, records: int) -> Iterator[str]:
-    """The API simulator in a process of its own, with so many records; its address."""
+    """Run the API simulator in its own process, with this many records; yield its address."""
     api = f"http://127.0.0.1:{free_port()}"
     command = [*_PROGRAM, "simulate", f"--port={api.rpartition(':')[2]}", f"--study={STUDY}",
                f"--records={records}", f"--subjects={records // 50}"]  # fmt: skip
@@ -75,34 +75,34 @@ def _answers(api: str) -> bool:
 
 
 def set_speed(api: str, speed: dict[str, float]) -> None:
-    """How fast the simulator answers from now on."""
+    """Set the simulator's speed from now on."""
     httpx.post(f"{api}/simulator", json=speed, trust_env=False).raise_for_status()
 
 
-def _read_alone(api: str) -> float:
-    """The same pages by the SDK's client and orjson, thrown away: rows a second."""
+def _read_only(api: str) -> float:
+    """Read the same pages with the SDK's client and orjson, discard them, and return rows/s."""
     client = Client(api_key=API_KEY, security_key=SECURITY_KEY, base_url=api, retries=1)
-    rows, began = 0, time.monotonic()
+    rows, started = 0, time.monotonic()
     for entity in ENTITIES.values():
         track, cursor = Track(entity, Mode.FULL), Cursor(study_key=STUDY)
         while cursor.place(track.name).passes == 0:
             request = window.next_request(track, cursor, PAGE)
             path = f"{PREFIX}/{STUDY}/{request.resource}" if request.resource else PREFIX
-            asked = {"page": request.page, "size": request.size, "sort": request.sort}
+            query = {"page": request.page, "size": request.size, "sort": request.sort}
             if request.filter:
-                asked["filter"] = request.filter
-            answer = orjson.loads(client.get(path, asked).content)
-            total, offset = answer["pagination"]["totalElements"], request.page * request.size
-            page = Page(0, total, answer["data"], offset)
+                query["filter"] = request.filter
+            response = orjson.loads(client.get(path, query).content)
+            total, offset = response["pagination"]["totalElements"], request.page * request.size
+            page = Page(0, total, response["data"], offset)
             rows += len(page.rows)
             place = window.advance(track, cursor.place(track.name), page, _PACE, 0)
             cursor = cursor.moved(track.name, place)
     client.close()
-    return rows / (time.monotonic() - began)
+    return rows / (time.monotonic() - started)
 
 
-def _read(bench: Bench, api: str, figures: dict[str, list[float]], name: str) -> None:
-    """A first snapshot onto new topics: rows a second from the first transaction to the last."""
+def _snapshot(bench: Bench, api: str, figures: dict[str, list[float]], name: str) -> None:
+    """Measure a first snapshot into new topics, from the first transaction to the last."""
     topic = f"s{uuid.uuid4().hex[:8]}"
     folder = bench.logs / topic
     environment = {
@@ -124,28 +124,28 @@ def _read(bench: Bench, api: str, figures: dict[str, list[float]], name: str) ->
 
 
 def _measure(child: Child, folder: Path, figures: dict[str, list[float]], name: str) -> None:
-    tail, began, first = LogTail(child.log), 0.0, 0
+    tail, started, first = LogTail(child.log), 0.0, 0
     while True:
-        now = tail.read()
-        if began == 0.0 and now.get("rows"):
-            began, first = time.monotonic(), int(now["rows"])
-        if now.get("passes"):
+        progress = tail.read()
+        if started == 0.0 and progress.get("rows"):
+            started, first = time.monotonic(), int(progress["rows"])
+        if progress.get("passes"):
             break
         if child.poll() is not None:
-            raise RuntimeError(f"the source has ended: see {child.log}")
+            raise RuntimeError(f"The source has exited. See {child.log}")
         time.sleep(0.02)
-    rows = int(now["rows"])
+    rows = int(progress["rows"])
     size = sum(each.stat().st_size for each in folder.glob("*.sqlite*"))
-    figures[name].append((rows - first) / (time.monotonic() - began))
+    figures[name].append((rows - first) / (time.monotonic() - started))
     figures[f"{name}: CPU s / 100 000"].append(cpu_seconds([child]) / rows * 100_000)
     figures["peak memory MB"].append(peak_memory_mb(child))
     figures["cache, bytes a row"].append(size / rows)
 
 
 def last(figures: Figures) -> str:
-    """The newest of each figure, to be said."""
+    """Return the latest value of each figure, as one line."""
     return "; ".join(
-        f"{who}: "
+        f"{contender}: "
         + ", ".join(f"{name} {values[-1]:,.4g}" for name, values in rates.items() if values)
-        for who, rates in figures.items()
+        for contender, rates in figures.items()
     )

@@ -1,4 +1,4 @@
-"""The work: record events of about 950 bytes with 40 variables, of 500 subjects."""
+"""The workloads: record events of about 950 bytes with 40 variables, for 500 subjects."""
 
 import random
 from collections.abc import Iterator
@@ -15,24 +15,24 @@ OBSERVED_AT = "2026-01-01T00:00:00.000Z"
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one measurement applies, and when the graph holds it."""
+    """The events that one measurement applies."""
 
     name: str
     events: list[RecordEvent]
 
 
 def first_load(study: str, count: int, start: int = 0) -> Work:
-    """Each record once, version 1."""
+    """Return each record once, at version 1."""
     return Work("first load", [_event(row, 1) for row in _rows(study, count, start)])
 
 
 def replay(load: Work) -> Work:
-    """The same again."""
+    """Return the same events again."""
     return Work("replay", load.events)
 
 
 def updates(load: Work) -> Work:
-    """3 of 40 variables of each record are another value."""
+    """Return version 2 of each record, with 3 of its 40 variables changed."""
     events = []
     for event in load.events:
         row = dict(event.data or {})
@@ -43,7 +43,7 @@ def updates(load: Work) -> Work:
 
 
 def hot_set(load: Work, records: int = 500) -> Work:
-    """So few records, edited again and again, as many events as the load has."""
+    """Return repeated edits of a few records, as many events as the load has."""
     events = []
     rows = [dict(event.data or {}) for event in load.events[:records]]
     for edit in range(len(load.events) // records):
@@ -55,7 +55,7 @@ def hot_set(load: Work, records: int = 500) -> Work:
 
 
 def messages(work: Work) -> Iterator[tuple[RecordEvent, int, bytes, bytes, Any]]:
-    """Each event with its subject, key, value and headers."""
+    """Yield each event with its subject, key, value and headers."""
     for event in work.events:
         yield (event, int((event.data or {})["subjectId"]), *encode(event))
 

@@ -1,4 +1,4 @@
-"""Quix Streams' Neo4jSink as its documentation shows it. Runs in its own environment."""
+"""Quix Streams' Neo4jSink as its documentation shows it. Runs in a separate environment."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from quixstreams import Application
 from quixstreams.sinks.community.neo4j import Neo4jSink
 
 servers, topic, group, interval = sys.argv[1:]
-merge = Path(__file__).parent.with_name("usual.py").read_text().split('"""')[3]
+merge = Path(__file__).parent.with_name("plain_merge.py").read_text().split('"""')[3]
 address = urlsplit(os.environ["NEO4J_URI"])
 app = Application(
     broker_address=servers, consumer_group=group, auto_offset_reset="earliest",

@@ -1,6 +1,6 @@
-"""The usual way: poll a batch, one UNWIND of MERGE, commit. As many tutorials show it.
+"""A plain MERGE consumer, as many tutorials show it: poll a batch, UNWIND ... MERGE, commit.
 
-``python -m benchmarks.usual SERVERS TOPIC GROUP``; Neo4j by the environment.
+``python -m benchmarks.plain_merge SERVERS TOPIC GROUP``; Neo4j settings come from the environment.
 """
 
 import os
@@ -11,7 +11,7 @@ import orjson
 from confluent_kafka import Consumer
 
 BATCH = 1000
-# The same graph as the sink's: properties under the same names, and the visit.
+# Writes the same graph as the sink: the same property names, and the visit.
 MERGE = """
 MERGE (r:Record {study_key: event.studyKey, record_id: event.id})
 SET r += event.data.recordData
@@ -27,7 +27,7 @@ MERGE (v)-[:HAS_RECORD]->(r)
 
 
 def main(servers: str, topic: str, group: str) -> None:
-    """Until killed."""
+    """Run until killed."""
     consumer = Consumer({
         "bootstrap.servers": servers, "group.id": group, "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
