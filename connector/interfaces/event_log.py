@@ -54,7 +54,7 @@ class EventLog(Protocol):
         On return everything is committed; on an error either everything or nothing is. Blocks.
 
         Events too large for the topic are diverted to the dead letter queue, by reference; those
-        in ``lettered`` are there already and are not sent again. The topic does not hold the
+        in ``lettered`` are already in it and are not sent again. The topic does not hold the
         states of diverted events. Returns their identities.
 
         Raises:
