@@ -9,7 +9,6 @@ from pydantic import SecretStr
 
 from connector.config import KafkaSettings, Neo4jSettings
 from connector.kafka.topic_log import read_to_end
-from connector.lab.progress import LogTail
 from connector.lab.servers.local import LocalNeo4j
 from connector.lab.servers.processes import free_port
 from connector.neo4j.database import Neo4jDatabase
@@ -19,6 +18,9 @@ from tests.oracle import assert_equal, fold
 from tests.programs import consumed_all, running, wait_until
 
 pytestmark = pytest.mark.servers
+
+_ENDED_MAX = 10
+"""On a busy machine a transaction takes longer than the administrator waits for the next one."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def test_transactions_shrink_to_the_memory_limit_and_terminated_ones_are_repeate
 
         def end_transactions() -> None:
             nonlocal ended
-            while not stop.wait(0.7):
+            while ended < _ENDED_MAX and not stop.wait(0.7):
                 found = database.read(
                     "SHOW TRANSACTIONS YIELD transactionId, metaData"
                     " WHERE metaData.app = 'imednet-connector' RETURN transactionId"
@@ -68,13 +70,13 @@ def test_transactions_shrink_to_the_memory_limit_and_terminated_ones_are_repeate
                     ended += sum(answer[-1] == "Transaction terminated." for answer in answers)
 
         administrator = threading.Thread(target=end_transactions)
-        with running("sink", variables, tmp_path / "sink.log") as sink:
+        with running("sink", variables, tmp_path / "sink.log"):
             administrator.start()
-            tail = LogTail(sink.log)
-            wait_until(lambda: tail.read().get("consumed", 0) > 3000, 120, "half of the load")
-            stop.set()
-            administrator.join()
-            wait_until(consumed_all(kafka_settings, study), 120, "the load")
+            try:
+                wait_until(consumed_all(kafka_settings, study), 240, "the load")
+            finally:
+                stop.set()
+                administrator.join()
         assert_equal(fold(messages(kafka_settings)), read_graph(database, study))
     assert ended > 0
     assert list(read_to_end(kafka_settings, kafka_settings.dead_letter_topic)) == []
