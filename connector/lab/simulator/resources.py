@@ -22,7 +22,9 @@ FILTERS = {
 IDS = {
     "sites": "siteId", "subjects": "subjectId", "visits": "visitId", "intervals": "intervalId",
     "forms": "formId", "variables": "variableId", "records": "recordId",
-    "recordRevisions": "recordRevisionId", "queries": "annotationId", "codings": "recordId",
+    "recordRevisions": "recordRevisionId", "queries": "annotationId", "codings": "codingId",
     "users": "login",
 }  # fmt: skip
+SORTED_LIKE_IDS = {"codings": "recordId"}
+"""A field whose order is that of the ids, which saves sorting the table by it."""
 STUDY_FILTERS = frozenset(["studyKey", "studyType", "studyName", "dateCreated", "dateModified"])

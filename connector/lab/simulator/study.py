@@ -7,13 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from connector.lab.simulator.forms import FORM_BY_KEY, FORMS, Form
-from connector.lab.simulator.resources import FILTERS, IDS
+from connector.lab.simulator.resources import FILTERS, IDS, SORTED_LIKE_IDS
 from connector.lab.simulator.tables import Table
 
 VISITS_PER_SUBJECT = 5
 SUBJECTS_PER_SITE = 50
 _BEGIN = datetime(2024, 1, 8, 6, 0, tzinfo=UTC)
 _SITE_FORM_SHARE = 0.004
+QUERY_STATUSES = ("Monitor Query Open", "Answered", "Closed")
 _STATUSES = ("Incomplete", "Complete", "Verified", "Locked")
 
 
@@ -34,6 +35,7 @@ class Study:
     visits_of: dict[int, list[int]] = field(default_factory=dict)
     next_record_id: int = 1
     next_revision_id: int = 1
+    next_query_id: int = 1
 
     def table(self, resource: str) -> Table:
         """Return the table of a resource."""
@@ -113,7 +115,9 @@ def build_study(key: str, subjects: int, records: int, seed: int) -> Study:
     }  # fmt: skip
     study = Study(key, rng, row)
     for resource, filters in FILTERS.items():
-        study.tables[resource] = Table(key, IDS[resource], frozenset(filters.split()))
+        study.tables[resource] = Table(
+            key, IDS[resource], frozenset(filters.split()), SORTED_LIKE_IDS.get(resource, "")
+        )
     _add_users(study)
     _add_forms(study, dates)
     _add_intervals(study, dates)
@@ -326,15 +330,18 @@ def _add_annotations(study: Study) -> None:
     """Add a query to every 50th record and a coding to every 10th."""
     for record_id in study.table("records").ids:
         if record_id % 50 == 0:
-            _add_query(study, study.table("records").get(record_id))
+            record = study.table("records").get(record_id)
+            add_query(study, record, record["dateCreated"])
         if record_id % 10 == 0:
-            _add_coding(study, study.table("records").get(record_id))
+            record = study.table("records").get(record_id)
+            add_coding(study, record, record["dateCreated"], "24.0")
 
 
-def _add_query(study: Study, record: dict[str, Any]) -> None:
+def add_query(study: Study, record: dict[str, Any], at: str) -> None:
+    """Open a query on a record's first variable."""
     comment = {
-        "sequence": 1, "annotationStatus": "Monitor Query Open", "user": study.logins[1],
-        "comment": "Please check.", "closed": False, "date": record["dateCreated"],
+        "sequence": 1, "annotationStatus": QUERY_STATUSES[0], "user": study.logins[1],
+        "comment": "Please check.", "closed": False, "date": at,
     }  # fmt: skip
     study.table("queries").put(
         {
@@ -342,20 +349,22 @@ def _add_query(study: Study, record: dict[str, Any]) -> None:
             "subjectId": record["subjectId"],
             "subjectOid": record["subjectOid"],
             "annotationType": "subject",
-            "annotationId": record["recordId"],
+            "annotationId": study.next_query_id,
             "type": None,
             "description": "Monitor Query",
             "recordId": record["recordId"],
             "variable": next(iter(record["recordData"])),
             "subjectKey": record["subjectKey"],
-            "dateCreated": record["dateCreated"],
-            "dateModified": record["dateModified"],
+            "dateCreated": at,
+            "dateModified": at,
             "queryComments": [comment],
         }
     )
+    study.next_query_id += 1
 
 
-def _add_coding(study: Study, record: dict[str, Any]) -> None:
+def add_coding(study: Study, record: dict[str, Any], at: str, dictionary: str) -> None:
+    """Code a record's first variable, or replace its coding."""
     variable, value = next(iter(record["recordData"].items()))
     study.table("codings").put(
         {
@@ -371,12 +380,12 @@ def _add_coding(study: Study, record: dict[str, Any]) -> None:
             "recordId": record["recordId"],
             "variable": variable,
             "value": value,
-            "codingId": f"C{record['recordId']}",
+            "codingId": f"C{record['recordId']:07}",
             "code": "10019211",
             "codedBy": "First Last0",
             "reason": "Initial coding",
             "dictionaryName": "MedDRA",
-            "dictionaryVersion": "24.0",
-            "dateCoded": record["dateCreated"],
+            "dictionaryVersion": dictionary,
+            "dateCoded": at,
         }
     )

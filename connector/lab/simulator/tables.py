@@ -28,6 +28,7 @@ class Table:
     study_key: str
     id_field: str
     filterable: frozenset[str]
+    sorted_like_ids: str = ""
     bodies: dict[Any, bytes] = field(default_factory=dict)
     modified: dict[Any, str] = field(default_factory=dict)
     ids: list[Any] = field(default_factory=list)
@@ -73,7 +74,10 @@ class Table:
                 does not fit it.
         """
         ids = self._matching(query)
-        if query.sort and query.sort != [(self.id_field, True)]:
+        if query.sort and query.sort not in (
+            [(self.id_field, True)],
+            [(self.sorted_like_ids, True)],
+        ):
             ids = self._sorted(ids, query.sort)
         start = query.page * query.size
         return len(ids), [self.bodies[row_id] for row_id in ids[start : start + query.size]]

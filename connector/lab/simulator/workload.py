@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from connector.lab.simulator.forms import FORM_BY_KEY, FORMS
-from connector.lab.simulator.study import Study, api_date
+from connector.lab.simulator.study import QUERY_STATUSES, Study, add_coding, add_query, api_date
 
 SAME_SECOND_PAUSE = 0.2
+_ROWS_KEPT = 8
+"""A source does not believe that most of a small kind has vanished."""
 
 
 class Workload:
@@ -18,6 +20,10 @@ class Workload:
     _KINDS = (
         ("edit", 50), ("edit_twice", 10), ("new_record", 20), ("toggle_deleted", 8),
         ("move_to_visit", 4), ("move_to_subject", 3), ("edit_subject", 4), ("hard_delete", 1),
+        ("tag_record", 3), ("tag_subject", 2), ("edit_visit", 3), ("open_query", 3),
+        ("comment_query", 6), ("remove_query", 1), ("code", 3), ("remove_coding", 1),
+        ("edit_study", 1), ("edit_site", 1), ("edit_form", 1), ("edit_variable", 1),
+        ("edit_interval", 1), ("edit_user", 2),
     )  # fmt: skip
 
     def __init__(self, study: Study, now: Callable[[], float] = time.time) -> None:
@@ -109,6 +115,114 @@ class Workload:
         row["subjectStatus"] = self.study.rng.choice(("Enrolled", "Completed", "Withdrawn"))
         row["dateModified"] = api_date(datetime.fromtimestamp(self._now(), UTC))
         subjects.put(row)
+
+    # ---------------------------------------------------------------------- the other kinds
+
+    @property
+    def _at(self) -> str:
+        return api_date(datetime.fromtimestamp(self._now(), UTC))
+
+    def _any(self, resource: str) -> dict[str, Any] | None:
+        table = self.study.table(resource)
+        return table.get(self.study.rng.choice(table.ids)) if table.ids else None
+
+    def _put(self, resource: str, row: dict[str, Any] | None, **changed: Any) -> None:
+        if row is not None:
+            self.study.table(resource).put(row | changed)
+
+    def _tag_record(self) -> None:
+        row = self.study.table("records").get(self._any_record())
+        self._save(row, keywords=self._tagged(row))
+
+    def _tag_subject(self) -> None:
+        row = self._any("subjects")
+        if row is not None:
+            self._put("subjects", row, keywords=self._tagged(row), dateModified=self._at)
+
+    def _tagged(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the row's keywords after one was added, or removed if the row had it."""
+        keyword_id = self.study.rng.randint(1, 4)
+        kept = [each for each in row["keywords"] if each["keywordId"] != keyword_id]
+        if len(kept) < len(row["keywords"]):
+            return kept
+        name = f"Keyword {keyword_id}"
+        return [*kept, {"keywordName": name, "keywordKey": f"K{keyword_id}",
+                        "keywordId": keyword_id, "dateAdded": self._at}]  # fmt: skip
+
+    def _edit_visit(self) -> None:
+        day = f"2024-{self.study.rng.randint(2, 9):02}-{self.study.rng.randint(1, 28):02}"
+        self._put("visits", self._any("visits"), visitDate=day, dateModified=self._at)
+
+    def _open_query(self) -> None:
+        record = self.study.table("records").get(self._any_record())
+        add_query(self.study, record, self._at)
+
+    def _comment_query(self) -> None:
+        """Answer, close or reopen a query."""
+        row, rng = self._any("queries"), self.study.rng
+        if row is None:
+            return
+        comments = row["queryComments"]
+        comment = {
+            "sequence": len(comments) + 1, "annotationStatus": rng.choice(QUERY_STATUSES),
+            "user": rng.choice(self.study.logins), "comment": rng.choice(("Done.", "Why?")),
+            "closed": rng.random() < 0.5, "date": self._at,  # noqa: PLR2004 - half of them
+        }  # fmt: skip
+        self._put("queries", row, queryComments=[*comments, comment], dateModified=self._at)
+
+    def _remove_query(self) -> None:
+        self._remove("queries", "annotationId")
+
+    def _code(self) -> None:
+        """Code a record's first variable, or code it again with a newer dictionary."""
+        record = self.study.table("records").get(self._any_record())
+        add_coding(self.study, record, self._at, self.study.rng.choice(("24.0", "25.1", "26.0")))
+
+    def _remove_coding(self) -> None:
+        self._remove("codings", "codingId")
+
+    def _remove(self, resource: str, id_field: str) -> None:
+        row, table = self._any(resource), self.study.table(resource)
+        if row is not None and len(table) > _ROWS_KEPT:
+            table.remove(row[id_field])
+
+    def _edit_study(self) -> None:
+        self.study.row |= {"studyDescription": f"Edited {self._at}", "dateModified": self._at}
+
+    def _edit_site(self) -> None:
+        status = self.study.rng.choice(("Enrollment Open", "Enrollment Closed"))
+        self._put("sites", self._any("sites"), siteEnrollmentStatus=status, dateModified=self._at)
+
+    def _edit_form(self) -> None:
+        if (row := self._any("forms")) is not None:
+            self._put("forms", row, revision=row["revision"] + 1, dateModified=self._at)
+
+    def _edit_variable(self) -> None:
+        if (row := self._any("variables")) is not None:
+            changed = {"revision": row["revision"] + 1, "label": f"Label {row['revision']}"}
+            self._put("variables", row, **changed, dateModified=self._at)
+
+    def _edit_interval(self) -> None:
+        """Take a form off a visit's schedule, or put it back."""
+        row = self._any("intervals")
+        forms = [each for each in self.study.table("forms").rows() if not each["embeddedLog"]]
+        if row is None or not forms:
+            return
+        chosen = self.study.rng.choice(forms)
+        form = {name: chosen[name] for name in ("formId", "formKey", "formName")}
+        kept = [each for each in row["forms"] if each["formId"] != form["formId"]]
+        if len(kept) == len(row["forms"]):
+            kept.append(form)
+        self._put("intervals", row, forms=kept, dateModified=self._at)
+
+    def _edit_user(self) -> None:
+        """Activate or deactivate a user and the user's first role."""
+        if (row := self._any("users")) is not None:
+            is_active = not row["userActiveInStudy"]
+            first, *others = row["roles"]
+            edit = f"Edit {self.done['edit_user']}"  # so that no state comes twice
+            roles = [first | {"inactive": not is_active, "description": edit}, *others]
+            self._put("users", row, userActiveInStudy=is_active, roles=roles)
 
     def hard_delete(self) -> None:
         """Remove a record without a trace."""
