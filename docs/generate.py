@@ -21,6 +21,7 @@ READING_TEXTS = {
     Reading.WINDOWED: "Polled for rows that changed since the last poll",
     Reading.APPENDED: "Polled for rows with a higher id, because rows never change",
     Reading.LISTED: "Polled as a full list, which the source compares with the known states",
+    Reading.EMBEDDED: "Has no endpoint: other kinds' rows refer to it",
 }
 
 
@@ -80,6 +81,12 @@ def graph_model() -> str:
                 other = ENTITIES[target.entity].label
                 ends = (entity.label, other) if reference.outgoing else (other, entity.label)
                 lines.append(f"  {ends[0]} -- {reference.relationship} --> {ends[1]}")
+        for each in entity.reference_lists:
+            other = ENTITIES[each.target].label
+            lines.append(f"  {entity.label} -- {each.relationship} --> {other}")
+        lines += [
+            f"  {entity.label} -- {each.relationship} --> {each.label}" for each in entity.parts
+        ]
     lines += ["```", ""]
     for entity in ENTITIES.values():
         lines += _entity(entity)
@@ -91,6 +98,12 @@ def graph_model() -> str:
         "  else its site, else its study. Null, 0, blank text, `[]` and `{}` refer to nothing.",
         "- A relationship belongs to the entity that has the reference field, and changes with",
         "  that field.",
+        "- A list field that refers to several entities (`keywords`, `forms`, `roles`) makes one",
+        "  relationship for each of its elements, with the element's other fields as properties.",
+        "- Comments of a query are nodes that belong to it: its next event replaces them all.",
+        "  Their `position` counts from 1.",
+        "- References use ids. What the API names by `formKey`, login or variable name is a",
+        "  property; a variable's name may differ in case between kinds.",
         "- A node without `_version` is a stub: a placeholder for an entity that others refer",
         "  to and whose own event has not been applied.",
         "- Properties are the API's fields in snake_case. A record's variables are properties",
@@ -100,9 +113,8 @@ def graph_model() -> str:
         "  stored as JSON text.",
         "- A newer version replaces all properties except those that start with `x_`, which are",
         "  reserved for your own use.",
-        "- `_version` orders an entity's states; `_hash` is the hash of its content.",
-        "  `_redirected` marks a record that an export attached to its subject because its",
-        "  visit belongs to another subject.",
+        "- `_version` orders an entity's states; `_hash` is the hash of its content; `_links` is",
+        "  the relationships that it owns; `_model` is the revision of this model that wrote it.",
         "- The node of a row that vanished from the API keeps only its key, `_version` and",
         "  `deleted: true`, and gets the label `Deleted`. The API's own `deleted` flag is",
         "  ordinary data.",

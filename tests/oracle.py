@@ -24,7 +24,7 @@ def fold(messages: Iterable[Message]) -> GraphState:
             key = add_deleted(state, event["entity"], event["studyKey"], event["id"])
             state.nodes[key]["_version"] = event["version"]
         else:
-            key = add_row(state, event["entity"], event["data"])
+            key = add_row(state, event["entity"], event["studyKey"], event["data"])
             state.nodes[key] |= {"_version": event["version"], "_hash": event["contentHash"]}
     add_stubs(state)
     return state

@@ -23,9 +23,10 @@ from connector.export.rows import changes_of
 from connector.export.study import StudyExport
 from connector.imednet.reader import ImednetReader
 from connector.model.cursor import Cursor
-from connector.model.entities import ENTITIES
+from connector.model.entities import READ_KINDS
 from connector.neo4j.cypher import statements
 from connector.source import window
+from connector.source.personal_data import WithoutPersonalData
 from connector.source.tracks import Mode, Track
 
 _SAMPLES = 3
@@ -70,7 +71,9 @@ def run(settings: Settings, arguments: ExportArguments) -> None:
         )
         auth = (neo4j.username, _password(neo4j.password, arguments.password_file))
         with Neo4jExportSink(neo4j.uri, auth, arguments.study, config=config) as sink:
-            export = StudyExport(reader, sink, kinds=kinds)
+            omits = settings.source.omit_personal_data
+            rows = WithoutPersonalData(reader) if omits else reader
+            export = StudyExport(rows, sink, kinds=kinds)
             try:
                 export.run()
             except ExportIncompleteError as error:
@@ -78,7 +81,7 @@ def run(settings: Settings, arguments: ExportArguments) -> None:
                     console.print(line, markup=False)
                 raise
     reported = ["record"] if "record" in kinds else list(export.counts)
-    counts = ", ".join(f"{export.counts[name]:,} {ENTITIES[name].plural}" for name in reported)
+    counts = ", ".join(f"{export.counts[name]:,} {READ_KINDS[name].plural}" for name in reported)
     console.print(f"study {arguments.study}: {counts} exported")
 
 
@@ -89,20 +92,20 @@ def kinds_of(text: str | None) -> list[str]:
         FatalError: the list contains an unknown kind or is empty.
     """
     if text is None:
-        return list(ENTITIES)
+        return list(READ_KINDS)
     kinds = [name.strip() for name in text.split(",") if name.strip()]
-    if unknown := [name for name in kinds if name not in ENTITIES]:
-        raise FatalError(f"Unknown kind {', '.join(unknown)}. Choose from: {', '.join(ENTITIES)}")
+    if unknown := [name for name in kinds if name not in READ_KINDS]:
+        raise FatalError(f"Unknown kind {', '.join(unknown)}. Choose from: {', '.join(READ_KINDS)}")
     if not kinds:
-        raise FatalError(f"--kinds is empty. Choose from: {', '.join(ENTITIES)}")
+        raise FatalError(f"--kinds is empty. Choose from: {', '.join(READ_KINDS)}")
     return kinds
 
 
 def outcome_lines(exported: Mapping[str, int], failed: Mapping[str, str]) -> list[str]:
     """Return one line per kind: the number of rows exported, or why it failed."""
-    width = max(len(ENTITIES[name].plural) for name in exported)
+    width = max(len(READ_KINDS[name].plural) for name in exported)
     return [
-        f"{ENTITIES[name].plural:<{width}}  {failed.get(name) or f'{count:,} exported'}"
+        f"{READ_KINDS[name].plural:<{width}}  {failed.get(name) or f'{count:,} exported'}"
         for name, count in exported.items()
     ]
 
@@ -131,7 +134,7 @@ def _password(configured: SecretStr | None, file: Path | None) -> str:
 
 def _show_dry_run(reader: ImednetReader, study: str, console: Console) -> None:
     """Print the statements that would write the first few records, and their parameter rows."""
-    record = ENTITIES["record"]
+    record = READ_KINDS["record"]
     track = Track(record, Mode.FULL)
     request = window.next_request(track, Cursor(study_key=study), _SAMPLES)
     try:

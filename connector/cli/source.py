@@ -23,9 +23,11 @@ from connector.clock import SystemClock
 from connector.config import Settings
 from connector.errors import ConnectorError, FatalError
 from connector.imednet.reader import ImednetReader
+from connector.interfaces import ApiReader
 from connector.kafka.event_log import KafkaEventLog
 from connector.kafka.topics import Topics
 from connector.retry import Backoff
+from connector.source.personal_data import WithoutPersonalData
 from connector.source.schedule import Pace
 from connector.source.source_task import SourceLimits, SourcePorts, SourceTask
 from connector.store.known_store import SqliteKnownStore
@@ -91,11 +93,11 @@ def cache_file(study: str, topic: str, cluster_id: str) -> str:
     return f"{readable}-{hashlib.blake2b(identity, digest_size=10).hexdigest()}.sqlite"
 
 
-def _task(settings: Settings, study: str, reader: ImednetReader, cluster_id: str) -> SourceTask:
+def _task(settings: Settings, study: str, reader: ApiReader, cluster_id: str) -> SourceTask:
     source = settings.source
     file = cache_file(study, settings.kafka.events_topic, cluster_id)
     ports = SourcePorts(
-        reader=reader,
+        reader=WithoutPersonalData(reader) if source.omit_personal_data else reader,
         event_log=KafkaEventLog(settings.kafka, study),
         known=SqliteKnownStore(source.state_dir / file),
         clock=SystemClock(),

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
 from connector.config.section import Seconds, Section
-from connector.model.entities import ENTITIES
+from connector.model.entities import READ_KINDS
 
 
 class SourceSettings(Section):
@@ -23,10 +23,11 @@ class SourceSettings(Section):
     )
     list_interval_seconds: Seconds = Field(
         300.0,
-        description="Delay between full passes, for kinds that it cannot (subjects, visits).",
+        description="Delay between full passes, for kinds that it cannot (visits, queries ...).",
     )
     metadata_interval_seconds: Seconds = Field(
-        3600.0, description="Delay between full passes, for rarely changing kinds (study, sites)."
+        3600.0,
+        description="Delay between full passes, for rarely changing kinds (such as forms, users).",
     )
     kind_intervals: Annotated[dict[str, Seconds], NoDecode] = Field(
         {}, description="Overrides the delay of single kinds, as in `visit=60,study=86400`."
@@ -39,6 +40,10 @@ class SourceSettings(Section):
     )
     page_size: int = Field(
         500, ge=1, le=500, description="Rows per page; the API allows at most 500."
+    )
+    omit_personal_data: bool = Field(
+        False,
+        description="Leaves out users' names and e-mail addresses, and the names of coders.",
     )
     max_delete_ratio: float = Field(
         0.1, ge=0, le=1, description="A sweep that would delete a larger share deletes nothing."
@@ -68,8 +73,8 @@ class SourceSettings(Section):
     @field_validator("kind_intervals")
     @classmethod
     def _kinds(cls, value: dict[str, float]) -> dict[str, float]:
-        if unknown := value.keys() - ENTITIES.keys():
-            raise ValueError(f"unknown kind {', '.join(unknown)}. Use {', '.join(ENTITIES)}")
+        if unknown := value.keys() - READ_KINDS.keys():
+            raise ValueError(f"unknown kind {', '.join(unknown)}. Use {', '.join(READ_KINDS)}")
         return value
 
     @field_validator("state_dir")

@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from connector.model.dates import parse_api_date
+from connector.model.entities import ENTITIES
 from connector.model.events import Identity, valid_id
-from connector.model.graph import REDIRECTED, NodeChange
+from connector.model.graph import LINKS, NodeChange
 from connector.neo4j.export_queries import NodeState
 
 _VERSION_MIN = 1
@@ -65,8 +66,11 @@ def decide(
 
 
 def _is_same(state: NodeState, change: NodeChange) -> bool:
-    is_redirected = change.value(REDIRECTED) is not None
-    return state.content_hash == change.content_hash and state.is_redirected == is_redirected
+    return (
+        state.content_hash == change.content_hash
+        and state.links == (change.value(LINKS) or "")
+        and state.model >= ENTITIES[change.identity.entity].model_revision
+    )
 
 
 def _with_version(change: NodeChange, version: int) -> NodeChange:

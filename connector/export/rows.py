@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from connector.errors import InvalidEventError
 from connector.interfaces import UnreadableRow
 from connector.model.entities import ENTITIES, Entity, snake_case
-from connector.model.events import EntityId, Identity, Op, Origin, RecordEvent, valid_id
-from connector.model.graph import REDIRECTED, NodeChange, node_change
+from connector.model.events import EntityId, Identity, Op, Origin, RecordEvent, id_of, valid_id
+from connector.model.graph import NodeChange, node_change
 from connector.model.serde import content_hash
 from connector.source.changes import own_id
 
@@ -129,9 +129,7 @@ def changes_of(
         try:
             change = change_of(entity, row, study_key, version_of(row))
         except InvalidEventError as error:
-            refused.append(
-                RefusedRow(valid_id(entity.name, row.get(entity.id_field)), error.reason)
-            )
+            refused.append(RefusedRow(id_of(entity, row), error.reason))
             continue
         before = newest.get(change.identity)
         if before is not None and before.version > change.version:
@@ -166,7 +164,7 @@ def with_own_visit_only(change: NodeChange, owners: Mapping[int, int]) -> NodeCh
     """Attach a record to its subject if its visit is another's (``owners``: subject by visit).
 
     Visit ids are unique in a study; if records contradict that, subjects are not mixed up. The node
-    is marked as redirected, so that the next state of the record moves the link.
+    records its actual link, so the next state of the record moves it.
     """
     visit, subject = change.value("visit_id"), change.value("subject_id")
     if not isinstance(visit, int) or not isinstance(subject, int) or subject <= 0:
@@ -180,8 +178,7 @@ def with_own_visit_only(change: NodeChange, owners: Mapping[int, int]) -> NodeCh
         else link
         for link in change.links
     ]
-    names, values = (*change.names, REDIRECTED), [*change.values, True]
-    return change._replace(names=names, values=values, links=links)
+    return change.relinked(links)
 
 
 def _named_parents(row: dict[str, Any], study_key: str) -> Iterator[tuple[Entity, dict[str, Any]]]:
@@ -194,7 +191,7 @@ def _named_parents(row: dict[str, Any], study_key: str) -> Iterator[tuple[Entity
 
 
 def _derived(entity: Entity, row: dict[str, Any], study_key: str) -> NodeChange | None:
-    entity_id = valid_id(entity.name, row.get(entity.id_field))
+    entity_id = id_of(entity, row)
     if entity_id is None:
         return None
     try:

@@ -31,7 +31,7 @@ from connector.export.vanished import ALL_IDS
 from connector.imednet.reader import SdkReader, has_client, list_records
 from connector.interfaces import ApiReader, Clock
 from connector.model.cursor import Cursor, PassPosition
-from connector.model.entities import ENTITIES, Entity
+from connector.model.entities import READ_KINDS, Entity
 from connector.neo4j.export_places import KeptPlace
 from connector.retry import Backoff, retry
 from connector.source import window
@@ -114,11 +114,11 @@ class StudyExport:
         reader: ApiReader,
         sink: Neo4jExportSink,
         *,
-        kinds: Collection[str] = tuple(ENTITIES),
+        kinds: Collection[str] = tuple(READ_KINDS),
         clock: Clock | None = None,
     ) -> None:
         self._reader, self._sink = reader, sink
-        self._kinds = [name for name in ENTITIES if name == "study" or name in kinds]
+        self._kinds = [name for name in READ_KINDS if name == "study" or name in kinds]
         self._clock = clock or SystemClock()
         self._cursor, self._progress = Cursor(study_key=sink.study_key), ExportProgress()
         self._failed: dict[str, str] = {}
@@ -141,7 +141,7 @@ class StudyExport:
         try:
             with progress_bar() as bar:
                 for name in self._kinds:
-                    self._export_or_skip(ENTITIES[name], bar, pool)
+                    self._export_or_skip(READ_KINDS[name], bar, pool)
         except BaseException:
             self._sink.close()  # so that no writer waits for its next attempt
             raise
@@ -205,10 +205,12 @@ class StudyExport:
     def _sweep_of(self, track: Track) -> Sweep | None:
         """Return a sweep if the whole pass is still to be read and the graph has nodes to delete.
 
-        The study itself is not swept: if the API no longer lists it, the export ends earlier.
+        The study itself is not swept: if the API no longer lists it, the export ends earlier. Kinds
+        with text ids are not swept either: their lists are not in id order. A stream finds
+        vanished rows of all kinds.
         """
         position = self._cursor.place(track.name)
-        if track.entity.name == "study" or position.passes:
+        if not track.entity.id_is_number or position.passes:
             return None
         if position.in_pass:
             log.info("sweep deferred to the next export", kind=track.entity.plural)

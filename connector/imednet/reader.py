@@ -178,6 +178,7 @@ def _path_and_query(request: PageRequest) -> tuple[str, dict[str, Any]]:
     }
     if request.filter:
         parameters["filter"] = request.filter
+    parameters |= dict(request.parameters)
     return path, parameters
 
 
@@ -211,7 +212,7 @@ def parse_page(status: int, body: bytes, request: PageRequest) -> Page:
     if status != httpx.codes.OK:
         raise RetryableError(_failure(request, f"HTTP {status}"))
     try:
-        response = parse_answer(body, request.sort.partition(",")[0])
+        response = parse_answer(body, request.id_field or request.sort.partition(",")[0])
         rows, pagination = response["data"], response["pagination"]
         total, page = pagination["totalElements"], pagination.get("currentPage", request.page)
         clock = parse_api_date(response["metadata"]["timestamp"])

@@ -10,7 +10,8 @@ from connector.model.events import EntityId
 class PageRequest:
     """A request for one page of one resource.
 
-    ``resource`` is the path below the study; empty for the list of studies.
+    ``resource`` is the path below the study; empty for the list of studies. ``id_field`` is the
+    field with the id of a row that cannot be parsed.
     """
 
     study_key: str
@@ -19,6 +20,9 @@ class PageRequest:
     sort: str
     size: int
     page: int
+    id_field: str = ""
+    parameters: tuple[tuple[str, str], ...] = ()
+    """Further query parameters."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

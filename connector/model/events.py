@@ -4,6 +4,7 @@ It covers topic, key, headers and partition; ``schemas/record_event.v1.json`` is
 `RecordEvent`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from functools import lru_cache
@@ -13,11 +14,13 @@ from pydantic import ConfigDict, Field, StrictInt, StrictStr, model_validator
 from pydantic.alias_generators import to_camel
 
 from connector.errors import InvalidEventError
-from connector.model.entities import ENTITIES
+from connector.model.entities import ENTITIES, Entity
 
 SCHEMA_VERSION = 1
 VERSION_MAX = 2**63 - 1
 DAY_MS = 86_400_000
+_TEXT_ID_BYTES_MAX = 1_000
+"""Neo4j's range indexes hold keys of about 8 kB. No documented id has more than 36 characters."""
 
 EntityId = int | str
 
@@ -88,12 +91,32 @@ def _unescape(part: str) -> str:
 def valid_id(entity: str, value: object) -> EntityId | None:
     """``value`` if it identifies an entity of this kind in the API's JSON, else None.
 
-    Null and 0 mean "none" in the API and never identify anything.
+    Null and 0 mean "none" in the API and never identify anything. A number is the text id that its
+    digits spell: some versions of the API send ``codingId`` so.
     """
+    is_id_number = type(value) is int and 0 < value <= VERSION_MAX
     if ENTITIES[entity].id_is_number:
-        is_int = isinstance(value, int) and not isinstance(value, bool)
-        return value if is_int and 0 < value <= VERSION_MAX else None  # type: ignore[operator, return-value]
-    return value if isinstance(value, str) and value else None
+        return value if is_id_number else None  # type: ignore[return-value]
+    text = str(value) if is_id_number else value
+    return text if isinstance(text, str) and _is_text_id(text) else None
+
+
+def _is_text_id(text: str) -> bool:
+    try:
+        return bool(text.strip()) and len(text.encode()) <= _TEXT_ID_BYTES_MAX
+    except UnicodeEncodeError:
+        return False
+
+
+def id_of(entity: Entity, row: Mapping[str, Any]) -> EntityId | None:
+    """The id of an API row; None if it has none, nor all fields that stand in for it."""
+    found = valid_id(entity.name, row.get(entity.id_field))
+    if found is not None or not entity.id_fallback:
+        return found
+    fields = [row.get(field) for field in entity.id_fallback]
+    if not all(type(each) in (int, str) and str(each).strip() for each in fields):
+        return None
+    return valid_id(entity.name, "/".join(map(str, fields)))
 
 
 class Delivery(IntEnum):

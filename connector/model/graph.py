@@ -5,25 +5,36 @@ move or remove it. So the graph is a function of each entity's newest event, in 
 events of different entities arrive.
 """
 
+import hashlib
 import math
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import orjson
 
 from connector.errors import InvalidEventError
-from connector.model.entities import ENTITIES, Entity, Reference, snake_case
-from connector.model.events import VERSION_MAX, EntityId, Identity, RecordEvent
+from connector.model.entities import (
+    ENTITIES,
+    Entity,
+    PartList,
+    Reference,
+    ReferenceList,
+    snake_case,
+)
+from connector.model.events import VERSION_MAX, EntityId, Identity, RecordEvent, valid_id
 
+MODEL = "_model"
+"""Reserved property: the revision of the kind's model that wrote the node."""
+LINKS = "_links"
+"""Reserved property: the relationships that the node owns, as `links_text`."""
 VARIABLES_FIELD = "recordData"
 VARIABLE_PREFIX = "var_"
 _TAKEN_PREFIXES = ("_", "x_", VARIABLE_PREFIX)
 """Reserved by the connector, by the graph's users, and by the prefix itself (so that no two
 variables can get the same name)."""
 
-REDIRECTED = "_redirected"
-"""Reserved property of a node whose link does not go where its own properties imply."""
-
+_LINKS_LENGTH_MAX = 100
 PropertyValue = str | int | float | bool | list[str] | list[int] | list[float] | list[bool] | None
 _SCALARS = {str, bool, int, float}
 _ALWAYS_STORABLE = {bool, type(None)}
@@ -40,11 +51,21 @@ class Link(NamedTuple):
     target: Identity | None
 
 
+class ListedLink(NamedTuple):
+    """The desired relationship of one element of a `ReferenceList`."""
+
+    target: Identity
+    properties: dict[str, PropertyValue]
+
+
 class NodeChange(NamedTuple):
     """One entity's newest state in the form of the graph.
 
     ``names`` and ``values`` are its properties; all nodes of a form share one tuple of names. A
     value of None means that the node does not have the property.
+
+    ``links``, ``listed`` and ``parts`` have one element for each of the kind's ``references``,
+    ``reference_lists`` and ``parts``.
     """
 
     identity: Identity
@@ -54,6 +75,8 @@ class NodeChange(NamedTuple):
     links: list[Link]
     content_hash: str | None = None
     is_delete: bool = False
+    listed: Sequence[Sequence[ListedLink]] = ()
+    parts: Sequence[Sequence[dict[str, PropertyValue]]] = ()
 
     @property
     def properties(self) -> dict[str, PropertyValue]:
@@ -64,6 +87,12 @@ class NodeChange(NamedTuple):
     def value(self, name: str) -> PropertyValue:
         """The value of this property; None if it does not have it."""
         return self.values[self.names.index(name)] if name in self.names else None
+
+    def relinked(self, links: list[Link]) -> "NodeChange":
+        """Return the change with other links, as the node will record them."""
+        values = list(self.values)
+        values[self.names.index(LINKS)] = links_text(links, self.listed)
+        return self._replace(links=links, values=values)
 
 
 def node_change(event: RecordEvent) -> NodeChange:
@@ -81,22 +110,31 @@ def node_change(event: RecordEvent) -> NodeChange:
     layout = _layout(entity.name, tuple(data), tuple(variables))
     values = _storables(list(variables.values()))
     own = [data[field] for field in layout.fields]
-    own += key_values(identity)
-    own += (event.version, event.content_hash)
-    values += _mixed_storables(own)
     links = [
         Link(reference, _target(identity.study_key, reference, data))
         for reference in entity.references
     ]
-    return NodeChange(identity, event.version, layout.names, values, links, event.content_hash)
+    listed = [_listed(identity.study_key, each, data) for each in entity.reference_lists]
+    parts = [_parts(entity, identity, each, data) for each in entity.parts]
+    own += key_values(identity)
+    own += (event.version, event.content_hash, entity.model_revision, links_text(links, listed))
+    values += _mixed_storables(own)
+    return NodeChange(
+        identity, event.version, layout.names, values, links, event.content_hash,
+        listed=listed, parts=parts,
+    )  # fmt: skip
 
 
 def _delete(entity: Entity, event: RecordEvent) -> NodeChange:
     """Build the marker that remains of a deleted entity: no older event can bring it back."""
-    names = (*entity.key_properties, "_version", "deleted")
-    values = _mixed_storables([*key_values(event.identity), event.version, True])
+    names = (*entity.key_properties, "_version", MODEL, "deleted")
+    keys = key_values(event.identity)
+    values = _mixed_storables([*keys, event.version, entity.model_revision, True])
     links = [Link(reference, None) for reference in entity.references]
-    return NodeChange(event.identity, event.version, names, values, links, is_delete=True)
+    return NodeChange(
+        event.identity, event.version, names, values, links, is_delete=True,
+        listed=[()] * len(entity.reference_lists), parts=[()] * len(entity.parts),
+    )  # fmt: skip
 
 
 def key_values(identity: Identity) -> list[EntityId]:
@@ -116,6 +154,63 @@ def _target(study_key: str, reference: Reference, data: dict[str, Any]) -> Ident
         if not _is_blank(value) and (value != 0 or type(value) is not int):  # 0 also means none
             raise InvalidEventError(f"{target.field} is not an id", reason="reference")
     return None
+
+
+def _listed(study_key: str, reference: ReferenceList, data: dict[str, Any]) -> list[ListedLink]:
+    """Derive one relationship for each element with an id; equal ones are one."""
+    found: dict[str, ListedLink] = {}
+    for element in _elements(reference.field, data):
+        target = valid_id(reference.target, element.get(reference.id_field))
+        if target is None:
+            if _is_blank(element.get(reference.id_field)) or element[reference.id_field] == 0:
+                continue
+            raise InvalidEventError(f"{reference.field} has no valid id", reason="reference")
+        properties = _element_properties(element, reference.id_field)
+        identity = Identity(study_key, reference.target, target)
+        found[_json_text([target, properties])] = ListedLink(identity, properties)
+    return [link for _, link in sorted(found.items())]
+
+
+def _parts(
+    entity: Entity, identity: Identity, part: PartList, data: dict[str, Any]
+) -> list[dict[str, PropertyValue]]:
+    """Derive the properties of each part: the owner's key, its position, and its own fields."""
+    key = dict(zip(entity.key_properties, key_values(identity), strict=True))
+    return [
+        {**_element_properties(element), **key, "position": position}
+        for position, element in enumerate(_elements(part.field, data), 1)
+    ]
+
+
+def _elements(field: str, data: dict[str, Any]) -> list[dict[str, Any]]:
+    elements = data.get(field)
+    if _is_blank(elements):
+        return []
+    if not isinstance(elements, list) or not all(isinstance(each, dict) for each in elements):
+        raise InvalidEventError(f"{field} is not a list of objects", reason="list")
+    return elements
+
+
+def _element_properties(element: dict[str, Any], omitted: str = "") -> dict[str, PropertyValue]:
+    return {
+        _checked_name(snake_case(name)): _storable(value)
+        for name, value in element.items()
+        if value is not None and name != omitted
+    }
+
+
+def links_text(links: Sequence[Link], listed: Sequence[Sequence[ListedLink]]) -> str | None:
+    """Return how a node records its relationships: equal texts mean equal relationships.
+
+    None if it has none. A long text is replaced by its hash.
+    """
+    texts = [f"{each.target.entity} {each.target.id}" if each.target else "" for each in links]
+    if any(listed):
+        texts += [_json_text([[*link.target, link.properties] for link in each]) for each in listed]
+    text = "|".join(texts)
+    if len(text) > _LINKS_LENGTH_MAX:
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return text if text.strip("|") else None
 
 
 def _variables(data: dict[str, Any]) -> dict[str, Any]:
@@ -185,7 +280,9 @@ def _layout(entity_name: str, fields: tuple[str, ...], variables: tuple[str, ...
         else variable_property(entity_name, name)
         for name in variables
     )
-    return _Layout(tuple(rest), (*variable_names, *rest.values(), *key, "_version", "_hash"))
+    return _Layout(
+        tuple(rest), (*variable_names, *rest.values(), *key, "_version", "_hash", MODEL, LINKS)
+    )
 
 
 def _field_property(entity_name: str, field: str) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -21,19 +21,29 @@ class NodeKey(NamedTuple):
 
 
 class Relationship(NamedTuple):
-    """A relationship: its type and its two ends."""
+    """A relationship: its type, its two ends, and its properties as canonical JSON."""
 
     start: NodeKey
     kind: str
     end: NodeKey
+    properties: str = ""
+
+
+def relationship(
+    start: NodeKey, kind: str, end: NodeKey, properties: Mapping[str, Any] | None = None
+) -> Relationship:
+    """Return a relationship with these properties."""
+    text = orjson.dumps(properties, option=orjson.OPT_SORT_KEYS).decode() if properties else ""
+    return Relationship(start, kind, end, text)
 
 
 @dataclass(slots=True)
 class GraphState:
     """Nodes with their properties, and relationships.
 
-    A node without ``_version`` is a stub: another node refers to an entity that has not arrived. A
-    stub that nothing refers to any more holds no information and is not part of the state. Nor are
+    A node without ``_version`` is a stub or a part: another node refers to an entity that has not
+    arrived, or owns the part. Without a relationship it holds no information and is not part of the
+    state. Nor are
     user properties (``x_``) and reserved ones (``_``), except ``_version`` and ``_hash``, which
     identify the entity's state.
     """
@@ -61,6 +71,7 @@ class GraphState:
                 each.kind,
                 (each.start.label, *each.start.values),
                 (each.end.label, *each.end.values),
+                *filter(None, [each.properties]),
             )
             for each in settled.relationships
         ]
@@ -88,9 +99,9 @@ def differences(expected: GraphState, actual: GraphState) -> Iterator[str]:
             )
             if names:
                 yield f"{key.label} {key.values}: differs in {', '.join(names)}"
-    for relationship in sorted(expected.relationships ^ actual.relationships, key=str):
-        problem = "missing" if relationship in expected.relationships else "unexpected"
-        start, kind, end = relationship
+    for each in sorted(expected.relationships ^ actual.relationships, key=str):
+        problem = "missing" if each in expected.relationships else "unexpected"
+        start, kind, end, _ = each
         yield f"{start.label} {start.values} -{kind}-> {end.label} {end.values}: {problem}"
 
 

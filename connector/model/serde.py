@@ -19,6 +19,7 @@ from connector.model.events import (
     Op,
     Origin,
     RecordEvent,
+    id_of,
     valid_id,
 )
 
@@ -228,12 +229,8 @@ def _check_consistent(event: RecordEvent, identity: Identity, version: int | Non
         raise InvalidEventError("value and key name different entities", reason="key")
     if version is not None and version != event.version:
         raise InvalidEventError("value and header have different versions", reason="version")
-    if event.data is not None:
-        own = event.data.get(ENTITIES[event.entity].id_field)
-        if valid_id(event.entity, own) != event.id:
-            raise InvalidEventError(
-                "data belongs to a different entity than the event", reason="id"
-            )
+    if event.data is not None and id_of(ENTITIES[event.entity], event.data) != event.id:
+        raise InvalidEventError("data belongs to a different entity than the event", reason="id")
 
 
 def known_state(identity: Identity, message: Stored, now_ms: int) -> KnownState:

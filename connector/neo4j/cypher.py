@@ -14,9 +14,9 @@ from functools import cache, lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from connector.model.entities import ENTITIES, Entity, Reference, snake_case
+from connector.model.entities import ENTITIES, Entity, Reference
 from connector.model.events import EntityId, Identity
-from connector.model.graph import REDIRECTED, NodeChange, key_values
+from connector.model.graph import LINKS, MODEL, NodeChange, key_values
 
 DELETED_LABEL = "Deleted"
 _REMOVE_OTHERS = (
@@ -62,14 +62,25 @@ def probe(entity_name: str) -> str:
 
     Reads take no lock and need none: versions only grow, so a stale change stays stale.
     """
-    last = len(ENTITIES[entity_name].key_properties)
-    return _probe(entity_name, f"coalesce(n._version, -1) < row[{last}]")
+    entity = ENTITIES[entity_name]
+    return _probe(entity, _is_outdated(entity, f"row[{len(entity.key_properties)}]"))
 
 
-def _probe(entity_name: str, is_outdated: str) -> str:
+def _is_outdated(entity: Entity, version: str) -> str:
+    """Build the guard: the node has an older version, or the same from an earlier model.
+
+    A graph written before models had revisions has none.
+    """
+    return (
+        f"(coalesce(n._version, -1) < {version} OR n._version = {version}"
+        f" AND coalesce(n.{MODEL}, 0) < {entity.model_revision})"
+    )
+
+
+def _probe(entity: Entity, is_outdated: str) -> str:
     return (
         f"{KEEP_PLAN} UNWIND range(0, size($rows) - 1) AS i WITH i, $rows[i] AS row"
-        f" OPTIONAL MATCH {_node('n', ENTITIES[entity_name], 'row[0]', 'row[1]')}"
+        f" OPTIONAL MATCH {_node('n', entity, 'row[0]', 'row[1]')}"
         f" WITH i, row, n WHERE n IS NULL OR {is_outdated}"
         " RETURN collect(CASE WHEN n IS NULL THEN i END),"
         " collect(CASE WHEN n IS NOT NULL THEN i END)"
@@ -78,16 +89,17 @@ def _probe(entity_name: str, is_outdated: str) -> str:
 
 @cache
 def probe_content(entity_name: str) -> str:
-    """Like `probe`, for rows ``[key values..., version, hash]``: omits nodes with the same content.
+    """Like `probe`, for rows ``[key values..., version, hash, links]``.
 
-    A node whose link was redirected still counts as outdated: its content says where the link
-    belongs.
+    It omits nodes that already have this content and these links.
     """
-    last = len(ENTITIES[entity_name].key_properties)
+    entity = ENTITIES[entity_name]
+    last = len(entity.key_properties)
     return _probe(
-        entity_name,
-        f"coalesce(n._version, -1) < row[{last}]"
-        f" AND (coalesce(n._hash, '') <> row[{last + 1}] OR n.{REDIRECTED} IS NOT NULL)",
+        entity,
+        f"{_is_outdated(entity, f'row[{last}]')} AND (coalesce(n._hash, '') <> row[{last + 1}]"
+        f" OR coalesce(n.{LINKS}, '') <> row[{last + 2}]"
+        f" OR coalesce(n.{MODEL}, 0) < {entity.model_revision})",
     )
 
 
@@ -148,10 +160,14 @@ def _create_statements(group: list[NodeChange]) -> list[Statement]:
     """Build one statement for each shape that many nodes share, and one for all others."""
     entity = group[0].identity.entity
     shapes: dict[_Shape, list[NodeChange]] = defaultdict(list)
+    others = []
     for change in group:
+        if any(change.listed) or any(change.parts):
+            others.append(change)
+            continue
         targets = tuple([link.target and link.target.entity for link in change.links])
         shapes[_Shape(entity, change.names, targets)].append(change)
-    result, others = [], []
+    result = []
     for shape, changes in shapes.items():
         if len(changes) >= _ALIKE_MIN and (cypher := _create_alike(shape)):
             result.append(Statement(cypher, _rows_by_targets(changes), changes))
@@ -180,6 +196,13 @@ def _rows(group: list[NodeChange]) -> list[dict[str, Any]]:
             "version": change.version,
             "properties": change.properties,
             "to": [_target_pair(link.target) for link in change.links],
+            "listed": [
+                [[link.target.id, link.properties] for link in each] for each in change.listed
+            ],
+            "parts": change.parts,
+            "links": change.value(LINKS) or "",
+            "count": sum(link.target is not None for link in change.links)
+            + sum(map(len, change.listed)),
         }
         for change in group
     ]
@@ -197,9 +220,8 @@ def _target_pair(target: Identity | None) -> list[Any]:
 def _create(entity_name: str) -> str:
     """Create each row's node without comparing: the constraint rejects nodes that exist."""
     entity = ENTITIES[entity_name]
-    links = _links(entity, "row.to[{0}][0] = '{1}'")
     create = f"UNWIND $rows AS row CREATE (n:{entity.label}) SET n = row.properties"
-    return "\n".join([create, *links])
+    return "\n".join([create, *_links(entity, "true"), *_new_parts(entity)])
 
 
 @lru_cache(maxsize=512)
@@ -237,8 +259,8 @@ def _create_alike(shape: _Shape) -> str | None:
 @cache
 def _merge(entity_name: str) -> str:
     entity = ENTITIES[entity_name]
-    links = _links(entity, "moved_{0} AND row.to[{0}][0] = '{1}'")
-    return _guarded(entity, f"REMOVE n:{DELETED_LABEL}", links)
+    tail = [*_links(entity, "is_moved"), *_new_parts(entity)]
+    return _guarded(entity, f"REMOVE n:{DELETED_LABEL}", tail)
 
 
 @cache
@@ -246,7 +268,7 @@ def _delete(entity_name: str) -> str:
     return _guarded(ENTITIES[entity_name], f"SET n:{DELETED_LABEL}", [])
 
 
-def _guarded(entity: Entity, label: str, links: list[str]) -> str:
+def _guarded(entity: Entity, label: str, tail: list[str]) -> str:
     """Make each row's node match the row, unless the node has this version or a newer one.
 
     The lock precedes the guard: two writers that both evaluated the guard first would both pass
@@ -255,73 +277,82 @@ def _guarded(entity: Entity, label: str, links: list[str]) -> str:
     database knows the property's name: on a new 5.26.30 it takes no lock, and the stale writer
     wins.)
 
-    Relationships are touched only if a reference has moved, that is, if the target implied by the
-    node's properties differs from the row's. The properties of a node with a redirected link do
-    not imply where the link goes, so it counts as moved. ``unlinked``: a stub or a deleted entity
-    owns no relationships, so there are none to find and remove. User properties (``x_``) are kept.
+    The node records its relationships as text, and they are replaced only if the row's text
+    differs: if a reference has moved, or an earlier model wrote them. They are also replaced if
+    some are missing, because somebody deleted the node at the other end. ``unlinked``: a stub or a
+    deleted entity owns no relationships, so there are none to find and remove. Parts are always
+    replaced. User properties (``x_``) are kept.
     """
-    references = list(enumerate(entity.references))
-    moved = "".join(
-        f", is_moved OR {_reference_in_graph(reference)} <> row.to[{index}] AS moved_{index}"
-        for index, reference in references
-    )
     lines = [
         "UNWIND $rows AS row",
         f"MERGE {_node('n', entity, 'row.key[0]', 'row.key[1]')}",
         f"SET n:{entity.label}",
-        "WITH n, row WHERE coalesce(n._version, -1) < row.version",
+        f"WITH n, row WHERE {_is_outdated(entity, 'row.version')}",
         f"WITH n, row, n._version IS NULL OR n:{DELETED_LABEL} AS unlinked",
-        f"WITH n, row, unlinked, unlinked OR n.{REDIRECTED} IS NOT NULL AS is_moved",
-        f"WITH n, row, unlinked{moved}",
+        f"WITH n, row, unlinked, {_is_moved(entity)} AS is_moved",
         _REMOVE_OTHERS,
         f"SET n += row.properties {label}",
-        *(_unlink(index, reference) for index, reference in references),
-        *links,
+        *(_unlink(owned) for owned in _owned(entity)),
+        *(
+            f"FOREACH (part IN [(n)-[:{part.relationship}]->(part:{part.label}) | part]"
+            " | DETACH DELETE part)"
+            for part in entity.parts
+        ),
+        *tail,
     ]
     return "\n".join(lines)
 
 
-def _reference_in_graph(reference: Reference) -> str:
-    """Build the expression for a relationship's current target, in the form of a row's ``to``.
-
-    The target follows from the node's properties. An id that is 0, blank or missing means no
-    target, so the next one counts (as in `connector.model.graph`). Comparing text, a list or an
-    absent property with a number gives null.
-    """
-    cases, otherwise = "", "[]"
-    for target in reference.targets:
-        if target.field is None:
-            otherwise = f"['{target.entity}', n.study_key]"
-        else:
-            name = f"n.{snake_case(target.field)}"
-            cases += f" WHEN {name} > 0 THEN ['{target.entity}', {name}]"
-    return f"CASE{cases} ELSE {otherwise} END" if cases else otherwise
+def _owned(entity: Entity) -> list[Reference]:
+    """The relationships that the kind's own events create, as references."""
+    lists = [Reference(each.relationship, (), outgoing=True) for each in entity.reference_lists]
+    return [*entity.references, *lists]
 
 
-def _unlink(index: int, reference: Reference) -> str:
+def _is_moved(entity: Entity) -> str:
+    counts = (f"COUNT {{ {_path('', reference)} }}" for reference in _owned(entity))
     return (
-        f"FOREACH (r IN CASE WHEN moved_{index} AND NOT unlinked"
+        f"unlinked OR coalesce(n.{MODEL}, 0) <> {entity.model_revision}"
+        f" OR coalesce(n.{LINKS}, '') <> row.links OR {' + '.join((*counts, '0'))} < row.count"
+    )
+
+
+def _unlink(reference: Reference) -> str:
+    return (
+        "FOREACH (r IN CASE WHEN is_moved AND NOT unlinked"
         f" THEN [{_path('', reference, 'r')} | r] ELSE [] END | DELETE r)"
     )
 
 
 def _links(entity: Entity, condition: str) -> list[str]:
-    """Build a relationship to each reference's target where ``condition`` (index, target) holds."""
-    return [
-        _link(index, reference, target.entity, condition)
+    """Build each relationship of a row if ``condition`` holds.
+
+    CREATE, not MERGE: the node is locked and has no other relationship of this reference.
+    """
+    single = [
+        f"FOREACH (t IN CASE WHEN {condition} AND row.to[{index}][0] = '{target.entity}'"
+        f" THEN [row.to[{index}]] ELSE [] END"
+        f" | MERGE {_node('p', ENTITIES[target.entity], 'row.key[0]', 't[1]')}"
+        f" CREATE {_path('p', reference)})"
         for index, reference in enumerate(entity.references)
         for target in reference.targets
     ]
+    listed = [
+        f"FOREACH (t IN CASE WHEN {condition} THEN row.listed[{index}] ELSE [] END"
+        f" | MERGE {_node('p', ENTITIES[each.target], 'row.key[0]', 't[0]')}"
+        f" CREATE (n)-[r:{each.relationship}]->(p) SET r = t[1])"
+        for index, each in enumerate(entity.reference_lists)
+    ]
+    return single + listed
 
 
-def _link(index: int, reference: Reference, target_name: str, condition: str) -> str:
-    """Use CREATE, not MERGE: the node is locked and has no other relationship of this reference."""
-    return (
-        f"FOREACH (t IN CASE WHEN {condition.format(index, target_name)}"
-        f" THEN [row.to[{index}]] ELSE [] END"
-        f" | MERGE {_node('p', ENTITIES[target_name], 'row.key[0]', 't[1]')}"
-        f" CREATE {_path('p', reference)})"
-    )
+def _new_parts(entity: Entity) -> list[str]:
+    """Create the row's parts. They need no constraint: only the owner's writer makes them."""
+    return [
+        f"FOREACH (properties IN row.parts[{index}]"
+        f" | CREATE (n)-[:{part.relationship}]->(part:{part.label}) SET part = properties)"
+        for index, part in enumerate(entity.parts)
+    ]
 
 
 def _path(other: str, reference: Reference, variable: str = "") -> str:

@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from connector.model.entities import ENTITIES, Entity
+from connector.model.entities import ENTITIES, NODE_KEYS, Entity
 from connector.model.events import Identity
-from connector.model.graph import REDIRECTED, key_values
+from connector.model.graph import LINKS, MODEL, key_values
 from connector.neo4j.cypher import DELETED_LABEL
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.schema import EXPORT_PLACE_LABEL
@@ -35,7 +35,10 @@ class NodeState(NamedTuple):
 
     version: int
     content_hash: str | None
-    is_redirected: bool
+    links: str = ""
+    """The relationships that it owns, as `connector.model.graph.links_text`."""
+    model: int = 0
+    """The model revision that wrote it."""
 
 
 class ExportQueries:
@@ -87,7 +90,7 @@ class ExportQueries:
 
 def emptying(study_key: str) -> str:
     """The statement that empties a study of any size: it commits after every 1000 nodes."""
-    labels = "|".join([*(entity.label for entity in ENTITIES.values()), EXPORT_PLACE_LABEL])
+    labels = "|".join([*NODE_KEYS, EXPORT_PLACE_LABEL])
     literal = study_key.replace("\\", "\\\\").replace("'", "\\'")
     return (
         f"MATCH (n:{labels} {{study_key: '{literal}'}})"
@@ -97,13 +100,14 @@ def emptying(study_key: str) -> str:
 
 @cache
 def _states(entity_name: str) -> str:
-    """Query: rows ``[key values...]`` to one list of ``[index, version, hash, is redirected]``."""
+    """Query: rows ``[key values...]`` to one list of ``[index, version, hash, links, model]``."""
     entity = ENTITIES[entity_name]
     key = ", ".join(f"{name}: row[{index}]" for index, name in enumerate(entity.key_properties))
     return (
         "UNWIND range(0, size($rows) - 1) AS i WITH i, $rows[i] AS row"
         f" MATCH (n:{entity.label} {{{key}}})"
-        f" RETURN collect([i, coalesce(n._version, -1), n._hash, n.{REDIRECTED} IS NOT NULL])"
+        f" RETURN collect([i, coalesce(n._version, -1), n._hash, coalesce(n.{LINKS}, ''),"
+        f" coalesce(n.{MODEL}, 0)])"
     )
 
 

@@ -2,11 +2,9 @@
 
 from typing import Any
 
-from connector.model.entities import ENTITIES
-from connector.model.graph_state import GraphState, NodeKey, Relationship
+from connector.model.entities import NODE_KEYS
+from connector.model.graph_state import GraphState, NodeKey, relationship
 from connector.neo4j.database import Neo4jDatabase
-
-_BY_LABEL = {entity.label: entity for entity in ENTITIES.values()}
 
 
 def read_graph(database: Neo4jDatabase, study_key: str | None = None) -> GraphState:
@@ -17,23 +15,23 @@ def read_graph(database: Neo4jDatabase, study_key: str | None = None) -> GraphSt
     """
     state = GraphState()
     condition = "WHERE $study IS NULL OR n.study_key = $study"
-    for label in _BY_LABEL:
+    for label in NODE_KEYS:
         for (properties,) in database.read(
             f"MATCH (n:{label}) {condition} RETURN properties(n)", study=study_key
         ):
             state.nodes[node_key(label, properties)] = properties
-        for kind, start, end_labels, end_properties in database.read(
-            f"MATCH (n:{label})-[r]->(m) {condition} RETURN type(r), properties(n), labels(m),"
-            " properties(m)",
+        for kind, properties, start, end_labels, end_properties in database.read(
+            f"MATCH (n:{label})-[r]->(m) {condition} RETURN type(r), properties(r), properties(n),"
+            " labels(m), properties(m)",
             study=study_key,
         ):
-            end_label = next((each for each in end_labels if each in _BY_LABEL), None)
+            end_label = next((each for each in end_labels if each in NODE_KEYS), None)
             if end_label is not None:
-                end_key = node_key(end_label, end_properties)
-                state.relationships.add(Relationship(node_key(label, start), kind, end_key))
+                ends = node_key(label, start), node_key(end_label, end_properties)
+                state.relationships.add(relationship(ends[0], kind, ends[1], properties))
     return state
 
 
 def node_key(label: str, properties: dict[str, Any]) -> NodeKey:
     """Return the key of a node with one of the connector's labels."""
-    return NodeKey(label, tuple(properties[name] for name in _BY_LABEL[label].key_properties))
+    return NodeKey(label, tuple(properties[name] for name in NODE_KEYS[label]))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from connector.errors import FatalError
-from connector.model.entities import ENTITIES
+from connector.model.entities import ENTITIES, NODE_KEYS
 from connector.neo4j import checkpoints
 
 EXPORT_PLACE_LABEL = "_ImednetExport"
@@ -220,7 +220,7 @@ def _duplicate_keys(item: SchemaItem, duplicates: Duplicates) -> Obstacle:
         + (f"; then do the same for {more:,} more studies" if more > 0 else "")
         + ":"
     )
-    labels = "|".join([*(entity.label for entity in ENTITIES.values()), EXPORT_PLACE_LABEL])
+    labels = "|".join([*NODE_KEYS, EXPORT_PLACE_LABEL])
     # Deleting the duplicates alone is not enough: some of their relationships belong to the node at
     # the other end, which a replay leaves unchanged while its version is current.
     delete = (

@@ -7,7 +7,7 @@ from typing import Any
 from connector.errors import InvalidEventError, RetryableError
 from connector.interfaces import ProbeResult, Span, WriteResult
 from connector.model.events import Identity
-from connector.model.graph import NodeChange, key_values
+from connector.model.graph import LINKS, NodeChange, key_values
 from connector.neo4j import checkpoints, cypher
 from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase
@@ -38,6 +38,7 @@ class Neo4jGraphWriter:
                 *key_values(change.identity),
                 change.version,
                 change.content_hash or "",
+                change.value(LINKS) or "",
             ]
             for change in changes
         }

@@ -7,7 +7,7 @@ from connector.clock import SystemClock
 from connector.config import ImednetSettings, Neo4jSettings
 from connector.imednet.reader import ImednetReader
 from connector.interfaces import PageRequest
-from connector.model.entities import ENTITIES, Entity
+from connector.model.entities import READ_KINDS, Entity
 from connector.model.graph_state import GraphState, differences
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
@@ -74,7 +74,7 @@ def _api_state(settings: ImednetSettings, study_key: str) -> GraphState:
     state = GraphState()
     reader = ImednetReader(settings, SystemClock())
     try:
-        for entity in ENTITIES.values():
+        for entity in READ_KINDS.values():
             _add_all(state, reader, entity, study_key)
     finally:
         reader.close()
@@ -90,13 +90,14 @@ def _add_all(state: GraphState, reader: ImednetReader, entity: Entity, study_key
                 study_key,
                 entity.resource,
                 condition,
-                f"{entity.id_field},asc",
+                f"{entity.sort_field},asc",
                 _PAGE_SIZE,
                 page_number,
+                parameters=entity.query_parameters,
             )
         )
         for row in page.rows:
-            add_row(state, entity.name, row)
+            add_row(state, entity.name, study_key, row)
         rows_read += len(page.rows)
         page_number += 1
         if rows_read >= page.total_elements:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic.alias_generators import to_camel, to_pascal
 from pydantic.alias_generators import to_snake as _to_snake
 
-from connector.model.graph_state import GraphState, NodeKey, Relationship
+from connector.model.graph_state import GraphState, NodeKey, Relationship, relationship
 
 to_snake = cache(_to_snake)
 
@@ -22,51 +22,83 @@ _RECORD_FIELDS = {
     "subject_oid", "subject_key", "visit_id", "parent_record_id", "keywords", "record_data",
 }  # fmt: skip
 
+_CODING_KEY = ("recordId", "variable", "revision")  # of a coding without an id
+_VISIT, _SUBJECT, _SITE = ("Visit", "visitId"), ("Subject", "subjectId"), ("Site", "siteId")
+_RECORD, _FORM = ("Record", "recordId"), ("Form", "formId")
 
-def add_row(state: GraphState, entity: str, row: dict[str, Any]) -> NodeKey:
-    """Add the node of a live API row and its relationships; return the node's key."""
-    key = _key(entity, row["studyKey"], row)
-    state.nodes[key] = _node_properties(row)
-    study = NodeKey("Study", (row["studyKey"],))
+# From the first parent that the row names, else from the study.
+_FROM_PARENT: dict[str, tuple[str, list[tuple[str, str]]]] = {
+    "site": ("HAS_SITE", []),
+    "form": ("HAS_FORM", []),
+    "interval": ("HAS_INTERVAL", []),
+    "user": ("HAS_USER", []),
+    "variable": ("HAS_VARIABLE", [_FORM]),
+    "subject": ("HAS_SUBJECT", []),
+    "visit": ("HAS_VISIT", [_SUBJECT]),
+    "record": ("HAS_RECORD", [_VISIT, _SUBJECT, _SITE]),
+    "record_revision": ("HAS_REVISION", [_RECORD, _SUBJECT]),
+    "query": ("HAS_QUERY", [_RECORD, _SUBJECT]),
+    "coding": ("HAS_CODING", [_RECORD, _SUBJECT]),
+}
+_TO_OTHERS = {
+    "subject": [("AT_SITE", *_SITE)],
+    "visit": [("IN_INTERVAL", "Interval", "intervalId")],
+    "record": [("CHILD_OF", "Record", "parentRecordId"), ("ON_FORM", *_FORM)],
+}
+_TO_EACH = {
+    "subject": [("HAS_KEYWORD", "Keyword", "keywords", "keywordId")],
+    "record": [("HAS_KEYWORD", "Keyword", "keywords", "keywordId")],
+    "interval": [("SCHEDULES", "Form", "forms", "formId")],
+    "user": [("HAS_ROLE", "Role", "roles", "roleId")],
+}
 
-    def node(label: str, field: str) -> NodeKey | None:
-        value = _without_blank(row.get(field))
-        return NodeKey(label, (row["studyKey"], value)) if value else None
 
-    def link(start: NodeKey | None, kind: str, end: NodeKey | None) -> None:
-        if start is not None and end is not None:
-            state.relationships.add(Relationship(start, kind, end))
+def add_row(state: GraphState, entity: str, study_key: str, row: dict[str, Any]) -> NodeKey:
+    """Add the node of a live API row and what belongs to it; return the node's key."""
+    key = _key(entity, study_key, row)
+    own = dict(zip(_key_names(entity), key.values, strict=True))
+    state.nodes[key] = _node_properties(row) | own
 
-    subject, site = node("Subject", "subjectId"), node("Site", "siteId")
-    if entity == "site":
-        link(study, "HAS_SITE", key)
-    elif entity == "subject":
-        link(study, "HAS_SUBJECT", key)
-        link(key, "AT_SITE", site)
-    elif entity == "visit":
-        link(subject or study, "HAS_VISIT", key)
-    elif entity == "record":
-        link(node("Visit", "visitId") or subject or site or study, "HAS_RECORD", key)
-        link(key, "CHILD_OF", node("Record", "parentRecordId"))
-    elif entity == "record_revision":
-        link(node("Record", "recordId") or subject or study, "HAS_REVISION", key)
+    def node(label: str, field: str, owner: dict[str, Any] = row) -> NodeKey | None:
+        value = _without_blank(owner.get(field))
+        return NodeKey(label, (study_key, value)) if value else None
+
+    if entity in _FROM_PARENT:
+        kind, parents = _FROM_PARENT[entity]
+        named = [found for label, field in parents if (found := node(label, field)) is not None]
+        parent = named[0] if named else NodeKey("Study", (study_key,))
+        state.relationships.add(Relationship(parent, kind, key))
+    for kind, label, field in _TO_OTHERS.get(entity, []):
+        if (other := node(label, field)) is not None:
+            state.relationships.add(Relationship(key, kind, other))
+    for kind, label, field, id_field in _TO_EACH.get(entity, []):
+        for element in _without_blank(row.get(field)) or []:
+            if (other := node(label, id_field, element)) is not None:
+                properties = _node_properties(element)
+                del properties[to_snake(id_field)]
+                state.relationships.add(relationship(key, kind, other, properties))
+    if entity == "query":
+        for index, comment in enumerate(_without_blank(row.get("queryComments")) or [], 1):
+            part = NodeKey("QueryComment", (*key.values, index))
+            state.nodes[part] = _node_properties(comment) | own | {"position": index}
+            state.relationships.add(Relationship(key, "HAS_COMMENT", part))
     return key
 
 
 def add_deleted(state: GraphState, entity: str, study_key: str, entity_id: Any) -> NodeKey:
     """Add the node that remains of a deleted entity; return its key."""
     key = _key(entity, study_key, {_id_field(entity): entity_id})
-    names = ("study_key",) if entity == "study" else ("study_key", f"{entity}_id")
+    names = _key_names(entity)
     state.nodes[key] = dict(zip(names, key.values, strict=True)) | {"deleted": True}
     return key
 
 
 def add_stubs(state: GraphState) -> None:
     """Add a stub for every node that a relationship refers to and that does not exist yet."""
-    for relationship in state.relationships:
-        for key in (relationship.start, relationship.end):
+    for each in state.relationships:
+        for key in (each.start, each.end):
             if key not in state.nodes:
-                names = ("study_key", f"{to_snake(key.label)}_id")
+                names = _key_names(to_snake(key.label))
                 state.nodes[key] = dict(zip(names, key.values, strict=False))
 
 
@@ -74,11 +106,20 @@ def _key(entity: str, study_key: str, row: dict[str, Any]) -> NodeKey:
     label = to_pascal(entity)
     if entity == "study":
         return NodeKey(label, (study_key,))
-    return NodeKey(label, (study_key, row[_id_field(entity)]))
+    own = row.get(_id_field(entity))
+    if entity == "coding":
+        own = str(own) if own else "/".join(str(row[name]) for name in _CODING_KEY)
+    return NodeKey(label, (study_key, own))  # type: ignore[arg-type]
+
+
+def _key_names(entity: str) -> tuple[str, ...]:
+    if entity == "study":
+        return ("study_key",)
+    return ("study_key", to_snake(_id_field(entity)))
 
 
 def _id_field(entity: str) -> str:
-    return f"{to_camel(entity)}Id"
+    return "annotationId" if entity == "query" else f"{to_camel(entity)}Id"
 
 
 def _node_properties(row: dict[str, Any]) -> dict[str, Any]:

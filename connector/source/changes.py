@@ -21,6 +21,7 @@ from connector.model.events import (
     Op,
     Origin,
     RecordEvent,
+    id_of,
     valid_id,
 )
 from connector.model.serde import content_hash
@@ -174,7 +175,7 @@ def own_id(entity: Entity, row: Any, study_key: str) -> EntityId:
         raise InvalidEventError("row cannot be parsed", reason="unparsable")
     if not isinstance(row, dict):
         raise InvalidEventError("row is not an object", reason="row")
-    entity_id = valid_id(entity.name, row.get(entity.id_field))
+    entity_id = id_of(entity, row)
     if entity_id is None:
         raise InvalidEventError("row has no id", reason="id")
     if row.get("studyKey", study_key) != study_key:

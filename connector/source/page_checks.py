@@ -8,7 +8,7 @@ from connector.errors import FatalError, RetryableError
 from connector.interfaces import Page, PageRequest, UnreadableRow
 from connector.model.cursor import PassPosition
 from connector.model.entities import Entity
-from connector.model.events import EntityId, valid_id
+from connector.model.events import EntityId, id_of, valid_id
 from connector.source.tracks import Track, was_announced
 
 
@@ -24,7 +24,8 @@ def check_page(
         RetryableError: rows of another place or order.
         FatalError: the study is not there.
     """
-    if any(low > high for low, high in pairwise(ids)):  # type: ignore[operator]
+    is_in_id_order = track.entity.sort_field == track.entity.id_field
+    if is_in_id_order and any(low > high for low, high in pairwise(ids)):  # type: ignore[operator]
         raise RetryableError(f"{track.name}: page is not in id order")
     after = place.after if track.is_keyset else None
     if after is not None and ids and not after < ids[-1]:  # type: ignore[operator]
@@ -78,4 +79,4 @@ def row_id(entity: Entity, row: Any) -> EntityId | None:
     """
     if isinstance(row, UnreadableRow):
         return valid_id(entity.name, row.id_hint)
-    return valid_id(entity.name, row.get(entity.id_field)) if isinstance(row, dict) else None
+    return id_of(entity, row) if isinstance(row, dict) else None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from connector.model.cursor import PassPosition
-from connector.model.entities import ENTITIES, Entity, Reading
+from connector.model.entities import READ_KINDS, Entity, Reading
 
 
 class Mode(Enum):
@@ -44,11 +44,11 @@ class Track:
 
 TRACKS: tuple[Track, ...] = tuple(
     Track(entity, mode)
-    for entity in ENTITIES.values()
+    for entity in READ_KINDS.values()
     for mode in Mode
     if mode is Mode.FULL or entity.reading is not Reading.LISTED
 )
-STUDY = Track(ENTITIES["study"], Mode.FULL)
+STUDY = Track(READ_KINDS["study"], Mode.FULL)
 """What is read first: it tells whether the study is there."""
 
 

@@ -50,9 +50,11 @@ def next_request(track: Track, cursor: Cursor, size: int) -> PageRequest:
         study_key=cursor.study_key,
         resource=entity.resource,
         filter=";".join(terms) or None,
-        sort=f"{entity.id_field},asc",
+        sort=f"{entity.sort_field},asc",
         size=size,
         page=place.offset // size,
+        id_field=entity.id_field,
+        parameters=entity.query_parameters,
     )
 
 

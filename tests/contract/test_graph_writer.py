@@ -4,7 +4,8 @@ import gc
 import logging
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Protocol
 
 import pytest
@@ -13,6 +14,7 @@ from connector.config import Neo4jSettings
 from connector.errors import GraphBehindError, InvalidEventError
 from connector.export.rows import with_own_visit_only
 from connector.interfaces import GraphWriter, Span
+from connector.model.entities import ENTITIES, Reference
 from connector.model.events import Identity, RecordEvent
 from connector.model.graph import node_change
 from connector.model.graph_state import GraphState, NodeKey
@@ -254,7 +256,7 @@ def test_a_relationship_that_has_not_moved_is_not_touched(
     before = database.read(match, rows=[study])
     apply(graph, upsert(row(study, visitId=5, parentRecordId=4, siteId=9), 2))
     assert database.read(match, rows=[study]) == before
-    assert len(before) == 2
+    assert len(before) == 3
 
 
 def test_a_record_whose_link_was_redirected_is_moved_by_its_next_state(
@@ -267,8 +269,142 @@ def test_a_record_whose_link_was_redirected_is_moved_by_its_next_state(
     change = with_own_visit_only(node_change(upsert(row(study), 1)), {5: 12})
     graph.writer.write([change])
     subject = NodeKey("Subject", (study, 11))
-    assert {each.start for each in graph.state().relationships} == {subject}
+    links = graph.state().relationships
+    assert {each.start for each in links if each.kind == "HAS_RECORD"} == {subject}
     newest = upsert(row(study, recordData={}), 2)
+    apply(graph, newest)
+    assert_equal(expected(newest), graph.state())
+
+
+SetReferences = Callable[[Iterable[Reference], int], None]
+
+
+@pytest.fixture
+def set_references(monkeypatch: pytest.MonkeyPatch) -> Iterator[SetReferences]:
+    """Set the references and the model revision of records in the table of kinds."""
+
+    def clear() -> None:
+        for each in vars(cypher).values():
+            if hasattr(each, "cache_clear"):
+                each.cache_clear()
+
+    def change(references: Iterable[Reference], revision: int) -> None:
+        record = replace(ENTITIES["record"], references=tuple(references), model_revision=revision)
+        monkeypatch.setitem(ENTITIES, "record", record)
+        clear()
+
+    yield change
+    monkeypatch.undo()
+    clear()
+
+
+def keyword(keyword_id: int, **changed: Any) -> dict[str, Any]:
+    return {"keywordName": f"K {keyword_id}", "keywordId": keyword_id,
+            "dateAdded": "2024-11-04 16:03:19"} | changed  # fmt: skip
+
+
+def test_a_list_of_references_becomes_relationships_with_properties(
+    graph: Graph, study: str
+) -> None:
+    """Each element of a list field is a relationship; a later state adds and removes some."""
+    first = upsert(row(study, keywords=[keyword(1), keyword(2), keyword(1)]), 1)
+    apply(graph, first)
+    assert_equal(expected(first), graph.state())
+    second = upsert(row(study, keywords=[keyword(2, dateAdded="2025-01-01 00:00:00")]), 2)
+    apply(graph, second)
+    assert_equal(expected(second), graph.state())
+    gone = delete(1, 3, study_key=study)
+    apply(graph, gone)
+    assert_equal(expected(gone), graph.state())
+
+
+def query_row(study: str, comments: Any) -> dict[str, Any]:
+    return {"studyKey": study, "annotationId": 4, "recordId": 1, "queryComments": comments}
+
+
+def comment(sequence: int, **changed: Any) -> dict[str, Any]:
+    return {"sequence": sequence, "comment": "Check.", "closed": False} | changed
+
+
+def query(study: str, version: int, comments: Any) -> RecordEvent:
+    data = query_row(study, comments)
+    return replace(upsert(data | {"queryId": 4}, version, "query"), data=data)
+
+
+def test_an_owners_next_state_replaces_all_of_its_parts(graph: Graph, study: str) -> None:
+    """A query's comments are those of its newest state, whatever the order of events."""
+    states = [
+        query(study, 1, [comment(1), comment(2)]),
+        query(study, 2, [comment(1, closed=True)]),
+        query(study, 3, None),
+        query(study, 4, [comment(7), comment(7), {}]),
+    ]
+    for state in states:
+        apply(graph, state)
+        assert_equal(expected(state), graph.state())
+    apply(graph, states[0])
+    assert_equal(expected(states[-1]), graph.state())
+    gone = delete(4, 5, "query", study)
+    apply(graph, gone)
+    assert_equal(expected(gone), graph.state())
+
+
+def test_a_new_model_revision_reaches_existing_nodes_by_replay_and_by_their_next_change(
+    graph: Graph, study: str, set_references: SetReferences
+) -> None:
+    """A reference added to the table reaches every existing node, and a removed one leaves it."""
+    all_references = ENTITIES["record"].references
+    without = [each for each in all_references if each.relationship != "ON_FORM"]
+    events = [upsert(row(study, number), 5) for number in (1, 2)]
+    set_references(without, 1)
+    apply(graph, *events)
+    assert "ON_FORM" not in {each.kind for each in graph.state().relationships}
+    set_references(all_references, 2)
+    outdated = graph.writer.probe({event.identity: event.version for event in events}).outdated
+    assert outdated == {event.identity for event in events}
+    apply(graph, events[0])  # a replay
+    changed = upsert(row(study, 2, recordStatus="Locked"), 6)
+    apply(graph, changed)
+    assert_equal(expected(events[0], changed), graph.state())
+    assert not graph.writer.probe({events[0].identity: 5}).outdated
+    set_references(
+        [replace(each, targets=()) if each.relationship == "ON_FORM" else each
+         for each in all_references], 3,
+    )  # fmt: skip
+    apply(graph, events[0])
+    own = NodeKey("Record", (study, 1))
+    assert {each.kind for each in graph.state().relationships if own in each} == {"HAS_RECORD"}
+
+
+@pytest.mark.servers
+def test_a_graph_of_the_earlier_version_is_brought_up_to_date_by_a_replay(
+    database: Neo4jDatabase, study: str
+) -> None:
+    """Nodes without ``_model`` and ``_links`` are written again at their own version."""
+    graph = RealGraph(study, database)
+    event = upsert(row(study, visitId=5, parentRecordId=4, keywords=[keyword(1)]), 3)
+    old = (
+        "UNWIND $rows AS row CREATE (v:Visit {study_key: row[0], visit_id: 6})"
+        " CREATE (p:Record {study_key: row[0], record_id: 4})"
+        " CREATE (v)-[:HAS_RECORD]->(n:Record {study_key: row[0], record_id: 1, _version: 3,"
+        " _hash: 'old', SYSBP: '120', keywords: 'text', old: true})-[:CHILD_OF]->(p)"
+    )
+    database.write(cypher.Statement(old, [[study]]), {})
+    assert graph.writer.probe({event.identity: 3}).outdated == {event.identity}
+    apply(graph, event)
+    assert_equal(expected(event), graph.state())
+
+
+@pytest.mark.servers
+def test_a_neighbour_deleted_by_hand_is_linked_again_by_the_next_change(
+    database: Neo4jDatabase, study: str
+) -> None:
+    """A node whose relationships are fewer than it records gets them again."""
+    graph = RealGraph(study, database)
+    apply(graph, upsert(row(study, keywords=[keyword(1)]), 1))
+    by_hand = "UNWIND $rows AS row MATCH (n:Visit|Keyword {study_key: row[0]}) DETACH DELETE n"
+    database.write(cypher.Statement(by_hand, [[study]]), {})
+    newest = upsert(row(study, keywords=[keyword(1)], recordStatus="x"), 2)
     apply(graph, newest)
     assert_equal(expected(newest), graph.state())
 
@@ -340,7 +476,7 @@ def test_bulk_creation_of_similar_nodes_equals_creating_each_alone(
 def test_a_name_that_is_no_plain_identifier_never_gets_into_a_statement(name: str) -> None:
     """Only names that are plain identifiers become part of a statement's text."""
     for names, is_in in ((("SYSBP", "_x1"), True), (("SYSBP", name), False)):
-        shape = cypher._Shape("record", names, ("visit", None))
+        shape = cypher._Shape("record", names, ("visit", None, None))
         assert (cypher._create_alike(shape) is not None) is is_in
 
 

@@ -9,8 +9,8 @@ from connector.errors import GraphBehindError, RetryableError
 from connector.interfaces import ProbeResult, Span, WriteResult
 from connector.model.entities import ENTITIES
 from connector.model.events import Identity
-from connector.model.graph import NodeChange, key_values
-from connector.model.graph_state import GraphState, NodeKey, Relationship
+from connector.model.graph import MODEL, NodeChange, key_values
+from connector.model.graph_state import GraphState, NodeKey, Relationship, relationship
 
 
 def key_of(identity: Identity) -> NodeKey:
@@ -38,7 +38,7 @@ class InMemoryGraph:
 
     def probe(self, versions: Mapping[Identity, int]) -> ProbeResult:
         with self._lock:
-            newer = {who for who, version in versions.items() if self._version(who) < version}
+            newer = {who for who, version in versions.items() if self._is_outdated(who, version)}
             absent = {who for who in newer if key_of(who) not in self.graph.nodes}
             return ProbeResult(absent, newer - absent)
 
@@ -104,7 +104,7 @@ class InMemoryGraph:
         if self.failures and (failure := self.failures.pop(0)) is not None:
             raise failure
         for change in changes:
-            if self._version(change.identity) < change.version:
+            if self._is_outdated(change.identity, change.version):
                 self._apply(change)
 
     def state(self, study_key: str) -> GraphState:
@@ -112,27 +112,56 @@ class InMemoryGraph:
         links = {each for each in self.graph.relationships if each.start.values[0] == study_key}
         return GraphState(nodes, links)
 
-    def _version(self, identity: Identity) -> int:
-        version: int = self.graph.nodes.get(key_of(identity), {}).get("_version", -1)
-        return version
+    def _state(self, identity: Identity) -> tuple[int, int]:
+        node = self.graph.nodes.get(key_of(identity), {})
+        return node.get("_version", -1), node.get(MODEL, 0)
+
+    def _is_outdated(self, identity: Identity, version: int) -> bool:
+        return self._state(identity) < (version, ENTITIES[identity.entity].model_revision)
 
     def _apply(self, change: NodeChange) -> None:
-        key = key_of(change.identity)
+        key, entity = key_of(change.identity), ENTITIES[change.identity.entity]
         before = self.graph.nodes.get(key, {})
         users = {name: value for name, value in before.items() if name.startswith("x_")}
         self.graph.nodes[key] = users | change.properties
         for link in change.links:
-            self._link(key, link.reference.relationship, link.reference.outgoing, link.target)
+            kind, outgoing = link.reference.relationship, link.reference.outgoing
+            self._unlink(key, kind, outgoing=outgoing)
+            if link.target is not None:
+                self._link(key, kind, link.target, outgoing=outgoing)
+        for reference, listed in zip(entity.reference_lists, change.listed, strict=True):
+            self._unlink(key, reference.relationship, outgoing=True)
+            for each in listed:
+                self._link(
+                    key, reference.relationship, each.target, outgoing=True, values=each.properties
+                )
+        for part, nodes in zip(entity.parts, change.parts, strict=True):
+            for relation in self._unlink(key, part.relationship, outgoing=True):
+                del self.graph.nodes[relation.end]
+            for properties in nodes:
+                own = NodeKey(part.label, (*key.values, properties["position"]))  # type: ignore[arg-type]
+                self.graph.nodes[own] = dict(properties)
+                self.graph.relationships.add(Relationship(key, part.relationship, own))
 
-    def _link(self, key: NodeKey, kind: str, outgoing: bool, target: Identity | None) -> None:  # noqa: FBT001
+    def _unlink(self, key: NodeKey, kind: str, *, outgoing: bool) -> set[Relationship]:
         own = {
             each
             for each in self.graph.relationships
             if each.kind == kind and (each.start if outgoing else each.end) == key
         }
         self.graph.relationships -= own
-        if target is not None:
-            other = key_of(target)
-            self.graph.nodes.setdefault(other, stub_of(target))
-            start, end = (key, other) if outgoing else (other, key)
-            self.graph.relationships.add(Relationship(start, kind, end))
+        return own
+
+    def _link(
+        self,
+        key: NodeKey,
+        kind: str,
+        target: Identity,
+        *,
+        outgoing: bool,
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
+        other = key_of(target)
+        self.graph.nodes.setdefault(other, stub_of(target))
+        start, end = (key, other) if outgoing else (other, key)
+        self.graph.relationships.add(relationship(start, kind, end, values))

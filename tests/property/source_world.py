@@ -15,7 +15,7 @@ from connector.interfaces import Message
 from connector.lab.simulator.faults import FAULTS, Faults
 from connector.lab.simulator.study import Study, build_study
 from connector.lab.simulator.workload import Workload
-from connector.model.entities import ENTITIES
+from connector.model.entities import ENTITIES, NODE_KEYS, READ_KINDS
 from connector.model.events import Identity, Op, RecordEvent
 from connector.model.graph_state import GraphState, differences
 from connector.ops.expected_graph import add_row
@@ -42,6 +42,7 @@ _FOR_SWEEPS = {"no_date", "null_date", "empty", "bad_utf8"}
 _VALUE_FAULTS = {"huge_subject", "blank_reference"}
 """Faults that show a wrong but plausible state of a row, which is published."""
 _SWEPT = {track.name for track in tracks.TRACKS if track.mode is Mode.FULL and track.is_keyset}
+_METADATA_ROWS = 14
 _STEPS = 60
 _STEPS_TO_SETTLE = 3000
 _PAGE_READS_PER_KILL = 60
@@ -79,6 +80,10 @@ class World:
         self.windows_only = seed % 3 == 0
         self.pace = WINDOWS_ONLY if self.windows_only else PACE
         self.study: Study = build_study(KEY, 4, 30, seed)
+        for resource in ("forms", "variables"):  # a few show all that many would
+            table = self.study.table(resource)
+            for each in table.ids[_METADATA_ROWS:]:
+                table.remove(each)
         self.server = FakeClock(int(datetime(2024, 6, 1, tzinfo=UTC).timestamp() * 1000))
         self.local = FakeClock(self.server.now_ms() + self.rng.choice([-600_000, 0, 600_000]))
         self.workload = Workload(self.study, lambda: self.server.now_ms() / 1000)
@@ -284,10 +289,10 @@ def _published(ordered: list[tuple[int, str | None, bool]], *, was_diverted: boo
 
 def api_state(study: Study) -> GraphState:
     state = GraphState()
-    add_row(state, "study", study.row)
-    for entity in list(ENTITIES.values())[1:]:
+    add_row(state, "study", study.key, study.row)
+    for entity in list(READ_KINDS.values())[1:]:
         for row in study.table(entity.resource).rows():
-            add_row(state, entity.name, row)
+            add_row(state, entity.name, study.key, row)
     return state
 
 
@@ -305,5 +310,4 @@ def live(state: GraphState) -> GraphState:
 @cache
 def _marks(label: str) -> frozenset[str]:
     """Return the properties that stubs and deleted entities have."""
-    entity = next(each for each in ENTITIES.values() if each.label == label)
-    return frozenset({*entity.key_properties, "_version", "deleted"})
+    return frozenset({*NODE_KEYS[label], "_version", "deleted"})

@@ -11,7 +11,7 @@ from neo4j._codec.packstream.v1 import PackableBuffer, Packer
 
 from connector.errors import InvalidEventError
 from connector.model.events import Identity
-from connector.model.graph import NodeChange, node_change
+from connector.model.graph import LINKS, NodeChange, node_change
 from tests.builders import delete, record_row, upsert
 
 
@@ -114,8 +114,15 @@ def test_a_delete_removes_data_and_relationships() -> None:
     """A delete removes data and relationships and keeps key, version and mark."""
     change = node_change(delete(1, 9))
     assert change.is_delete
-    assert change.properties == {"study_key": "S1", "record_id": 1, "_version": 9, "deleted": True}
-    assert [link.target for link in change.links] == [None, None]
+    assert change.properties == {
+        "study_key": "S1",
+        "record_id": 1,
+        "_version": 9,
+        "_model": 1,
+        "deleted": True,
+    }
+    assert [link.target for link in change.links] == [None, None, None]
+    assert change.value(LINKS) is None
 
 
 BLANK: list[Any] = [None, 0, "", " ", "\t\n", [], {}]
@@ -125,7 +132,8 @@ BLANK: list[Any] = [None, 0, "", " ", "\t\n", [], {}]
 def test_a_blank_reference_means_none(blank: Any) -> None:
     """A blank reference means no reference."""
     change = node_change(upsert(record_row(visitId=blank, parentRecordId=blank)))
-    assert [link.target for link in change.links] == [Identity("S1", "subject", 11), None]
+    form = Identity("S1", "form", 7)
+    assert [link.target for link in change.links] == [Identity("S1", "subject", 11), None, form]
     change = node_change(upsert(record_row(visitId=blank, subjectId=blank, siteId=blank)))
     assert change.links[0].target == Identity("S1", "study", "S1")
 

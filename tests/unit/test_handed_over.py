@@ -13,7 +13,7 @@ from connector.export.handed_over import (
 from connector.export.rows import changes_of, with_own_visit_only
 from connector.model.entities import ENTITIES
 from connector.model.events import Identity
-from connector.model.graph import REDIRECTED, NodeChange
+from connector.model.graph import LINKS, NodeChange
 from connector.neo4j.export_queries import NodeState
 from tests.builders import record_row
 
@@ -26,8 +26,8 @@ def change(at: int = AT, **changed: Any) -> NodeChange:
     return changes_of(RECORD, [record_row(1, **changed)], "S1", lambda _: at).newest[WHO]
 
 
-def state(version: int, content_hash: str | None = "other", *, redirected: bool = False) -> Any:
-    return {WHO: NodeState(version, content_hash, redirected)}
+def state(version: int, content_hash: str | None = "other", links: object = None) -> Any:
+    return {WHO: NodeState(version, content_hash, str(links or change().value(LINKS)), 1)}
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ def test_a_record_that_is_there_with_the_same_content_is_neither_written_nor_lef
 
 def test_a_redirected_link_is_corrected_although_the_content_is_the_same() -> None:
     """A redirected link is corrected although the content is the same."""
-    there = state(AT, change().content_hash, redirected=True)
+    redirected = with_own_visit_only(change(), {5: 12})
+    there = state(AT, change().content_hash, redirected.value(LINKS))
     (written,) = decide([change()], there, are_dated=True).changes
     assert written.version == AT + 1
-    redirected = with_own_visit_only(change(), {5: 12})
     assert decide([redirected], there, are_dated=True).changes == []
 
 
@@ -93,8 +93,8 @@ def test_a_record_whose_visit_is_another_subjects_says_that_its_link_was_redirec
     """A record whose visit belongs to another subject is marked as redirected."""
     redirected = with_own_visit_only(change(), {5: 12})
     assert redirected.links[0].target == Identity("S1", "subject", 11)
-    assert redirected.properties[REDIRECTED] is True
-    assert with_own_visit_only(change(), {5: 11}).value(REDIRECTED) is None
+    assert redirected.value(LINKS) == "subject 11||form 7"
+    assert with_own_visit_only(change(), {5: 11}) == change()
 
 
 def test_of_two_states_in_one_batch_the_newer_date_wins_wherever_it_stands() -> None:

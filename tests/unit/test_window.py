@@ -10,7 +10,7 @@ from connector.model.entities import ENTITIES
 from connector.source.page_checks import check_page
 from connector.source.reading import PassOptions, ReadPage, read_pass
 from connector.source.schedule import Moment, Pace, due_ms, next_track
-from connector.source.tracks import Mode, Track
+from connector.source.tracks import TRACKS, Mode, Track
 from connector.source.window import (
     advance,
     clock_went_back,
@@ -260,13 +260,11 @@ def test_an_unknown_study_stops_with_what_to_do() -> None:
 def test_due_tracks_take_turns_so_that_a_sweep_does_not_hold_up_windows() -> None:
     """Due tracks take turns, so a sweep does not hold up the windows."""
     done = PassPosition(watermark_ms=0, passes=1, finished_ms=0)
-    places = {f"{name}.full": done for name in ENTITIES} | {
+    places = {track.name: done for track in TRACKS} | {
         "record.full": PassPosition(after=3, started_ms=1, passes=1, watermark_ms=0),
-        "record.window": done,
-        "site.window": done,
     }
     state, names, previous = Cursor(study_key="S1", places=places), [], ""
-    for _ in range(4):
+    for _ in TRACKS:
         track, _ = next_track(state, PACE, Moment(10_000), previous)
         assert track is not None
         names.append(previous := track.name)
