@@ -85,7 +85,7 @@ def _read_only(api: str) -> float:
     rows, started = 0, time.monotonic()
     for entity in ENTITIES.values():
         track, cursor = Track(entity, Mode.FULL), Cursor(study_key=STUDY)
-        while cursor.place(track.name).passes == 0:
+        while cursor.position(track.name).passes == 0:
             request = window.next_request(track, cursor, PAGE)
             path = f"{PREFIX}/{STUDY}/{request.resource}" if request.resource else PREFIX
             query = {"page": request.page, "size": request.size, "sort": request.sort}
@@ -95,8 +95,8 @@ def _read_only(api: str) -> float:
             total, offset = response["pagination"]["totalElements"], request.page * request.size
             page = Page(0, total, response["data"], offset)
             rows += len(page.rows)
-            place = window.advance(track, cursor.place(track.name), page, _PACE, 0)
-            cursor = cursor.moved(track.name, place)
+            position = window.advance(track, cursor.position(track.name), page, _PACE, 0)
+            cursor = cursor.moved(track.name, position)
     client.close()
     return rows / (time.monotonic() - started)
 

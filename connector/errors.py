@@ -30,15 +30,15 @@ class AccessRefusedError(RetryableError):
     """
 
 
-class OddPageError(RetryableError):
+class ContradictoryPageError(RetryableError):
     """A page that contradicts itself: request it again, and accept it if it comes back the same.
 
-    ``oddities`` names the contradictions.
+    ``contradictions`` names them.
     """
 
-    def __init__(self, message: str, oddities: Iterable[str]) -> None:
+    def __init__(self, message: str, contradictions: Iterable[str]) -> None:
         super().__init__(message)
-        self.oddities = frozenset(oddities)
+        self.contradictions = frozenset(contradictions)
 
 
 class BatchTooLargeError(ConnectorError):

@@ -109,7 +109,7 @@ def _task(settings: Settings, study: str, reader: ApiReader, cluster_id: str) ->
         sweep_interval=source.sweep_interval_seconds,
         overlap=source.overlap_seconds,
         page_size=source.page_size,
-        own_intervals=source.kind_intervals,
+        kind_intervals=source.kind_intervals,
     )
     limits = SourceLimits(source.max_delete_ratio, partial(Backoff, source.retry_wait_seconds_max))
     return SourceTask(study, ports, pace, limits)

@@ -39,8 +39,8 @@ from connector.neo4j.export_places import ExportPlaces, KeptPlace
 from connector.neo4j.export_queries import ExportQueries
 from connector.neo4j.writer import Neo4jGraphWriter
 from connector.sink.batch import TransactionSize
-from connector.sink.isolate import write_isolated
-from connector.sink.novelty import Novelty
+from connector.sink.bisection import write_bisecting
+from connector.sink.first_load import FirstLoad
 
 log = structlog.stdlib.get_logger("connector.export")
 
@@ -97,7 +97,7 @@ class Neo4jExportSink(ExportSink):
         self._queries = ExportQueries(self._database)
         self._places = ExportPlaces(self._database)
         self._size = TransactionSize(self.config.batch_size)
-        self._novelty = Novelty(is_assumed=not self.config.idempotent)
+        self._first_load = FirstLoad(is_assumed=not self.config.idempotent)
 
     def __repr__(self) -> str:
         return f"Neo4jExportSink({self._where!r}, study_key={self.study_key!r})"
@@ -128,7 +128,7 @@ class Neo4jExportSink(ExportSink):
         found = changes_of(entity, rows, self.study_key, self._version_of(read_at_ms))
         refused = found.refused
         for part in iter_batches(found.newest.values(), self.config.batch_size):
-            refused += self._write_isolated(self._write, part, batch_id)
+            refused += self._write_bisecting(self._write, part, batch_id)
         self._raise_refused(entity, refused, len(rows) - len(refused), batch_id)
         return len(rows)
 
@@ -150,7 +150,7 @@ class Neo4jExportSink(ExportSink):
         )
         for number, part in enumerate(iter_batches(deletions, self.config.batch_size)):
             batch_id = f"{self.study_key}/{entity.plural}/deleted/{number}"
-            refused = self._write_isolated(self._write_deletes, part, batch_id)
+            refused = self._write_bisecting(self._write_deletes, part, batch_id)
             self._raise_refused(entity, refused, len(part) - len(refused), batch_id)
 
     def _write_part(
@@ -166,7 +166,7 @@ class Neo4jExportSink(ExportSink):
         def write(part: Sequence[NodeChange]) -> None:
             left_alone.update(self._write_decided(part, are_dated=read_at_ms is None))
 
-        isolated = self._write_isolated(write, changes, batch_id)
+        isolated = self._write_bisecting(write, changes, batch_id)
         refused += [*not_records, *found.refused, *isolated]
         stale = found.superseded + sum(found.counts[each] for each in left_alone)
         if stale:
@@ -199,13 +199,13 @@ class Neo4jExportSink(ExportSink):
         derived = derived_changes(rows, self.study_key)
         if not derived:
             return changes
-        self._write_isolated(self._write_newer, derived, batch_id)
+        self._write_bisecting(self._write_newer, derived, batch_id)
         owners = self._attempts.until_done(
             lambda: self._writer.subjects_of_visits(self.study_key, visits_of(rows)), batch_id
         )
         return [with_own_visit_only(change, owners) for change in changes]
 
-    def _write_isolated(
+    def _write_bisecting(
         self,
         write: Callable[[Sequence[NodeChange]], None],
         changes: Sequence[NodeChange],
@@ -215,7 +215,7 @@ class Neo4jExportSink(ExportSink):
         if not changes:
             return []
         isolated = self._attempts.until_done(
-            lambda: write_isolated(write, changes, self._size), batch_id
+            lambda: write_bisecting(write, changes, self._size), batch_id
         )
         return [RefusedRow(each.item.identity.id, each.error.reason) for each in isolated]
 
@@ -264,18 +264,18 @@ class Neo4jExportSink(ExportSink):
 
         While batches are all new, as in a first load, they are not probed.
         """
-        if self._novelty.is_assumed and self._has_created(changes):
+        if self._first_load.is_assumed and self._has_created(changes):
             return
         probed = self._writer.probe_content(changes)
-        self._novelty.probed(all_absent=len(probed.absent) == len(changes))
+        self._first_load.note_probe(all_absent=len(probed.absent) == len(changes))
         self._write_probed(changes, probed)
 
     def _write_decided(self, changes: Sequence[NodeChange], *, are_dated: bool) -> set[Identity]:
         """Like `_write`, for records handed over; returns those with a newer state in the graph."""
-        if self._novelty.is_assumed and self._has_created(changes):
+        if self._first_load.is_assumed and self._has_created(changes):
             return set()
         states = self._queries.states(change.identity for change in changes)
-        self._novelty.probed(all_absent=not states)
+        self._first_load.note_probe(all_absent=not states)
         decision = decide(changes, states, are_dated=are_dated)
         if decision.changes:
             self._writer.write(decision.changes, decision.absent)
@@ -283,7 +283,7 @@ class Neo4jExportSink(ExportSink):
 
     def _has_created(self, changes: Sequence[NodeChange]) -> bool:
         result = self._writer.create(changes)
-        self._novelty.wrote(result)
+        self._first_load.note_write(result)
         return result.were_absent
 
     def _write_newer(self, changes: Sequence[NodeChange]) -> None:

@@ -53,16 +53,16 @@ def starting(
         return new._replace(why="its position cannot be read")
     if all(_is_exported(cursor, name) for name in kinds):
         return new  # it was complete; only its position was not deleted
-    places = {}
-    for name, place in cursor.places.items():
+    positions = {}
+    for name, position in cursor.positions.items():
         kind = name.partition(".")[0]
-        if place.passes or ENTITIES[kind].reading is not Reading.LISTED:
-            places[name] = place
+        if position.passes or ENTITIES[kind].reading is not Reading.LISTED:
+            positions[name] = position
         else:  # numbered pages may have moved since then
             progress.read[kind] = 0
-    resumed = cursor.model_copy(update={"places": places})
+    resumed = cursor.model_copy(update={"positions": positions})
     return ExportStart(resumed, progress, is_resumed=True, why="it was interrupted")
 
 
 def _is_exported(cursor: Cursor, kind: str) -> bool:
-    return cursor.place(Track(ENTITIES[kind], Mode.FULL).name).passes > 0
+    return cursor.position(Track(ENTITIES[kind], Mode.FULL).name).passes > 0

@@ -16,7 +16,7 @@ from connector.model.entities import ENTITIES, Entity, snake_case
 from connector.model.events import EntityId, Identity, Op, Origin, RecordEvent, id_of, valid_id
 from connector.model.graph import NodeChange, node_change
 from connector.model.serde import content_hash
-from connector.source.changes import own_id
+from connector.source.changes import require_id
 
 _BY_PROPERTY = {
     entity.name: {snake_case(field): field for field in entity.fields}
@@ -74,7 +74,7 @@ def change_of(entity: Entity, row: dict[str, Any], study_key: str, version: int)
     Raises:
         InvalidEventError: it has no id, belongs to another study, or the graph cannot hold it.
     """
-    entity_id = own_id(entity, row, study_key)
+    entity_id = require_id(entity, row, study_key)
     return node_change(_event(entity, entity_id, row, study_key, version, content_hash(row)))
 
 

@@ -14,8 +14,8 @@ from rich.progress import TaskID
 from connector.clock import SystemClock
 from connector.errors import (
     BatchTooLargeError,
+    ContradictoryPageError,
     FatalError,
-    OddPageError,
     ResourceRefusedError,
     RetryableError,
 )
@@ -125,7 +125,7 @@ class StudyExport:
         self._backoff = Backoff(_WAIT_SECONDS_MAX, sink.config.retry_backoff)
         self._failures_in_a_row = 0
         self._sizes: dict[str, int] = {}
-        self._odd: dict[str, frozenset[str]] = defaultdict(frozenset)
+        self._contradictions: dict[str, frozenset[str]] = defaultdict(frozenset)
         """The contradictions seen in each kind's pages; a page that repeats them is accepted."""
         self._written: deque[_Part] = deque()
 
@@ -188,7 +188,7 @@ class StudyExport:
     ) -> None:
         """Read and write from the cursor to the end of the kind."""
         entity = track.entity
-        while self._cursor.place(track.name).passes == 0:
+        while self._cursor.position(track.name).passes == 0:
             options = self._options(entity)
             stream = ReadAhead(read_pass(self._reader, track, self._cursor, options, self._clock))
             try:
@@ -209,7 +209,7 @@ class StudyExport:
         with text ids are not swept either: their lists are not in id order. A stream finds
         vanished rows of all kinds.
         """
-        position = self._cursor.place(track.name)
+        position = self._cursor.position(track.name)
         if not track.entity.id_is_number or position.passes:
             return None
         if position.in_pass:
@@ -238,7 +238,7 @@ class StudyExport:
         )
 
     def _options(self, entity: Entity) -> PassOptions:
-        return PassOptions(_PACE, self._size(entity), self._odd.get(entity.name, ()))
+        return PassOptions(_PACE, self._size(entity), self._contradictions.get(entity.name, ()))
 
     def _size(self, entity: Entity) -> int:
         return self._sizes.get(entity.name, _PAGE_SIZE)
@@ -253,10 +253,10 @@ class StudyExport:
 
     def _reading_failed(self, entity: Entity, error: Exception, _: float) -> None:
         self._failures_in_a_row += 1
-        if isinstance(error, OddPageError):
-            self._odd[entity.name] |= error.oddities
+        if isinstance(error, ContradictoryPageError):
+            self._contradictions[entity.name] |= error.contradictions
         if isinstance(error, BatchTooLargeError):
-            self._sizes[entity.name] = window.smaller(self._size(entity))
+            self._sizes[entity.name] = window.smaller_page_size(self._size(entity))
         if self._failures_in_a_row > self._sink.config.max_retries:
             self._settle(in_flight_max=0)  # so that a resumed export does not read it again
             failures = self._failures_in_a_row

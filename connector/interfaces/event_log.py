@@ -47,14 +47,14 @@ class EventLog(Protocol):
         events: Sequence[tuple[RecordEvent, int | None]],
         invalid: Sequence[InvalidRow],
         cursor: Cursor,
-        lettered: Container[Identity] = (),
+        dead_lettered: Container[Identity] = (),
     ) -> Collection[Identity]:
         """Publish events (each with its subject's id), dead letters and cursor in one transaction.
 
         On return everything is committed; on an error either everything or nothing is. Blocks.
 
         Events too large for the topic are diverted to the dead letter queue, by reference; those
-        in ``lettered`` are already in it and are not sent again. The topic does not hold the
+        in ``dead_lettered`` are already in it and are not sent again. The topic does not hold the
         states of diverted events. Returns their identities.
 
         Raises:
@@ -105,7 +105,7 @@ class KnownUpdate(Protocol):
         """Count one more miss for each live entity that this full pass did not list."""
 
     def is_new_invalid(self, row: InvalidRow) -> bool:
-        """Return whether this row has not been dead-lettered before, and remember it."""
+        """Return whether this row has not been dead-dead_lettered before, and remember it."""
 
     def match(self, cursor: Cursor) -> None:
         """Record that the cache equals the topic as of this cursor."""

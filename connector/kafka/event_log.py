@@ -93,7 +93,7 @@ class KafkaEventLog:
         events: Sequence[tuple[RecordEvent, int | None]],
         invalid: Sequence[InvalidRow],
         cursor: Cursor,
-        lettered: Container[Identity] = (),
+        dead_lettered: Container[Identity] = (),
     ) -> Collection[Identity]:
         """Publish in one transaction across the three topics."""
         if self._producer is None:
@@ -102,7 +102,7 @@ class KafkaEventLog:
         producer, started = self._producer, clocks()
         try:
             producer.begin_transaction()
-            diverted, written = self._produce_events(producer, events, lettered)
+            diverted, written = self._produce_events(producer, events, dead_lettered)
             for row in invalid:
                 self._produce_invalid(producer, row)
             mark = self._mark_after(producer, written)
@@ -141,7 +141,7 @@ class KafkaEventLog:
         self,
         producer: Producer,
         events: Sequence[tuple[RecordEvent, int | None]],
-        lettered: Container[Identity],
+        dead_lettered: Container[Identity],
     ) -> tuple[list[Identity], dict[int, "_PartitionWrites"]]:
         """Return events too large for the topic, and what was written to each partition."""
         diverted: list[Identity] = []
@@ -154,7 +154,7 @@ class KafkaEventLog:
             key, value, headers = encode(event)
             if not _fits(key, value, headers, self._event_bytes_max):
                 diverted.append(event.identity)
-                if event.identity not in lettered:
+                if event.identity not in dead_lettered:
                     self._produce_reference(producer, event, key, len(value))
                 continue
             partition = partitions[index]

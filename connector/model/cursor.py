@@ -87,7 +87,7 @@ class Cursor(_Value):
     study_key: str
     lineage: str = Field(default_factory=lambda: uuid.uuid4().hex)
     sequence: int = 0
-    places: dict[str, PassPosition] = Field(default_factory=dict)
+    positions: dict[str, PassPosition] = Field(default_factory=dict, alias="places")
     topic: TopicMark | None = None
     """The events topic when this cursor was committed. Set by `EventLog.publish`."""
     newest_version: int = 0
@@ -95,14 +95,17 @@ class Cursor(_Value):
     version_floor: int = 0
     """The lowest version allowed: above every version that the topic held before it lost events."""
 
-    def place(self, track: str) -> PassPosition:
+    def position(self, track: str) -> PassPosition:
         """The position of this track; the beginning if it has never been read."""
-        return self.places.get(track, PassPosition())
+        return self.positions.get(track, PassPosition())
 
-    def moved(self, track: str, place: PassPosition) -> "Cursor":
+    def moved(self, track: str, position: PassPosition) -> "Cursor":
         """The next cursor, with this track at the given position."""
         return self.model_copy(
-            update={"sequence": self.sequence + 1, "places": {**self.places, track: place}}
+            update={
+                "sequence": self.sequence + 1,
+                "positions": {**self.positions, track: position},
+            }
         )
 
     def to_bytes(self) -> bytes:

@@ -1,4 +1,4 @@
-"""What is done with a batch, on a writer's thread: probe, decode, write, dead-letter."""
+"""Prepares and writes batches, on the writer threads: probe, decode, write, dead-letter."""
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -20,42 +20,47 @@ from connector.sink.batch import (
     Batch,
     Candidate,
     TransactionSize,
+    dead_on_arrival,
     decode_newest,
-    first_changing,
-    first_part,
-    letters_among,
+    first_transaction,
+    prefix_length,
 )
-from connector.sink.isolate import write_isolated
-from connector.sink.novelty import Novelty
+from connector.sink.bisection import write_bisecting
+from connector.sink.first_load import FirstLoad
 from connector.sink.states import Arrival, State, newest_states, older_states
 
 T = TypeVar("T")
 
 
 class UntilDone(Protocol):
-    """Runs a step until it succeeds; raises `AbandonedError` when its lane was dropped."""
+    """Retries transient failures of a step until it succeeds or its lane is dropped."""
 
     def __call__(self, step: Callable[[], T], /) -> T:
-        """What the step returns. Blocks."""
+        """Return what the step returns. Blocks.
+
+        Raises:
+            AbandonedError: the lane was dropped.
+            ConnectorError: any other error of the step.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyResult:
-    """What became of a batch's events. ``unchanged``: superseded, or already in the graph."""
+    """The outcome of a batch, in messages."""
 
     consumed: int
     written: int
-    letters: Sequence[DeadLetter]
+    dead_letters: Sequence[DeadLetter]
 
     @property
     def unchanged(self) -> int:
-        """Neither written nor dead-lettered."""
-        return self.consumed - self.written - len(self.letters)
+        """Messages that were superseded, or that the graph already had."""
+        return self.consumed - self.written - len(self.dead_letters)
 
 
 @dataclass(frozen=True, slots=True)
-class _Written:
-    """What one or more transactions came to."""
+class _WriteOutcome:
+    """The outcome of one or more transactions."""
 
     events: int
     refused: list[DeadLetter]
@@ -65,7 +70,7 @@ class _Written:
 
 
 class Applier:
-    """Brings batches into the graph. Thread-safe, as its ports are."""
+    """Applies batches to the graph. Thread-safe, as its ports are."""
 
     def __init__(
         self,
@@ -82,23 +87,24 @@ class Applier:
         self._size = TransactionSize(transaction_events_max)
         self._events_max = transaction_events_max
         self._bytes_max = transaction_bytes_max
-        self._novelty = Novelty()
-        # Python decodes on one core at a time anyway; threads that wait their turn cost less than
-        # threads that fight for the interpreter.
+        self._first_load = FirstLoad()
+        # The GIL lets one thread decode at a time anyway; waiting for a lock costs less than
+        # competing for the GIL.
         self._decoding = threading.Lock()
 
     def prepare(self, arrivals: Sequence[Arrival]) -> Batch:
-        """Find out what has to be written, and decode that only.
+        """Probe the graph, and decode only the states that it lacks. Blocks.
 
-        While full batches are all new, it is not asked: `write` is right where that is not so.
+        The batch ends before the first message that would change more entities than a transaction
+        holds, which bounds the decoded events; later messages are left out.
 
-        The batch has the first of the messages: as many as change what one transaction takes, so
-        that what is decoded is bounded.
+        In a first load the probe is skipped, and all states are decoded as absent. If some are not
+        absent after all, `write` merges them under the version guard.
 
         Raises:
             RetryableError: the graph does not answer.
         """
-        if self._novelty.is_assumed and len(arrivals) >= self._events_max:
+        if self._first_load.is_assumed and len(arrivals) >= self._events_max:
             arrivals = arrivals[: self._events_max]
             states = newest_states(arrivals)
             return self._decoded(arrivals, states.values(), states.keys())
@@ -108,12 +114,12 @@ class Applier:
         states = newest_states(arrivals)
         probed = self._probe(states)
         is_full = len(arrivals) >= self._events_max
-        self._novelty.probed(all_absent=is_full and len(probed.absent) == len(states))
+        self._first_load.note_probe(all_absent=is_full and len(probed.absent) == len(states))
         newer = probed.absent | probed.outdated
         if len(newer) > self._events_max:
-            arrivals = arrivals[: first_changing(arrivals, newer, self._events_max)]
+            arrivals = arrivals[: prefix_length(arrivals, newer, self._events_max)]
             states = newest_states(arrivals)
-        wanted = [state for who, state in states.items() if who in newer]
+        wanted = [state for identity, state in states.items() if identity in newer]
         return self._decoded(arrivals, wanted, probed.absent)
 
     def _decoded(
@@ -121,58 +127,60 @@ class Applier:
     ) -> Batch:
         with self._decoding:
             candidates, invalid = decode_newest(wanted, arrivals, self._clock.now_ms())
-        return Batch(arrivals, candidates, letters_among(arrivals) + invalid, absent)
+        return Batch(arrivals, candidates, dead_on_arrival(arrivals) + invalid, absent)
 
     def _probe(self, states: dict[Identity, State]) -> ProbeResult:
-        """What must be written; everything where the probe is too much for the database."""
-        versions = {who: state.version for who, state in states.items()}
+        """Return the entities to write; all of them if the probe is too large for the database."""
+        versions = {identity: state.version for identity, state in states.items()}
         try:
             return self._writer.probe(versions) if versions else ProbeResult(set(), set())
         except (BatchTooLargeError, InvalidEventError):
-            return ProbeResult(set(), set(versions))  # the write is guarded, and can be halved
+            # The version guard keeps the write correct, and unlike the probe it can be bisected.
+            return ProbeResult(set(), set(versions))
 
     def write(self, batch: Batch, span: Span | None, until_done: UntilDone) -> ApplyResult:
-        """On return the graph or the dead letter queue has acknowledged every message of it.
+        """Write the batch; on return the graph or the dead letter queue has all its messages.
 
-        The graph's checkpoint moves to the end of ``span`` with the last transaction, or after
-        it where something was refused. Each transaction is repeated by ``until_done``.
+        The checkpoint advances to the end of ``span`` with the last transaction, or separately if
+        that was bisected or nothing was written. Each step is retried by ``until_done``. Blocks.
 
         Raises:
-            GraphBehindError: the graph lacks what comes before ``span``.
+            GraphBehindError: the graph is not complete up to the start of ``span``.
             ConnectorError: as ``until_done``.
         """
-        consumed, count, letters = batch.count, 0, list(batch.letters)
+        consumed, events, dead_letters = batch.count, 0, list(batch.dead_letters)
         while True:
             written = self._write_all(batch, span, until_done)
-            count += written.events
-            letters += written.refused
-            older = older_states(written.refused_entities, letters, batch.arrivals)
+            events += written.events
+            dead_letters += written.refused
+            # A refused event may have superseded valid older states of its entity in this batch.
+            older = older_states(written.refused_entities, dead_letters, batch.arrivals)
             if not older:
                 break
             batch = until_done(partial(self._probed, older))
-            letters += batch.letters
-        if letters:
-            until_done(partial(self._dead_letters.publish, letters))
+            dead_letters += batch.dead_letters
+        if dead_letters:
+            until_done(partial(self._dead_letters.publish, dead_letters))
         if span and not written.has_advanced:
             until_done(partial(self._writer.advance, span))
-        return ApplyResult(consumed, count, letters)
+        return ApplyResult(consumed, events, dead_letters)
 
-    def _write_all(self, batch: Batch, span: Span | None, until_done: UntilDone) -> _Written:
-        """All candidates, a transaction after the other."""
-        rest, whole = batch.candidates, _Written(0, [], [], has_advanced=False)
+    def _write_all(self, batch: Batch, span: Span | None, until_done: UntilDone) -> _WriteOutcome:
+        """Write all candidates, one transaction after the other."""
+        rest, total = batch.candidates, _WriteOutcome(0, [], [], has_advanced=False)
         while rest:
-            part = first_part(rest, self._size.events, self._bytes_max)
+            part = first_transaction(rest, self._size.events, self._bytes_max)
             rest = rest[len(part) :]
-            is_last = not rest and not whole.refused
-            step = partial(self._write_part, part, batch.absent, span, advance=is_last)
-            done = until_done(step)
-            whole = _Written(
-                whole.events + done.events,
-                whole.refused + done.refused,
-                whole.refused_entities + done.refused_entities,
-                done.has_advanced,
+            may_advance = not rest and not total.refused
+            step = partial(self._write_part, part, batch.absent, span, may_advance=may_advance)
+            written = until_done(step)
+            total = _WriteOutcome(
+                total.events + written.events,
+                total.refused + written.refused,
+                total.refused_entities + written.refused_entities,
+                written.has_advanced,
             )
-        return whole
+        return total
 
     def _write_part(
         self,
@@ -180,25 +188,26 @@ class Applier:
         absent: Collection[Identity],
         span: Span | None,
         *,
-        advance: bool,
-    ) -> _Written:
-        """Write in one transaction; in halves where it is too large or holds invalid data.
+        may_advance: bool,
+    ) -> _WriteOutcome:
+        """Write the part in one transaction; bisect it if it is too large or has invalid data.
 
-        The checkpoint is moved only if it is written as a whole.
+        The checkpoint advances only with a transaction that holds the whole part.
         """
         has_advanced = False
 
-        def write(some: Sequence[Candidate]) -> None:
+        def write(candidates: Sequence[Candidate]) -> None:
             nonlocal has_advanced
-            moves = advance and len(some) == len(part)
-            changes = [each.change for each in some]
-            self._novelty.wrote(self._writer.write(changes, absent, span, advance=moves))
-            has_advanced = moves
+            advance = may_advance and len(candidates) == len(part)
+            changes = [each.change for each in candidates]
+            result = self._writer.write(changes, absent, span, advance=advance)
+            self._first_load.note_write(result)
+            has_advanced = advance
 
-        isolated = write_isolated(write, part, self._size)
-        refused = [
+        refused = write_bisecting(write, part, self._size)
+        dead_letters = [
             DeadLetter(each.item.state.message, each.error.reason, str(each.error), each.attempts)
-            for each in isolated
+            for each in refused
         ]
-        entities = [each.item.change.identity for each in isolated]
-        return _Written(len(part) - len(refused), refused, entities, has_advanced)
+        entities = [each.item.change.identity for each in refused]
+        return _WriteOutcome(len(part) - len(refused), dead_letters, entities, has_advanced)

@@ -1,4 +1,4 @@
-"""A batch: what the messages of one partition come to. Immutable values, pure functions."""
+"""Batches: messages of one partition that are prepared and written together. Pure."""
 
 from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,14 @@ from connector.interfaces import DeadLetter
 from connector.model.entities import ENTITIES
 from connector.model.events import Identity
 from connector.model.graph import NodeChange, node_change
-from connector.sink.states import Arrival, State, decode, letter_of, newest_states, older_states
+from connector.sink.states import (
+    Arrival,
+    State,
+    decode,
+    newest_states,
+    older_states,
+    to_dead_letter,
+)
 
 T = TypeVar("T")
 
@@ -17,40 +24,43 @@ _RANK = {name: rank for rank, name in enumerate(ENTITIES)}
 
 
 class Candidate(NamedTuple):
-    """A state that the graph does not have yet, and the change that it asks for."""
+    """A state to write, and the change of the graph that it decodes to."""
 
     state: State
     change: NodeChange
 
     @property
     def size_bytes(self) -> int:
-        """The event's size in the topic, as a measure of what it takes in a transaction."""
+        """The size of the payload, as a measure of what its change adds to a transaction."""
         return len(self.state.message.value or b"")
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What messages of one partition come to: superseded, to be written, or dead letters."""
+    """Prepared messages: some to write, some dead letters, the rest superseded or in the graph."""
 
     arrivals: Sequence[Arrival]
+    """All messages, in partition order."""
     candidates: Sequence[Candidate]
-    """Parents first."""
-    letters: Sequence[DeadLetter]
+    """To be written, parents first."""
+    dead_letters: Sequence[DeadLetter]
     absent: Collection[Identity]
-    """Those that the graph had no node of, as far as is known."""
+    """Entities that the graph is believed not to have."""
 
     @property
     def count(self) -> int:
-        """How many messages it stands for."""
+        """The number of messages."""
         return len(self.arrivals)
 
 
-def first_changing(arrivals: Sequence[Arrival], newer: Container[Identity], most: int) -> int:
-    """How many of the first messages are about at most so many entities of ``newer``."""
+def prefix_length(
+    arrivals: Sequence[Arrival], newer: Container[Identity], entities_max: int
+) -> int:
+    """How many leading messages concern at most ``entities_max`` entities of ``newer``."""
     seen: set[Identity] = set()
     for index, state in enumerate(arrivals):
         if isinstance(state, State) and state.identity in newer and state.identity not in seen:
-            if len(seen) == most:
+            if len(seen) == entities_max:
                 return index
             seen.add(state.identity)
     return len(arrivals)
@@ -59,34 +69,35 @@ def first_changing(arrivals: Sequence[Arrival], newer: Container[Identity], most
 def decode_newest(
     states: Iterable[State], arrivals: Sequence[Arrival], now_ms: int
 ) -> tuple[list[Candidate], list[DeadLetter]]:
-    """The changes that these states ask for, parents first; and those that are no event.
+    """Decode states into candidates, parents first, and into dead letters if they are not events.
 
-    Where a state is none, its entity's next older one among ``arrivals`` counts.
+    An entity whose state is not an event falls back to its next older state in ``arrivals``.
     """
     candidates: list[Candidate] = []
-    letters: list[DeadLetter] = []
+    dead_letters: list[DeadLetter] = []
     while states:
         failed = []
         for state in states:
             try:
                 candidates.append(Candidate(state, node_change(decode(state, now_ms))))
             except InvalidEventError as error:
-                letters.append(letter_of(state.message, error))
+                dead_letters.append(to_dead_letter(state.message, error))
                 failed.append(state.identity)
-        states = newest_states(older_states(failed, letters, arrivals)).values() if failed else ()
+        older = older_states(failed, dead_letters, arrivals) if failed else []
+        states = newest_states(older).values()
     candidates.sort(key=lambda each: _RANK[each.change.identity.entity])
-    return candidates, letters
+    return candidates, dead_letters
 
 
-def letters_among(arrivals: Iterable[Arrival]) -> list[DeadLetter]:
-    """Those that were no event when they arrived."""
+def dead_on_arrival(arrivals: Iterable[Arrival]) -> list[DeadLetter]:
+    """The messages that `parse` found not to be events."""
     return [each for each in arrivals if isinstance(each, DeadLetter)]
 
 
-def first_part(
+def first_transaction(
     candidates: Sequence[Candidate], events_max: int, bytes_max: int
 ) -> Sequence[Candidate]:
-    """As many as one transaction may hold, but one at least."""
+    """The leading candidates that fit into one transaction, at least one."""
     size = 0
     for index, candidate in enumerate(candidates[:events_max]):
         size += candidate.size_bytes
@@ -96,25 +107,25 @@ def first_part(
 
 
 def halves(items: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
-    """Two parts of at most one item's difference."""
+    """The first and second half; of an odd number of items, the second has one more."""
     middle = len(items) // 2
     return items[:middle], items[middle:]
 
 
 class TransactionSize:
-    """How many changes a transaction takes: halved when one was too large, grown back slowly.
+    """The limit of changes per transaction: halved if one was too large, then slowly raised.
 
-    Shared by all writers, as the database's memory is.
+    Shared by all writers, as they share the database's memory.
     """
 
     def __init__(self, events_max: int) -> None:
         self._events_max = events_max
         self.events = events_max
 
-    def was_too_large(self, events: int) -> None:
-        """A transaction of so many did not fit."""
+    def shrink(self, events: int) -> None:
+        """Reduce the limit to half of ``events``, the size of a transaction that was too large."""
         self.events = max(1, min(self.events, events // 2))
 
-    def fitted(self) -> None:
-        """A transaction was written: the next may be a twentieth larger."""
+    def grow(self) -> None:
+        """Raise the limit by a twentieth, after a transaction that succeeded."""
         self.events = min(self._events_max, self.events + max(1, self.events // 20))

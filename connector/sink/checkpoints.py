@@ -1,7 +1,7 @@
-"""Where the graph wants a partition read from: a group's offsets may be ahead of the graph.
+"""Opens partitions at the offset that the graph needs, and checks the graph while they are read.
 
-The graph can be older than the group's offsets: restored from a backup, emptied, or swapped for
-another database. Its checkpoints say how far it is complete.
+The graph may be older than the group's offsets: restored from a backup, emptied, or swapped for
+another database. Its checkpoints show up to which offset it is complete.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,13 @@ log = structlog.stdlib.get_logger("connector.sink")
 
 
 _CONTROL_RECORD = 1
-"""The end of a transaction: offsets are committed past it, and no event tells of it."""
+"""The control record that ends a transaction takes one offset. It is committed past, but belongs
+to no batch, so a checkpoint may lag the committed offset by this much."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedPartition:
-    """The offset at which a partition is to be read, and the graph's checkpoint."""
+    """The offset from which to read a partition, and the graph's checkpoint."""
 
     offset: int
     checkpoint: int
@@ -29,44 +30,48 @@ class OpenedPartition:
 
 @dataclass(frozen=True, slots=True)
 class GraphCheck:
-    """Keys of checkpoints: behind where the graph has been before; moved, and where to."""
+    """The result of a check, by the keys of checkpoints."""
 
-    behind: frozenset[str]
+    stale: frozenset[str]
+    """Checkpoints that are missing or lower than before."""
     advanced: Mapping[str, int]
+    """Checkpoints that the check advanced, and their new offsets."""
 
 
-def start_offset(start: PartitionStart, found: int | None, *, accept_gap: bool) -> int:
-    """The lower of the group's offset and the graph's checkpoint. Pure.
+def start_offset(start: PartitionStart, checkpoint: int | None, *, accept_gap: bool) -> int:
+    """Return the offset to read from: the lower of committed offset and checkpoint. Pure.
 
-    A graph without a checkpoint lacks everything; one whose checkpoint lies before the first
-    offset of the topic lacks events that are gone.
+    A graph without the checkpoint lacks everything, so the partition is read from its first offset.
+    If the checkpoint is below that, the graph lacks events that are no longer in the topic.
 
     Raises:
-        FatalError: there is such a gap, and nobody said to accept it.
+        FatalError: there is such a gap, and ``accept_gap`` is not set.
     """
     if start.checkpoint is None:
         return start.offset
-    if found is None:
+    if checkpoint is None:
         return start.first
-    if found < start.first and not accept_gap:
+    if checkpoint < start.first and not accept_gap:
         raise FatalError(
-            f"events may be missing: the graph is complete up to offset {found} of"
-            f" {start.checkpoint}, and the topic begins at {start.first}. Nothing was skipped. To"
-            f" resume at {start.first}, start once with --accept-gap, then run"
+            f"Events may be missing: the graph is complete up to offset {checkpoint} of"
+            f" {start.checkpoint}, but the topic begins at {start.first}. Nothing was skipped. To"
+            f" continue at offset {start.first}, start once with --accept-gap, then run"
             " `imednet-connector source --sweep`"
         )
-    return max(start.first, min(start.offset, found))
+    return max(start.first, min(start.offset, checkpoint))
 
 
 class Checkpoints:
-    """Opens partitions and checks them, on writers' threads. Thread-safe."""
+    """Opens partitions and checks the graph, on the writer threads. Thread-safe."""
 
     def __init__(self, writer: GraphWriter, *, accept_gap: bool) -> None:
         self._writer = writer
         self._accept_gap = accept_gap
 
     def open(self, start: PartitionStart) -> OpenedPartition:
-        """The offset to read from; on return the graph has all constraints and a checkpoint.
+        """Find the offset to read from; on return the graph has all constraints and a checkpoint.
+
+        Blocks.
 
         Raises:
             RetryableError: the graph does not answer, or lacks constraints.
@@ -76,41 +81,44 @@ class Checkpoints:
         key = start.checkpoint
         if key is None:
             return OpenedPartition(start.offset, start.offset)
-        found = self._writer.checkpoints([key]).get(key)
-        offset = start_offset(start, found, accept_gap=self._accept_gap)
-        if found is None or found < offset:
+        checkpoint = self._writer.checkpoints([key]).get(key)
+        offset = start_offset(start, checkpoint, accept_gap=self._accept_gap)
+        if checkpoint is None or checkpoint < offset:
             self._writer.set_checkpoint(key, offset)
         if offset < start.offset - _CONTROL_RECORD:
             log.warning(
-                "the graph is behind the group's offsets: reading again",
+                "stale graph, rereading events",
                 checkpoint=key,
                 committed=start.offset,
                 offset=offset,
             )
-        # The checkpoint may be ahead of where the group reads again; it never goes back but with
-        # the whole graph, so it is what batches must find.
-        return OpenedPartition(offset, max(offset, found or 0))
+        # Batches require the checkpoint itself, even if the group rereads events before it. If they
+        # required the lower offset only, a batch that was probed before a restore would move the
+        # restored, older checkpoint past events that the graph has lost.
+        return OpenedPartition(offset, max(offset, checkpoint or 0))
 
     def check(self, spans: Sequence[Span]) -> GraphCheck:
-        """On return no constraint is missing, and the checkpoints are at the ends of these spans.
+        """Check constraints and checkpoints; advance each checkpoint to the end of its span.
 
-        All but those that are behind the starts: the graph lacks what it had before. A span that
-        is longer than nothing holds no event: only ends of transactions.
+        On return no constraint is missing. A checkpoint that is missing or below the start of its
+        span is not advanced but reported: the graph has lost events. A span that is not empty
+        covers control records only, because a batch advances the checkpoint past its own messages.
+        Blocks.
 
         Raises:
             RetryableError: the graph does not answer, or lacks constraints.
         """
         self._writer.check_schema()
         found = self._writer.checkpoints([span.checkpoint for span in spans]) if spans else {}
-        behind = {span.checkpoint for span in spans if found.get(span.checkpoint, -1) < span.start}
+        stale = {span.checkpoint for span in spans if found.get(span.checkpoint, -1) < span.start}
         advanced = {}
         for span in spans:
-            if span.start == span.end or span.checkpoint in behind:
+            if span.start == span.end or span.checkpoint in stale:
                 continue
             try:
                 self._writer.advance(span)
-            except GraphBehindError:  # emptied since we looked
-                behind.add(span.checkpoint)
+            except GraphBehindError:  # emptied or restored since the query above
+                stale.add(span.checkpoint)
             else:
                 advanced[span.checkpoint] = span.end
-        return GraphCheck(frozenset(behind), advanced)
+        return GraphCheck(frozenset(stale), advanced)

@@ -1,8 +1,8 @@
-"""A lane: one assignment of one partition, in order, from its messages to its offset. No I/O.
+"""A lane: one assignment of one partition, from its messages to the offset to commit. No I/O.
 
-A lane has two places: one batch may be prepared while the one before it is written. What belongs
-to a lane that was dropped (its partition was revoked or lost) is never committed, even if the
-partition comes back: that is a new lane.
+A lane works on up to two batches, in order: one is prepared while the one before it is written.
+When its partition is revoked or lost, the lane is dropped, and nothing of it is committed from
+then on. If the partition comes back, it gets a new lane.
 """
 
 import threading
@@ -15,12 +15,12 @@ from connector.sink.batch import Batch
 from connector.sink.states import Arrival
 
 _MESSAGE_OVERHEAD_BYTES = 1500
-"""What a message costs in memory beside its value: objects, key, headers (measured)."""
+"""Memory of a message besides its value: objects, key, headers (measured)."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaneLimits:
-    """What one lane may hold, and how much goes into a batch."""
+    """Limits of a lane's batches, and how long a batch waits to fill up."""
 
     transaction_events_max: int
     batch_events_max: int
@@ -29,12 +29,12 @@ class LaneLimits:
 
 
 def message_bytes(arrival: Arrival) -> int:
-    """About what a message takes in memory."""
+    """The approximate memory that a message takes."""
     return len(arrival.message.value or b"") + _MESSAGE_OVERHEAD_BYTES
 
 
 class Lane:
-    """Messages that wait, the batch that is ready, and how far the graph has it."""
+    """The waiting messages of a partition, its batches in flight, and the offset reached."""
 
     def __init__(
         self, partition: TopicPartition, start: PartitionStart, limits: LaneLimits
@@ -42,130 +42,135 @@ class Lane:
         self.partition = partition
         self.start = start
         self.is_open = False
-        """Whether it is known where the graph wants the partition read from."""
+        """Whether the client reads from the offset that the graph needs. If not, messages and
+        ends are ignored: they will be read again."""
         self.checkpoint = start.offset
-        """Up to where the graph says that it is complete."""
+        """The graph's checkpoint, as last known."""
         self._limits = limits
         self._waiting: deque[Arrival] = deque()
         self._waiting_since = 0.0
-        self._take = limits.transaction_events_max
+        self._batch_events = limits.transaction_events_max
+        """Target for the messages of the next batch."""
         self._end: Position | None = None
+        """End of the partition, if the client has reported one that is not yet applied."""
         self._preparing: list[Arrival] = []
         self._ready: tuple[Batch, Position] | None = None
+        """A prepared batch, and the position after it."""
         self._writing: Position | None = None
-        """Behind the batch that is being written."""
+        """The position after the batch that is being written."""
         self.waiting_bytes = 0
         self.applied: Position | None = None
-        """Everything before it is acknowledged. Only the task commits it."""
+        """Everything before this position is acknowledged. `Commits` commits it."""
         self.committed: Position | None = None
-        self.started_at = 0.0
-        """When its last batch was begun: who has waited longest is next."""
+        self.last_served_at = 0.0
+        """When its last batch was started; the lane that was served longest ago goes first."""
         self.is_paused = False
         self.dropped = threading.Event()
 
     def open(self, checkpoint: int) -> None:
-        """Messages are expected now; this is what the graph says."""
+        """Accept messages from now on; ``checkpoint`` is the graph's."""
         self.checkpoint = checkpoint
         self.is_open = True
 
     def add(self, arrivals: Sequence[Arrival], now: float) -> None:
-        """Messages that were polled, in order. ``now`` in monotonic seconds."""
+        """Queue polled messages, in order. ``now`` is in monotonic seconds."""
         if not self._waiting:
             self._waiting_since = now
         self._waiting.extend(arrivals)
         self.waiting_bytes += sum(map(message_bytes, arrivals))
 
     def reached_end(self, end: Position) -> None:
-        """Between the messages so far and this offset there is nothing to apply."""
+        """Note that no event lies between the last message added and this position."""
         self._end = end
-        self._pass_end()
+        self._apply_end()
 
     def is_full(self, share_bytes: int) -> bool:
-        """Whether its share of the memory for waiting messages is used up."""
+        """Whether the waiting messages take the lane's share of the buffer."""
         return self.waiting_bytes >= share_bytes
 
     def is_low(self, share_bytes: int) -> bool:
-        """Whether it is time to fetch again."""
+        """Whether they take at most half of it, so that fetching should resume."""
         return self.waiting_bytes <= share_bytes // 2
 
     @property
     def is_busy(self) -> bool:
-        """Whether a batch is on its way."""
+        """Whether a batch is being prepared, is ready, or is being written."""
         return bool(self._preparing or self._ready or self._writing)
 
     @property
-    def has_next_batch(self) -> bool:
-        """Whether as much waits as the next batch takes."""
-        return len(self._waiting) >= self._take
+    def has_full_batch(self) -> bool:
+        """Whether enough messages wait to fill the next batch."""
+        return len(self._waiting) >= self._batch_events
 
     @property
-    def holds_decoded(self) -> bool:
-        """Whether decoded events wait for the writing to begin (or are being decoded)."""
+    def has_pending_batch(self) -> bool:
+        """Whether a batch is being prepared or is ready: its decoded events take memory."""
         return bool(self._preparing or self._ready is not None)
 
     @property
     def is_writing(self) -> bool:
-        """Whether the graph may be changing."""
+        """Whether a batch is being written, so that the graph may be changing."""
         return self._writing is not None
 
     # ---------------------------------------------------------------------------------- batches
 
     def start_preparing(self, now: float) -> list[Arrival] | None:
-        """The next batch's messages, if the place is free and the batch is due."""
-        if self.dropped.is_set() or self.holds_decoded or not self._is_due(now):
+        """Take the messages of the next batch; None if one is pending, or none is due."""
+        if self.dropped.is_set() or self.has_pending_batch or not self._is_due(now):
             return None
         taken: list[Arrival] = []
         size = 0
-        while self._waiting and len(taken) < self._take:
+        while self._waiting and len(taken) < self._batch_events:
             added = len(self._waiting[0].message.value or b"")
             if taken and size + added > self._limits.batch_bytes_max:
                 break
             size += added
             taken.append(self._waiting.popleft())
         self.waiting_bytes -= size + len(taken) * _MESSAGE_OVERHEAD_BYTES
-        self._waiting_since = self.started_at = now
+        self._waiting_since = self.last_served_at = now
         self._preparing = taken
         return taken
 
     def _is_due(self, now: float) -> bool:
-        # Without a linger a free lane takes what there is: latency when idle, batches when busy.
+        # Without a linger, a free lane takes whatever waits: small batches with low latency when
+        # idle; larger ones under load, since messages arrive while the batch before is in flight.
         if not self._waiting:
             return False
-        waited = now - self._waiting_since >= self._limits.linger_seconds
-        return waited or self.has_next_batch
+        has_lingered = now - self._waiting_since >= self._limits.linger_seconds
+        return has_lingered or self.has_full_batch
 
-    def prepared(self, batch: Batch) -> None:
-        """The batch is ready; what it came to says how many messages the next should have.
+    def finish_preparing(self, batch: Batch) -> None:
+        """Make the batch ready to be written, and adapt the size of the next one to it.
 
-        Where most of a batch is unchanged (a replay), larger batches cost the database less;
-        where most of it is new, the batch was cut to one transaction, and the rest waits again.
+        If most of a full batch is unchanged, as in a replay, the next is larger: that costs the
+        database less. If the batch was cut to what one transaction takes, the other messages wait
+        again, first in the queue, and the next is no larger than this one.
         """
         if not self._preparing:
-            raise AssertionError("nothing was being prepared")
+            raise AssertionError("no batch was being prepared")
         last, rest = self._preparing[batch.count - 1].message, self._preparing[batch.count :]
         self._preparing = []
-        # The off-by-one lives here only: what is committed is the next offset to read.
+        # The committed offset is that of the next message to read; the + 1 is here only.
         self._ready = batch, Position(last.offset + 1, last.leader_epoch)
         self._waiting.extendleft(reversed(rest))
         self.waiting_bytes += sum(map(message_bytes, rest))
         limits = self._limits
+        is_full = batch.count >= self._batch_events
         if rest:
-            self._take = max(limits.transaction_events_max, batch.count)
-        elif (
-            batch.count >= self._take and 2 * len(batch.candidates) <= limits.transaction_events_max
-        ):
-            self._take = min(limits.batch_events_max, 4 * self._take)
+            self._batch_events = max(limits.transaction_events_max, batch.count)
+        elif is_full and 2 * len(batch.candidates) <= limits.transaction_events_max:
+            self._batch_events = min(limits.batch_events_max, 4 * self._batch_events)
 
     def start_writing(self) -> tuple[Batch, Span | None] | None:
-        """The batch that is ready, if the one before it is written, and what it stands for."""
+        """Take the ready batch and its span; None if none is ready, or one is being written."""
         if self.dropped.is_set() or self._writing or self._ready is None:
             return None
         batch, self._writing = self._ready
         self._ready = None
         return batch, self._span(self._writing.offset)
 
-    def reached(self) -> Span | None:
-        """From the graph's checkpoint to where all is applied; None: it keeps no checkpoint."""
+    def applied_span(self) -> Span | None:
+        """The span from the graph's checkpoint to ``applied``; None if there is no checkpoint."""
         applied = self.checkpoint if self.applied is None else self.applied.offset
         return self._span(max(self.checkpoint, applied))
 
@@ -173,24 +178,27 @@ class Lane:
         key = self.start.checkpoint
         return None if key is None else Span(key, self.checkpoint, end)
 
-    def written(self) -> None:
-        """The graph or the dead letter queue has acknowledged the whole batch."""
+    def finish_writing(self) -> None:
+        """Advance ``applied`` past the batch: the graph or the dead letter queue has all of it."""
         self.applied, self._writing = self._writing, None
         if self.applied is not None:
             self.checkpoint = max(self.checkpoint, self.applied.offset)
-        self._pass_end()
+        self._apply_end()
 
-    def reopened(self) -> "Lane":
-        """The same partition again, from where all is applied or before: this one is dropped."""
+    def reopen(self) -> "Lane":
+        """Drop this lane; return a new one for the partition, which starts at ``applied``."""
         self.dropped.set()
         offset = self.start.offset if self.applied is None else self.applied.offset
         return Lane(self.partition, self.start._replace(offset=offset), self._limits)
 
-    def _pass_end(self) -> None:
+    def _apply_end(self) -> None:
+        """Advance ``applied`` to the end of the partition, once nothing is waiting or in flight."""
         end = self._end
         if end is None or self._waiting or self.is_busy:
             return
         if self.applied is None or self.applied.offset < end.offset:
-            # With the end's own epoch: an older one beside this offset would read as truncation.
+            # Not with the last message's leader epoch. If a later leader wrote the control records
+            # before the end, that epoch ended at a lower offset, and a member that starts here
+            # would take the log for truncated.
             self.applied = end
         self._end = None

@@ -1,4 +1,4 @@
-"""What a sink has done since it started."""
+"""The sink's counters since it started."""
 
 from dataclasses import dataclass
 
@@ -25,11 +25,11 @@ class SinkProgress:
         self.consumed += applied.consumed
         self.written += applied.written
         self.unchanged += applied.unchanged
-        self.dead_letters += len(applied.letters)
+        self.dead_letters += len(applied.dead_letters)
         self.retries = retries
-        for letter in applied.letters:
+        for letter in applied.dead_letters:
             log.warning(
-                "dead letter",
+                "message dead-lettered",
                 reason=letter.reason,
                 offset=letter.message.offset,
                 partition=letter.message.partition.partition,

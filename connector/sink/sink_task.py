@@ -1,8 +1,8 @@
-"""The sink's loop: poll -> lanes -> batches on writers -> acknowledged -> commit offsets.
+"""The sink's loop: poll messages into lanes, apply batches on writers, commit acknowledged offsets.
 
-This thread alone polls, owns the lanes and commits; writers only work on the batch that they are
-given. So the membership never depends on the database, and what may be committed is decided in
-one place.
+Only the loop's thread polls, owns the lanes and commits; writer threads work on one step at a time.
+So group membership does not depend on the database, and the offsets to commit are decided in one
+place.
 """
 
 import threading
@@ -16,12 +16,7 @@ import structlog
 
 from connector.config import SinkSettings
 from connector.errors import GraphBehindError, RetryableError
-from connector.interfaces import (
-    PartitionStart,
-    PollResult,
-    Span,
-    TopicPartition,
-)
+from connector.interfaces import PartitionStart, PollResult, Span, TopicPartition
 from connector.retry import AbandonedError
 from connector.sink.applier import Applier
 from connector.sink.batch import Batch
@@ -32,7 +27,7 @@ from connector.sink.outage import Outage
 from connector.sink.ports import SinkPorts
 from connector.sink.progress import SinkProgress
 from connector.sink.states import parse
-from connector.sink.writer_threads import FinishedStep, Result
+from connector.sink.writer_threads import FinishedStep, StepResult
 
 log = structlog.stdlib.get_logger("connector.sink")
 
@@ -41,13 +36,13 @@ T = TypeVar("T")
 _POLL_EVENTS = 2000
 _POLL_SECONDS_IDLE = 0.5
 _POLL_SECONDS_BUSY = 0.002
-"""While writers work: their ends are looked for between two polls."""
+"""While steps are in flight: their results are collected between two polls."""
 _POLL_SECONDS_FULL = 0.02
-"""While only a writer's end can bring something to do: it is waited for instead."""
+"""Wait for a finished step instead, while no message could start anything."""
 
 
 class SinkTask:
-    """Applies the events of the partitions it owns to the graph until it is told to stop."""
+    """Applies the events of its assigned partitions to the graph until it is stopped."""
 
     def __init__(self, ports: SinkPorts, settings: SinkSettings) -> None:
         self._ports = ports
@@ -69,9 +64,10 @@ class SinkTask:
         self._check_at = ports.clock.monotonic() + settings.check_interval_seconds
         self._is_checking = False
         self._is_ending = threading.Event()
-        self._is_letting_go = False
-        self._postponed: list[FinishedStep] = []
-        """Openings that ended within a rebalance: what its poll holds is of before their seek."""
+        self._is_releasing = False
+        self._deferred_openings: list[FinishedStep] = []
+        """Openings that finished during a rebalance, and are handled after its poll. That poll may
+        return messages and ends from before their seek, which an open lane would accept."""
         self._graph_outage = Outage(ports.clock, settings.retry_wait_seconds_max)
         self._broker_outage = Outage(ports.clock, settings.retry_wait_seconds_max)
         self._lanes: dict[TopicPartition, Lane] = {}
@@ -79,23 +75,23 @@ class SinkTask:
         self.progress = SinkProgress()
 
     def run(self, stop: threading.Event) -> None:
-        """Work until ``stop`` is set; then what is being written is finished and committed.
+        """Run until ``stop`` is set; then finish and commit the writes in flight. Blocks.
 
         Raises:
-            FatalError: repeating cannot help. Nothing that is not applied was committed.
+            FatalError: a retry cannot help. No offset of an unapplied event was committed.
         """
         self._ports.consumer.subscribe(self)
         try:
             while not stop.is_set():
                 self._accept(self._poll(stop))
                 self._collect(0.0 if self._needs_messages() else _POLL_SECONDS_FULL)
-                self._check_when_due()
+                self._start_check_if_due()
                 self._start_batches()
-                self._hold_back_full_lanes()
+                self._pause_full_lanes()
                 self._commits.when_due(self._lanes.values())
         finally:
             self._is_ending.set()
-            self._let_go(list(self._lanes), self._settings.close_timeout_seconds / 3)
+            self._release(list(self._lanes), self._settings.close_timeout_seconds / 3)
 
     # ------------------------------------------------------------------------- the loop's steps
 
@@ -112,83 +108,89 @@ class SinkTask:
             return PollResult([], {})
 
     def _needs_messages(self) -> bool:
-        """Whether a message could start something now; else every lane has enough to go on with."""
+        """Whether a lane is idle or cannot fill its next batch, or there is no lane."""
         lanes = self._lanes.values()
-        return not lanes or any(not lane.is_busy or not lane.has_next_batch for lane in lanes)
+        return not lanes or any(not lane.is_busy or not lane.has_full_batch for lane in lanes)
 
     def _accept(self, polled: PollResult) -> None:
-        now = self._ports.clock.monotonic()
         if polled.messages or polled.ends:
             self._broker_outage.succeeded()
-        now_ms = self._ports.clock.now_ms()
+        now, now_ms = self._ports.clock.monotonic(), self._ports.clock.now_ms()
         for partition, messages in groupby(polled.messages, attrgetter("partition")):
-            if (lane := self._lanes[partition]).is_open:  # else it is about to be read again
+            if (lane := self._lanes[partition]).is_open:  # otherwise a seek will reread them
                 lane.add([parse(message, now_ms) for message in messages], now)
         for partition, end in polled.ends.items():
             if (lane := self._lanes[partition]).is_open:
                 lane.reached_end(end)
 
     def _collect(self, wait_seconds: float = 0.0) -> bool:
-        """Take in what writers have finished; whether there was anything."""
-        while self._postponed and not self._is_letting_go:
-            self._take_in(self._postponed.pop(0))
-        first = done = self._ports.writers.done(wait_seconds)
-        while done is not None:
-            self._take_in(done)
-            done = self._ports.writers.done(0)
+        """Handle all finished steps, waiting for the first; return whether there was one."""
+        while self._deferred_openings and not self._is_releasing:
+            self._handle(self._deferred_openings.pop(0))
+        first = finished = self._ports.writers.next_finished(wait_seconds)
+        while finished is not None:
+            self._handle(finished)
+            finished = self._ports.writers.next_finished(0)
         return first is not None
 
-    def _take_in(self, done: FinishedStep) -> None:
-        lane = done.lane
-        if isinstance(done.result, GraphCheck):
-            self._checked(done.result)
+    def _handle(self, finished: FinishedStep) -> None:
+        """Advance the step's lane by its result, or raise its error.
+
+        The result of a dropped lane is ignored: its partition may belong to another member now.
+        """
+        lane, result, error = finished.lane, finished.result, finished.error
+        if isinstance(result, GraphCheck):
+            self._handle_check(result)
         elif lane is None or lane.dropped.is_set():
-            if done.error and not isinstance(done.error, GraphBehindError | AbandonedError):
-                raise done.error
-            # Another generation's: never committed.
-        elif isinstance(done.error, GraphBehindError):
+            if error and not isinstance(error, GraphBehindError | AbandonedError):
+                raise error
+        elif isinstance(error, GraphBehindError):
             self._reopen(lane)
-        elif done.error is not None:
+        elif error is not None:
             lane.dropped.set()
-            raise done.error
-        elif isinstance(done.result, OpenedPartition) and self._is_letting_go:
-            self._postponed.append(done)
-        elif isinstance(done.result, OpenedPartition):
-            self._open(lane, done.result)
-        elif isinstance(done.result, Batch):
-            lane.prepared(done.result)
-        elif done.result is not None:
-            lane.written()
-            self.progress.count(done.result, self._graph_outage.retries)
+            raise error
+        elif isinstance(result, OpenedPartition) and self._is_releasing:
+            self._deferred_openings.append(finished)
+        elif isinstance(result, OpenedPartition):
+            self._open(lane, result)
+        elif isinstance(result, Batch):
+            lane.finish_preparing(result)
+        elif result is not None:
+            lane.finish_writing()
+            self.progress.count(result, self._graph_outage.retries)
 
     def _open(self, lane: Lane, opened: OpenedPartition) -> None:
-        """Read the partition from here; where the client cannot yet, ask for the offset again."""
+        """Seek, and open the lane; if the client cannot seek yet, start over."""
         try:
             self._ports.consumer.seek(lane.partition, opened.offset)
         except RetryableError as error:
-            log.info("opening again", partition=lane.partition.partition, reason=str(error))
+            log.info(
+                "retrying to open partition", partition=lane.partition.partition, reason=str(error)
+            )
             self._submit_opening(lane)
         else:
             lane.open(opened.checkpoint)
 
     def _reopen(self, lane: Lane) -> None:
-        """The graph lacks what was applied: read again from where it is complete."""
-        self._lanes[lane.partition] = reopened = lane.reopened()
+        """Replace the lane of a stale graph: reread from where the graph is complete."""
+        self._lanes[lane.partition] = reopened = lane.reopen()
         self._ports.consumer.pause([lane.partition])
         self._submit_opening(reopened)
 
     def _submit_opening(self, lane: Lane) -> None:
         self._submit(lane, partial(self._checkpoints.open, lane.start))
 
-    # --------------------------------------------------------------- what the graph must be like
+    # -------------------------------------------------------------------- checks of the graph
 
-    def _check_when_due(self) -> None:
-        """Constraints may be dropped, and databases emptied, under a running sink."""
+    def _start_check_if_due(self) -> None:
+        """Check for dropped constraints, lost events, and a recreated topic, at intervals."""
         now = self._ports.clock.monotonic()
         if self._is_checking or now < self._check_at:
             return
         self._check_at, self._is_checking = now + self._settings.check_interval_seconds, True
-        spans = [span for lane in self._lanes.values() if lane.is_open and (span := lane.reached())]
+        spans = [
+            span for lane in self._lanes.values() if lane.is_open and (span := lane.applied_span())
+        ]
         self._submit(None, partial(self._checkpoints.check, spans))
         self._ports.writers.submit(None, self._check_topic)
 
@@ -198,39 +200,41 @@ class SinkTask:
         except RetryableError as error:
             self._broker_outage.failed(error)
 
-    def _checked(self, checked: GraphCheck) -> None:
+    def _handle_check(self, check: GraphCheck) -> None:
+        """Reopen lanes whose checkpoint is stale, and note those that the check advanced."""
         self._is_checking = False
         for lane in list(self._lanes.values()):
             key = lane.start.checkpoint
             if not lane.is_open or key is None:
                 continue
-            if key in checked.behind:
+            if key in check.stale:
                 self._reopen(lane)
             else:
-                lane.checkpoint = max(lane.checkpoint, checked.advanced.get(key, 0))
+                lane.checkpoint = max(lane.checkpoint, check.advanced.get(key, 0))
 
     # ------------------------------------------------------------------------------------ batches
 
     def _start_batches(self) -> None:
-        """Start the next step of each free lane. Decoded batches take memory, so they are few.
+        """Start the next step of each free lane, at most ``writers_max`` of each kind.
 
-        While the constraints are being checked, and one is missing, nothing is started.
+        Pending batches are limited, too, because their decoded events take memory. Nothing starts
+        during a check, which does not finish while a constraint is missing.
         """
         if self._is_checking:
             return
         now = self._ports.clock.monotonic()
-        most = self._settings.writers_max
-        decoded = sum(lane.holds_decoded for lane in self._lanes.values())
+        writers_max = self._settings.writers_max
+        pending = sum(lane.has_pending_batch for lane in self._lanes.values())
         writing = sum(lane.is_writing for lane in self._lanes.values())
-        for lane in sorted(self._lanes.values(), key=attrgetter("started_at")):
-            if writing < most and (started := lane.start_writing()):
-                decoded, writing = decoded - 1, writing + 1
+        for lane in sorted(self._lanes.values(), key=attrgetter("last_served_at")):
+            if writing < writers_max and (started := lane.start_writing()):
+                pending, writing = pending - 1, writing + 1
                 self._submit_writing(lane, *started)
-            if decoded < most and (arrivals := lane.start_preparing(now)):
-                decoded += 1
+            if pending < writers_max and (arrivals := lane.start_preparing(now)):
+                pending += 1
                 self._submit(lane, partial(self._applier.prepare, arrivals))
 
-    def _submit(self, lane: Lane | None, step: Callable[[], Result]) -> None:
+    def _submit(self, lane: Lane | None, step: Callable[[], StepResult]) -> None:
         abandoned = self._is_ending if lane is None else lane.dropped
         self._ports.writers.submit(lane, partial(self._graph_outage.until_done, step, abandoned))
 
@@ -240,22 +244,23 @@ class SinkTask:
 
         self._ports.writers.submit(lane, partial(self._applier.write, batch, span, until_done))
 
-    def _hold_back_full_lanes(self) -> None:
-        """Full lanes are paused, so that polling goes on, whatever the database does."""
+    def _pause_full_lanes(self) -> None:
+        """Pause full lanes, so that polling can continue during an outage; resume drained ones."""
         share = self._settings.buffer_bytes_max // max(1, len(self._lanes))
         lanes = [each for each in self._lanes.values() if each.is_open]
         full = [each for each in lanes if not each.is_paused and each.is_full(share)]
         low = [each for each in lanes if each.is_paused and each.is_low(share)]
-        for some, call in ((full, self._ports.consumer.pause), (low, self._ports.consumer.resume)):
-            if some:
-                call([lane.partition for lane in some])
+        if full:
+            self._ports.consumer.pause([lane.partition for lane in full])
+        if low:
+            self._ports.consumer.resume([lane.partition for lane in low])
         for lane in full + low:
             lane.is_paused = not lane.is_paused
 
     # ------------------------------------------------------------------------------- rebalances
 
     def assigned(self, starts: Mapping[TopicPartition, PartitionStart]) -> None:
-        """See `connector.interfaces.AssignmentListener`. The graph is asked where to begin."""
+        """See `connector.interfaces.AssignmentListener`. Paused until the graph gives an offset."""
         if starts:
             self._ports.consumer.pause(starts.keys())
         for partition, start in starts.items():
@@ -263,20 +268,25 @@ class SinkTask:
             self._submit_opening(lane)
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        """What is being written is finished, if that does not take too long, and committed."""
-        self._let_go(partitions, self._settings.revoke_timeout_seconds)
+        """See `connector.interfaces.AssignmentListener`. Finishes and commits writes in flight."""
+        self._release(partitions, self._settings.revoke_timeout_seconds)
 
     def lost(self, partitions: Collection[TopicPartition]) -> None:
-        """Another member has them: nothing of them may be committed."""
+        """See `connector.interfaces.AssignmentListener`. Drops the lanes without a commit."""
         for partition in partitions:
             if lane := self._lanes.pop(partition, None):
                 lane.dropped.set()
 
-    def _let_go(self, partitions: Collection[TopicPartition], wait_seconds: float) -> None:
+    def _release(self, partitions: Collection[TopicPartition], wait_seconds: float) -> None:
+        """Wait for the partitions' writes in flight, commit, and drop the lanes.
+
+        Waits at most ``wait_seconds``, and not at all during an outage of the graph. A write that
+        does not finish in time is not committed; the partition's next owner repeats it.
+        """
         lanes = [self._lanes[each] for each in partitions if each in self._lanes]
         clock = self._ports.clock
         end = clock.monotonic() + wait_seconds
-        self._is_letting_go = True
+        self._is_releasing = True
         try:
             while (
                 any(lane.is_writing and not lane.dropped.is_set() for lane in lanes)
@@ -285,6 +295,6 @@ class SinkTask:
             ):
                 pass
         finally:
-            self._is_letting_go = False
+            self._is_releasing = False
             self._commits.commit(lanes)
             self.lost(partitions)

@@ -1,4 +1,4 @@
-"""A message becomes a state of one entity, or a dead letter, once and when it arrives. Pure."""
+"""Parses each message once, on arrival, into a state of one entity or a dead letter. Pure."""
 
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from connector.model.serde import decode_event, stated_version
 
 
 class State(NamedTuple):
-    """One state of one entity. The payload is decoded only if the graph lacks it."""
+    """One state of one entity. Its payload is decoded only if the graph lacks this state."""
 
     identity: Identity
     version: int
@@ -21,9 +21,9 @@ Arrival = State | DeadLetter
 
 
 def parse(message: Message, now_ms: int) -> Arrival:
-    """The state that the message holds, or why it holds none.
+    """Parse a message into a state, or into a dead letter if it is not a valid event.
 
-    The payload is decoded only where neither its beginning nor a header gives the version.
+    The payload is decoded only if neither its beginning nor a header gives the version.
     """
     try:
         identity = Identity.from_key(message.key)
@@ -32,43 +32,46 @@ def parse(message: Message, now_ms: int) -> Arrival:
             version = decode_event(identity, message, now_ms).version
         return State(identity, version, message)
     except InvalidEventError as error:
-        return letter_of(message, error)
+        return to_dead_letter(message, error)
 
 
-def letter_of(message: Message, error: InvalidEventError) -> DeadLetter:
-    """The message as a dead letter, which keeps its headers if they can be read."""
+def to_dead_letter(message: Message, error: InvalidEventError) -> DeadLetter:
+    """Build the message's dead letter, without its headers if they cannot be read."""
     kept = message.without_headers() if error.reason == "headers" else message
     return DeadLetter(kept, error.reason, str(error))
 
 
 def decode(state: State, now_ms: int) -> RecordEvent:
-    """The event.
+    """Decode the state's payload.
 
     Raises:
-        InvalidEventError: the payload is none, or contradicts key, header or its own beginning.
+        InvalidEventError: it is not an event, or contradicts the key, a header or itself.
     """
     event = decode_event(state.identity, state.message, now_ms)
     if event.version != state.version:
-        raise InvalidEventError("the payload gives two versions", reason="version")
+        raise InvalidEventError("payload contains two versions", reason="version")
     return event
 
 
 def newest_states(arrivals: Iterable[Arrival]) -> dict[Identity, State]:
-    """The newest state of each entity; of equal versions the last."""
+    """The newest state of each entity; of those with equal versions, the last."""
     newest: dict[Identity, State] = {}
     for state in arrivals:
         if isinstance(state, State):
-            before = newest.get(state.identity)
-            if before is None or before.version <= state.version:
+            previous = newest.get(state.identity)
+            if previous is None or previous.version <= state.version:
                 newest[state.identity] = state
     return newest
 
 
 def older_states(
-    failed: Collection[Identity], letters: Iterable[DeadLetter], arrivals: Iterable[Arrival]
+    failed: Collection[Identity], dead_letters: Iterable[DeadLetter], arrivals: Iterable[Arrival]
 ) -> list[State]:
-    """Step back: what gave way to states that turned out to be dead letters."""
-    entities, offsets = set(failed), {letter.message.offset for letter in letters}
+    """The states to fall back to, for entities whose newest state turned out to be invalid.
+
+    These are all their states in the batch, except those among ``dead_letters``.
+    """
+    entities, offsets = set(failed), {letter.message.offset for letter in dead_letters}
     return [
         state
         for state in arrivals

@@ -1,4 +1,4 @@
-"""A bounded pool of threads on which batches are prepared and written."""
+"""A bounded pool of threads that prepare and write batches."""
 
 import queue
 import threading
@@ -11,52 +11,52 @@ from connector.sink.batch import Batch
 from connector.sink.checkpoints import GraphCheck, OpenedPartition
 from connector.sink.lane import Lane
 
-Result = Batch | ApplyResult | OpenedPartition | GraphCheck | None
+StepResult = Batch | ApplyResult | OpenedPartition | GraphCheck | None
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedStep:
-    """A step that has ended: with a result, with None when it was given up, or with an error."""
+    """A step that has returned ``result`` or raised ``error``."""
 
     lane: Lane | None
-    """None: a step for all lanes."""
-    result: Result
+    """None for a step that concerns all lanes."""
+    result: StepResult
     error: BaseException | None
 
 
-_Step = tuple[Lane | None, Callable[[], Result]]
+_Step = tuple[Lane | None, Callable[[], StepResult]]
 
 
 class Writers(Protocol):
-    """Runs steps; tells of their ends in the order in which they end."""
+    """Runs steps, and hands them back in the order in which they finish."""
 
-    def submit(self, lane: Lane | None, step: Callable[[], Result]) -> None:
-        """Run it as soon as a thread is free. Does not block."""
+    def submit(self, lane: Lane | None, step: Callable[[], StepResult]) -> None:
+        """Run the step as soon as a thread is free. Does not block."""
 
-    def done(self, timeout_seconds: float) -> FinishedStep | None:
-        """The next step that has ended; None: none within this time."""
+    def next_finished(self, timeout_seconds: float) -> FinishedStep | None:
+        """Return the next finished step; None if none finishes within this time."""
 
 
 class WriterThreads:
-    """`Writers` on daemon threads: one that hangs in a call does not hold up the program's end."""
+    """`Writers` on daemon threads: a call that hangs does not keep the process from exiting."""
 
     def __init__(self, count: int) -> None:
         self._steps: queue.SimpleQueue[_Step] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[FinishedStep] = queue.SimpleQueue()
+        self._finished: queue.SimpleQueue[FinishedStep] = queue.SimpleQueue()
         for number in range(count):
             threading.Thread(target=self._work, name=f"writer-{number}", daemon=True).start()
 
-    def submit(self, lane: Lane | None, step: Callable[[], Result]) -> None:
+    def submit(self, lane: Lane | None, step: Callable[[], StepResult]) -> None:
         """See `Writers`."""
         self._steps.put((lane, step))
 
-    def done(self, timeout_seconds: float) -> FinishedStep | None:
+    def next_finished(self, timeout_seconds: float) -> FinishedStep | None:
         """See `Writers`."""
         try:
             return (
-                self._done.get(timeout=timeout_seconds)
+                self._finished.get(timeout=timeout_seconds)
                 if timeout_seconds
-                else self._done.get(block=False)
+                else self._finished.get(block=False)
             )
         except queue.Empty:
             return None
@@ -65,6 +65,6 @@ class WriterThreads:
         while True:
             lane, step = self._steps.get()
             try:
-                self._done.put(FinishedStep(lane, step(), None))
+                self._finished.put(FinishedStep(lane, step(), None))
             except BaseException as error:  # noqa: BLE001 - raised again by the task's thread
-                self._done.put(FinishedStep(lane, None, error))
+                self._finished.put(FinishedStep(lane, None, error))

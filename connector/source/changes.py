@@ -1,4 +1,4 @@
-"""Change detection: which rows are new states, and which versions they get. Pure."""
+"""Change detection: which rows are new states of their entities, and with which versions. Pure."""
 
 import contextlib
 import json
@@ -26,150 +26,154 @@ from connector.model.events import (
 )
 from connector.model.serde import content_hash
 
-_DELETES_OF_A_SMALL_KIND = 10
-_SHARE_OF_A_SMALL_KIND = 1 / 3
+_SMALL_KIND_DELETES_MAX = 10
+_SMALL_KIND_SHARE_MAX = 1 / 3
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """The circumstances of one page: which study, when by the server's clock, on which way."""
+class PageContext:
+    """The context of a page: its study, the server's clock, and the pass that read it."""
 
     study_key: str
     server_ms: int
     origin: Origin
     version_min: int = 0
+    """Above every version that the topic held before it lost events; 0 if it lost none."""
     is_full_pass: bool = True
-    """Whether what was diverted before is tried again."""
+    """Whether diverted events are tried again: once per full pass."""
 
     @property
     def version(self) -> int:
-        """Of a state that has no predecessor."""
+        """The lowest version of a state found on this page; used if it has no predecessor."""
         return max(self.server_ms, self.version_min)
 
     @cached_property
     def observed_at(self) -> str:
-        """The server's clock as events say it."""
+        """The server's clock, as events contain it."""
         return utc_text(self.server_ms)
 
 
 @dataclass(slots=True)
 class Changes:
-    """What one page brings: events with their subject, the new known states, invalid rows.
+    """The result of change detection: events with their subjects, known states, invalid rows.
 
     ``undated`` counts the events whose row has a missing or malformed ``dateModified``.
     """
 
     events: list[tuple[RecordEvent, int | None]] = field(default_factory=list)
     known: dict[EntityId, KnownState] = field(default_factory=dict)
+    """The known states once these events are published."""
     invalid: list[InvalidRow] = field(default_factory=list)
-    lettered: set[Identity] = field(default_factory=set)
-    """Those of the events whose content is in the dead letter queue already."""
+    dead_lettered: set[Identity] = field(default_factory=set)
+    """Entities whose diverted event is in the dead letter queue already, with the same content."""
     undated: int = 0
 
-    def add(self, later: "Changes") -> None:
-        """These too, as what came later."""
+    def extend(self, later: "Changes") -> None:
+        """Append the changes of a later page."""
         self.events += later.events
         self.known |= later.known
         self.invalid += later.invalid
-        self.lettered |= later.lettered
+        self.dead_lettered |= later.dead_lettered
         self.undated += later.undated
 
 
 def detect(
-    entity: Entity, rows: list[Any], known: Mapping[EntityId, KnownState], sighting: Sighting
+    entity: Entity, rows: list[Any], known: Mapping[EntityId, KnownState], context: PageContext
 ) -> Changes:
-    """The rows whose content differs from what is known, as events.
+    """Build an event for each row whose content differs from its known state.
 
     ``version`` is a hybrid clock: the server's time, but always above the entity's previous
-    version, so that states of one second, and clocks that go back, stay in order.
+    version. So states stay in order within one second, and when the clock goes back.
     """
     changes = Changes()
     for row in rows:
         try:
-            entity_id = own_id(entity, row, sighting.study_key)
+            entity_id = require_id(entity, row, context.study_key)
             digest = content_hash(row)
         except InvalidEventError as error:
-            changes.invalid.append(_invalid(entity, row, sighting, error.reason))
+            changes.invalid.append(_invalid(entity, row, context, error.reason))
             continue
-        before = changes.known.get(entity_id) or known.get(entity_id)
-        if before is not None and before.content_hash == digest:
-            if not _is_to_deliver(before, sighting):
+        previous = changes.known.get(entity_id) or known.get(entity_id)
+        if previous is not None and previous.content_hash == digest:
+            if not _should_redeliver(previous, context):
                 continue
-            if before.delivery is Delivery.DIVERTED:
-                changes.lettered.add(Identity(sighting.study_key, entity.name, entity_id))
-        state = KnownState(next_version(sighting.version, before), digest, subject_of(entity, row))
+            if previous.delivery is Delivery.DIVERTED:
+                changes.dead_lettered.add(Identity(context.study_key, entity.name, entity_id))
+        version = next_version(context.version, previous)
+        state = KnownState(version, digest, subject_of(entity, row))
         changes.known[entity_id] = state
-        changes.events.append((_event(entity, entity_id, state, row, sighting), state.subject_id))
+        changes.events.append((_event(entity, entity_id, state, row, context), state.subject_id))
         changes.undated += _is_undated(entity, row)
     return changes
 
 
-def _is_to_deliver(known: KnownState, sighting: Sighting) -> bool:
-    """Whether the topic lacks this state, and should be given it now."""
+def _should_redeliver(known: KnownState, context: PageContext) -> bool:
+    """Whether to publish a state again although it is known: the topic does not hold it."""
     if known.delivery is Delivery.DIVERTED:
-        return sighting.is_full_pass
+        return context.is_full_pass
     return known.delivery is Delivery.LOST
 
 
-def deletions(entity: Entity, gone: Mapping[EntityId, KnownState], sighting: Sighting) -> Changes:
-    """Delete events for rows that have vanished from the API."""
+def deletions(entity: Entity, gone: Mapping[EntityId, KnownState], context: PageContext) -> Changes:
+    """Build delete events for rows that have vanished from the API."""
     changes = Changes()
-    for entity_id, before in gone.items():
-        state = KnownState(next_version(sighting.version, before), None, before.subject_id)
+    for entity_id, previous in gone.items():
+        version = next_version(context.version, previous)
+        state = KnownState(version, None, previous.subject_id)
         changes.known[entity_id] = state
-        changes.events.append((_event(entity, entity_id, state, None, sighting), state.subject_id))
+        changes.events.append((_event(entity, entity_id, state, None, context), state.subject_id))
     return changes
 
 
 def may_delete(vanished: VanishedRows, ratio_max: float) -> bool:
-    """Whether so many vanished rows are credible.
+    """Whether this number of vanished rows is credible.
 
-    An API that suddenly lists nothing, or far less than before, is out of order, not out of data.
-    Credible is a share of ``ratio_max`` of the rows known; of a small kind a third, up to ten
-    rows; and one row always, but not where nothing is listed. A ratio of 1 allows everything.
+    An API that suddenly lists nothing, or far fewer rows than before, is more likely broken than
+    empty. Credible is a share of ``ratio_max`` of the known rows; of a small kind, a third, up to
+    ten rows; and always one row, unless nothing is listed. A ratio of 1 allows everything.
     """
     missing = len(vanished.gone) + vanished.missed
     if missing == 0 or ratio_max >= 1:
         return True
     if vanished.listed == 0:
         return False
-    of_a_small_kind = min(_DELETES_OF_A_SMALL_KIND, int(_SHARE_OF_A_SMALL_KIND * vanished.known))
-    return missing <= max(1, of_a_small_kind, ratio_max * vanished.known)
+    small_kind_max = min(_SMALL_KIND_DELETES_MAX, int(_SMALL_KIND_SHARE_MAX * vanished.known))
+    return missing <= max(1, small_kind_max, ratio_max * vanished.known)
 
 
-def doubts(vanished: VanishedRows, ratio_max: float, *, is_short: bool) -> str | None:
-    """Why a sweep must not delete the rows that it missed; None: it may.
+def reason_not_to_delete(vanished: VanishedRows, ratio_max: float, *, is_short: bool) -> str | None:
+    """Why a sweep must not delete the rows that it missed; None if it may.
 
-    ``is_short``: the API returned fewer rows than it announced.
+    ``is_short``: the API returned fewer rows than it announced, or rows without an id.
     """
     if not vanished.missed and not vanished.gone:
         return None
     if is_short:
-        return "the API listed fewer rows than it announced, or rows without an id; check the API"
+        return "the API listed fewer rows than it announced, or rows without an id. Check the API"
     if may_delete(vanished, ratio_max):
         return None
     return (
-        "too many rows have vanished; check the API. If they are really gone, set"
+        "too many rows have vanished. Check the API. If they are really gone, set"
         " SOURCE_MAX_DELETE_RATIO=1 until they are deleted"
     )
 
 
-def next_version(now: int, before: KnownState | None) -> int:
-    """The hybrid clock's next tick for an entity."""
-    return now if before is None else max(now, before.version + 1)
+def next_version(now: int, previous: KnownState | None) -> int:
+    """The version after ``previous``: the next tick of the hybrid clock."""
+    return now if previous is None else max(now, previous.version + 1)
 
 
 def subject_of(entity: Entity, row: Mapping[str, Any]) -> int | None:
-    """The subject whose subgraph the row belongs to, which decides the partition."""
+    """The id of the subject that the row belongs to, which determines its partition; or None."""
     subject = valid_id("subject", row.get("subjectId"))
     return subject if entity.name != "study" and isinstance(subject, int) else None
 
 
-def own_id(entity: Entity, row: Any, study_key: str) -> EntityId:
-    """The id of a row of this study.
+def require_id(entity: Entity, row: Any, study_key: str) -> EntityId:
+    """Return the id of a row of this study.
 
     Raises:
-        InvalidEventError: it is no row, has no id, or is of another study.
+        InvalidEventError: it is not a row, has no valid id, or belongs to another study.
     """
     if isinstance(row, UnreadableRow):
         raise InvalidEventError("row cannot be parsed", reason="unparsable")
@@ -177,14 +181,14 @@ def own_id(entity: Entity, row: Any, study_key: str) -> EntityId:
         raise InvalidEventError("row is not an object", reason="row")
     entity_id = id_of(entity, row)
     if entity_id is None:
-        raise InvalidEventError("row has no id", reason="id")
+        raise InvalidEventError("row has no valid id", reason="id")
     if row.get("studyKey", study_key) != study_key:
-        raise InvalidEventError("row is of another study", reason="study")
+        raise InvalidEventError("row belongs to another study", reason="study")
     return entity_id
 
 
 def _is_undated(entity: Entity, row: Mapping[str, Any]) -> bool:
-    # Published all the same: the order of states comes from the server's clock, not from this date.
+    # Published anyway: states are ordered by the server's clock, not by this date.
     return "dateModified" in entity.fields and not is_api_date(row.get("dateModified"))
 
 
@@ -193,27 +197,27 @@ def _event(
     entity_id: EntityId,
     state: KnownState,
     data: dict[str, Any] | None,
-    sighting: Sighting,
+    context: PageContext,
 ) -> RecordEvent:
     return RecordEvent(
         entity=entity.name,
         op=Op.DELETE if data is None else Op.UPSERT,
-        origin=sighting.origin,
-        study_key=sighting.study_key,
+        origin=context.origin,
+        study_key=context.study_key,
         id=entity_id,
         version=state.version,
         content_hash=state.content_hash,
-        observed_at=sighting.observed_at,
+        observed_at=context.observed_at,
         data=data,
     )
 
 
-def _invalid(entity: Entity, row: Any, sighting: Sighting, reason: str) -> InvalidRow:
-    return InvalidRow(sighting.study_key, entity.name, _raw_json(row), reason)
+def _invalid(entity: Entity, row: Any, context: PageContext, reason: str) -> InvalidRow:
+    return InvalidRow(context.study_key, entity.name, _raw_json(row), reason)
 
 
 def _raw_json(row: Any) -> bytes:
-    """The row for the dead letter queue, as exactly as it can be written. Never raises."""
+    """Serialize a row for the dead letter queue, as exactly as possible. Never raises."""
     if isinstance(row, UnreadableRow):
         return row.raw
     with contextlib.suppress(TypeError):  # it has no exact JSON form
@@ -221,10 +225,10 @@ def _raw_json(row: Any) -> bytes:
     with contextlib.suppress(Exception):
         return json.dumps(row, sort_keys=True, default=str).encode()
     with contextlib.suppress(Exception):  # such as nesting beyond Python's recursion limit
-        return json.dumps({name: _shown(value) for name, value in row.items()}).encode()
+        return json.dumps({name: _scalar_or_type(value) for name, value in row.items()}).encode()
     return f"a row that cannot be written as JSON ({type(row).__name__})".encode()
 
 
-def _shown(value: Any) -> Any:
+def _scalar_or_type(value: Any) -> Any:
     is_scalar = value is None or isinstance(value, str | int | float)
     return value if is_scalar else f"({type(value).__name__} that cannot be written)"

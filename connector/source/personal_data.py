@@ -1,4 +1,4 @@
-"""Leaves users' personal data out of what is read, before anything else sees it. Pure."""
+"""Removes users' personal data from the rows that are read. Pure."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,9 +14,9 @@ _PERSONAL_FIELDS = {
 
 
 class WithoutPersonalData:
-    """An `ApiReader` whose rows lack the fields that the table of kinds marks as personal.
+    """An `ApiReader` that omits the fields marked as personal in the table of kinds.
 
-    The content hash does not cover them either: switching this on or off republishes the rows.
+    The content hash does not cover them, so switching this on or off republishes the rows.
     """
 
     def __init__(self, reader: ApiReader) -> None:
@@ -33,7 +33,7 @@ class WithoutPersonalData:
 
 def _without(fields: frozenset[str], row: Any) -> Any:
     if isinstance(row, UnreadableRow):
-        return UnreadableRow(b"", row.id_hint)  # its bytes would go to the dead letter queue
+        return UnreadableRow(b"", row.id_hint)  # without its bytes, which would be dead-lettered
     if not isinstance(row, dict):
         return row
     return {name: value for name, value in row.items() if name not in fields}

@@ -1,4 +1,4 @@
-"""What a source has done so far: counters for the log and the progress bars."""
+"""The source's counters, for the log and the progress bars."""
 
 from dataclasses import dataclass
 
@@ -9,30 +9,31 @@ from connector.source.tracks import Mode
 
 @dataclass(slots=True)
 class SourceProgress:
-    """What a source has done since it started."""
+    """Counters of one study since the source started."""
 
     rows: int = 0
     events: int = 0
     diverted: int = 0
-    """Events too large for the topic, each time that they were tried."""
+    """Events too large for the topic, counted at each attempt."""
     invalid: int = 0
+    """Rows that were dead-lettered because they cannot be events."""
     undated: int = 0
     """Events published although their row has no usable ``dateModified``."""
     retries: int = 0
     passes: int = 0
-    """Of the track that has completed fewest since the start."""
+    """Completed passes of the track that has the fewest."""
 
 
 @dataclass(slots=True)
 class SnapshotProgress:
-    """Which kind is being read for the first time, and how far."""
+    """The kind whose snapshot is being read, and how far; ``kind`` is empty if there is none."""
 
     kind: str = ""
     rows: int = 0
     total: int = 0
 
     def count(self, last: ReadPage, rows: int) -> None:
-        """Count ``rows`` published rows, of pages that end with ``last``."""
+        """Count ``rows`` published rows, from pages of which ``last`` is the last."""
         if last.track.mode is not Mode.FULL or last.before.passes:
             return
         if self.kind != last.track.entity.name:

@@ -1,8 +1,8 @@
-"""Reading a pass page by page, ahead of what is being published.
+"""Reads a pass page by page, ahead of publishing.
 
-The next request follows from the page before it alone, so pages can be read while earlier ones are
-on their way into the topic. Of each kind only one pass is read at a time: a page that waited while
-another pass published newer states of its rows would bring the old ones back.
+The next request depends only on the page before it, so pages can be read while earlier ones are
+being published. Each kind has at most one open pass: a page that waited while another pass
+published newer states of its rows would bring the old states back.
 """
 
 import threading
@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from connector.errors import OddPageError, RetryableError
+from connector.errors import ContradictoryPageError, RetryableError
 from connector.interfaces import ApiReader, Clock, Page
 from connector.model.cursor import Cursor, PassPosition
 from connector.model.events import EntityId
@@ -24,60 +24,65 @@ _CLOCK_SKEW_MS_MAX = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class ReadPage:
-    """A page that is what was asked for, and the place before and after it."""
+    """An accepted page, and the track's position before and after it."""
 
     track: Track
     before: PassPosition
     page: Page
     ids: Sequence[EntityId]
-    """Of the rows that have one, in their order."""
+    """The ids of the rows that have a valid one, in order."""
     after: PassPosition
-    oddities: Sequence[str] = ()
-    """Contradictions in the page that the API insists on."""
+    contradictions: Sequence[str] = ()
+    """How the page contradicts itself; accepted because the API repeated it."""
 
     @property
     def is_last(self) -> bool:
-        """Whether its pass ends with it, or must begin again."""
+        """Whether the pass ends with this page."""
         return not self.after.in_pass
 
 
 @dataclass(frozen=True, slots=True)
 class PassOptions:
-    """How a pass is read."""
+    """How to read a pass."""
 
     pace: Pace
     size: int
-    """Rows a page."""
+    """Rows per page."""
     tolerated: Collection[str] = ()
-    """Contradictions that are taken: pages have come that way before."""
+    """Contradictions to accept, because earlier pages of the track had them, too."""
 
 
 def read_pass(
     reader: ApiReader, track: Track, cursor: Cursor, options: PassOptions, clock: Clock
 ) -> Iterator[ReadPage]:
-    """The rest of the pass that the cursor is in, or a new one. Blocks.
+    """Yield the pages from the cursor's position to the end of the pass. Blocks.
 
     Raises:
-        OddPageError: a page contradicts itself, and that is not tolerated.
-        RetryableError: no answer, or a page that is not what was asked for.
-        BatchTooLargeError: the answer did not come in time.
-        FatalError: repeating cannot help.
+        ContradictoryPageError: a page contradicts itself in a way that is not tolerated.
+        RetryableError: no response, a page that does not match its request, or a wrong clock.
+        BatchTooLargeError: the response did not arrive in time. Request fewer rows.
+        FatalError: a retry cannot help.
     """
     size = options.size
     while True:
-        before = cursor.place(track.name)
+        before = cursor.position(track.name)
         request = window.next_request(track, cursor, size)
         page = reader.read(request)
         now_ms = clock.now_ms()
         _check_clock(page.server_ms, now_ms)
         ids = page_checks.valid_ids(track.entity, page)
-        oddities = page_checks.check_page(track, request, before, page, ids)
-        if not set(oddities) <= set(options.tolerated):
-            raise OddPageError(f"{track.name}: {', '.join(oddities)}", oddities)
-        after = window.advance(track, before, page, options.pace, now_ms, tolerant=bool(oddities))
-        if len(ids) < len(page.rows):  # such a row may be any of those that the pass misses
+        contradictions = page_checks.check_page(track, request, before, page, ids)
+        if not set(contradictions) <= set(options.tolerated):
+            raise ContradictoryPageError(
+                f"A page of {track.name} contradicts itself: {', '.join(contradictions)}",
+                contradictions,
+            )
+        tolerant = bool(contradictions)
+        after = window.advance(track, before, page, options.pace, now_ms, tolerant=tolerant)
+        if len(ids) < len(page.rows):
+            # A row without an id may be any of those that the pass does not list: delete none.
             after = after.model_copy(update={"is_short": True})
-        yield (read := ReadPage(track, before, page, ids, after, oddities))
+        yield (read := ReadPage(track, before, page, ids, after, contradictions))
         size = min(size, page.size or size)
         if read.is_last:
             return
@@ -85,10 +90,13 @@ def read_pass(
 
 
 def _check_clock(server_ms: int, now_ms: int) -> None:
-    """Versions come from the server's clock: one wrong answer would poison entities for good."""
+    """Reject a server clock that is an hour off.
+
+    Versions come from it: one response from the future would outrank all later states of its rows.
+    """
     if abs(server_ms - now_ms) > _CLOCK_SKEW_MS_MAX:
         raise RetryableError(
-            "the API's clock and this machine's differ by more than an hour: set the wrong one"
+            "The API's clock and this machine's differ by more than an hour. Correct the wrong one"
         )
 
 
@@ -96,23 +104,24 @@ class PageStream(Protocol):
     """The pages of one pass, in order."""
 
     def take(self, rows_max: int, wait_seconds: float) -> list[ReadPage]:
-        """The next pages of about so many rows that are there; none yet: an empty list.
+        """Return pages already read, up to about ``rows_max`` rows; empty if none has arrived.
 
-        Waits so long for the first. Raises what reading raised, once the pages before are taken.
+        Waits up to ``wait_seconds`` for the first page. If reading has failed, raises that error
+        once all earlier pages have been taken.
         """
 
     def close(self) -> None:
-        """What was read ahead is forgotten. Does not block."""
+        """Stop reading, and discard the pages that were not taken. Does not block."""
 
 
 OpenStream = Callable[[Iterator[ReadPage]], PageStream]
 
-_AHEAD_BYTES = 2_000_000
-"""Of answers, a stream; as rows they take ten times as much memory."""
+_READ_AHEAD_BYTES = 2_000_000
+"""Size of the responses that a stream holds; as rows they take ten times as much memory."""
 
 
 class ReadAhead:
-    """`PageStream` from a thread of its own, some pages ahead."""
+    """`PageStream` that reads some pages ahead, on its own thread."""
 
     def __init__(self, pages: Iterator[ReadPage]) -> None:
         self._pages = pages
@@ -137,7 +146,7 @@ class ReadAhead:
         return taken
 
     def close(self) -> None:
-        """See `PageStream`. A request that is under way ends by itself."""
+        """See `PageStream`. A request in flight is not cancelled; its page is discarded."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -157,5 +166,5 @@ class ReadAhead:
                 self._changed.notify_all()
 
     def _has_room(self) -> bool:
-        held = sum(read.page.size_bytes for read in self._read)
-        return self._is_closed or held < _AHEAD_BYTES
+        size_bytes = sum(read.page.size_bytes for read in self._read)
+        return self._is_closed or size_bytes < _READ_AHEAD_BYTES

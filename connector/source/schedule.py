@@ -1,7 +1,7 @@
-"""Which track is read next, and when. Pure.
+"""Scheduling: which track to read next, and when. Pure.
 
-Each track has its own interval. Before everything is known once, kinds are read in order, parents
-first; later, due tracks take turns.
+Each track has an interval. Until every kind has been read once, kinds are read in order, parents
+first; after that, due tracks take turns.
 """
 
 from collections.abc import Collection, Mapping
@@ -13,7 +13,7 @@ from connector.source.tracks import TRACKS, Mode, Track
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The settings that windows and schedule depend on, in seconds."""
+    """The settings that windows and schedule depend on; times in seconds."""
 
     poll_interval: float
     list_interval: float
@@ -21,16 +21,16 @@ class Pace:
     sweep_interval: float
     overlap: float
     page_size: int
-    own_intervals: Mapping[str, float] = field(default_factory=dict)
-    """By kind, instead of the first three."""
+    kind_intervals: Mapping[str, float] = field(default_factory=dict)
+    """Intervals of single kinds, which replace the poll, list or metadata interval."""
 
     def interval(self, track: Track) -> float:
-        """Between two passes of the track."""
+        """Seconds between two passes of the track."""
         entity = track.entity
         if track.mode is Mode.FULL and track.is_keyset:
             return self.sweep_interval
-        if entity.name in self.own_intervals:
-            return self.own_intervals[entity.name]
+        if entity.name in self.kind_intervals:
+            return self.kind_intervals[entity.name]
         if entity.is_metadata:
             return self.metadata_interval
         return self.poll_interval if track.is_keyset else self.list_interval
@@ -38,51 +38,52 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When it is, and what was said meanwhile. Milliseconds of this machine's clock."""
+    """The inputs of a scheduling decision that are not in the cursor."""
 
     ms: int
+    """This machine's clock: milliseconds since the epoch."""
     sweep_since_ms: int | None = None
-    """Every kind is to be read fully once from then on."""
-    held: Collection[str] = ()
-    """Tracks that have just failed: not now."""
+    """When a sweep was last requested: every full pass that began before is due again."""
+    excluded: Collection[str] = ()
+    """Names of tracks not to read now: they back off, or their kind has another pass open."""
 
 
 def due_ms(track: Track, cursor: Cursor, pace: Pace, now: Moment) -> int | None:
-    """When the track's next page is wanted; None: not before the snapshot.
+    """When the track's next page is due (0: now); None before its kind's snapshot is complete.
 
-    A window waits for the snapshot of its kind, whose start is where the first window begins.
+    The first window starts where the snapshot started, so it has to wait for the snapshot.
     """
-    place = cursor.place(track.name)
-    if place.in_pass:
+    position = cursor.position(track.name)
+    if position.in_pass:
         return 0
-    if track.mode is Mode.WINDOW and cursor.place(track.full.name).passes == 0:
+    if track.mode is Mode.WINDOW and cursor.position(track.full.name).passes == 0:
         return None
-    if place.finished_ms is None or place.finished_ms > now.ms:
-        return 0  # a finish in the future was written under a clock that was ahead
-    if track.mode is Mode.FULL and (place.began_ms or 0) < (now.sweep_since_ms or 0):
+    if position.finished_ms is None or position.finished_ms > now.ms:
+        return 0  # an end in the future was recorded while this machine's clock was ahead
+    if track.mode is Mode.FULL and (position.began_ms or 0) < (now.sweep_since_ms or 0):
         return 0
     interval = pace.interval(track)
-    if place.is_hurried:
+    if position.is_hurried:
         interval = min(interval, pace.list_interval)
-    return place.finished_ms + round(interval * 1000)
+    return position.finished_ms + round(interval * 1000)
 
 
 def next_track(cursor: Cursor, pace: Pace, now: Moment, previous: str) -> tuple[Track | None, int]:
-    """The track to read a page of now (None: none is due) and when the next one is due.
+    """Return the track to read now (None: none is due), and when a track is next due.
 
-    Before everything is known once, kinds go in order, parents first; later due tracks take
-    turns, so that a long sweep does not hold up the windows.
+    Until every kind has been read once, kinds go in order, parents first. After that, due tracks
+    take turns, so that a long sweep does not hold up the windows.
     """
     due = [
         (at, track)
         for track in TRACKS
-        if track.name not in now.held and (at := due_ms(track, cursor, pace, now)) is not None
+        if track.name not in now.excluded and (at := due_ms(track, cursor, pace, now)) is not None
     ]
     ready = [track for at, track in due if at <= now.ms]
     if not ready:
         return None, min((at for at, _ in due), default=now.ms + round(pace.poll_interval * 1000))
     for track in ready:
-        if track.mode is Mode.FULL and cursor.place(track.name).passes == 0:
+        if track.mode is Mode.FULL and cursor.position(track.name).passes == 0:
             return track, now.ms
     names = [track.name for track in TRACKS]
     start = names.index(previous) + 1 if previous in names else 0

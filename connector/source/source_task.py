@@ -1,7 +1,7 @@
-"""The source's loop: pass -> pages read ahead -> what is new? -> one transaction with the cursor.
+"""The source's loop: take pages, detect changes, publish them with the cursor in one transaction.
 
-The cursor and the cache move only after the transaction is acknowledged. After an unknown outcome
-the truth is read back from the topic.
+Cursor and cache advance only after the transaction is acknowledged. If its outcome is in doubt,
+the committed state is read back from Kafka.
 """
 
 import threading
@@ -15,26 +15,22 @@ from connector.interfaces import ApiReader, Clock, EventLog, KnownStore, KnownUp
 from connector.model.cursor import Cursor, PassPosition
 from connector.retry import AbandonedError, Backoff, retry
 from connector.source import changes, tracks, window
-from connector.source.changes import Changes, Sighting
+from connector.source.changes import Changes, PageContext
 from connector.source.passes import Passes
 from connector.source.progress import SnapshotProgress, SourceProgress
-from connector.source.reading import (
-    OpenStream,
-    ReadAhead,
-    ReadPage,
-)
+from connector.source.reading import OpenStream, ReadAhead, ReadPage
 from connector.source.schedule import Pace
 from connector.source.tracks import Mode, Track
 
 log = structlog.stdlib.get_logger("connector.source")
 
 _IDLE_COMMIT_SECONDS = 60.0
-"""Windows that bring nothing are committed this often at most."""
+"""How long the position of windows without changes may stay uncommitted."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourcePorts:
-    """What the task is wired to."""
+    """Everything outside the source that its loop uses."""
 
     reader: ApiReader
     event_log: EventLog
@@ -45,14 +41,14 @@ class SourcePorts:
 
 @dataclass(frozen=True, slots=True)
 class SourceLimits:
-    """What is beyond a pace."""
+    """The task's limit on deletes, and its back-off."""
 
     max_delete_ratio: float
     new_backoff: Callable[[], Backoff] = field(default=lambda: Backoff(60.0))
 
 
 class SourceTask:
-    """Publishes one study's changes until it is told to stop."""
+    """Publishes the changes of one study until it is stopped."""
 
     def __init__(
         self, study_key: str, ports: SourcePorts, pace: Pace, limits: SourceLimits
@@ -68,26 +64,26 @@ class SourceTask:
         )
         self._committed_at = 0.0
         self._sweep_since_ms: int | None = None
-        self._rereads_topic = False
+        self._must_reread_topic = False
         self._completed = dict.fromkeys((track.name for track in tracks.TRACKS), 0)
-        """Passes since the start, by track."""
+        """Passes completed since the start, by track."""
         self.progress = SourceProgress()
         self.snapshot = SnapshotProgress()
         self._log = log.bind(study=study_key)
 
     def sweep(self) -> None:
-        """Compare all that the API lists with what the topic holds, beginning now.
+        """Start a sweep: compare all rows of the API with the topic, soon after this call.
 
-        May be called from any thread.
+        Thread-safe; returns at once.
         """
-        self._rereads_topic = True  # the cache may say otherwise
+        self._must_reread_topic = True  # the cache might be wrong
         self._sweep_since_ms = self._ports.clock.now_ms()
 
     def run(self, stop: threading.Event) -> None:
-        """Work until ``stop`` is set; the transaction at hand is finished first.
+        """Run until ``stop`` is set. A transaction in flight is finished first. Blocks.
 
         Raises:
-            FatalError: repeating cannot help.
+            FatalError: a retry cannot help.
         """
         try:
             while not stop.is_set():
@@ -96,18 +92,20 @@ class SourceTask:
                 )
                 self._ports.clock.wait(stop, idle_seconds)
         except AbandonedError:
-            pass  # the failed step changed nothing
+            pass  # stopped after a failed step, which advanced nothing
         finally:
             self._passes.close_all()
 
     def step(self) -> float:
-        """Read and publish some pages; for how many seconds there is nothing to do then.
+        """Take and publish some pages; return the seconds until a track is due. Blocks.
+
+        A track that cannot be read backs off without delaying the others.
 
         Raises:
-            RetryableError: nothing has moved; the next step begins where this one did.
-            FatalError: repeating cannot help.
+            RetryableError: nothing has advanced; the next step starts from the committed cursor.
+            FatalError: a retry cannot help.
         """
-        if self._rereads_topic:
+        if self._must_reread_topic:
             self._passes.close_all()
             self._cursor = None
         if self._cursor is None:
@@ -118,10 +116,10 @@ class SourceTask:
         try:
             pages = self._passes.take(track, self._cursor)
         except (RetryableError, BatchTooLargeError, FatalError) as error:
-            is_first = self._cursor.place(tracks.STUDY.name).passes == 0
-            if isinstance(error, FatalError) and is_first:
-                raise  # once the study was read, one kind's trouble is its own
-            self._failed(error, self._passes.hold(track, error))
+            is_study_unread = self._cursor.position(tracks.STUDY.name).passes == 0
+            if isinstance(error, FatalError) and is_study_unread:
+                raise  # nothing can be read yet; later, one kind's error does not stop the others
+            self._failed(error, self._passes.back_off(track, error))
             return 0.0
         if pages:
             self._publish(track, pages, self._cursor)
@@ -129,24 +127,26 @@ class SourceTask:
 
     def _failed(self, error: Exception, delay_seconds: float) -> None:
         self.progress.retries += 1
-        self._log.warning(
-            "request failed, retrying", reason=str(error), delay_seconds=round(delay_seconds, 1)
-        )
+        self._log.warning("retrying", reason=str(error), delay_seconds=round(delay_seconds, 1))
 
     # ----------------------------------------------------------------------------- publishing
 
     def _publish(self, track: Track, pages: list[ReadPage], cursor: Cursor) -> None:
-        """One transaction; cursor and cache follow only when it is acknowledged."""
-        self._cursor = None  # unknown until then: an error means `_recover`
+        """Publish pages in one transaction, then advance cursor and cache.
+
+        After an error the committed cursor is in doubt: the next step reads it back. All passes
+        are closed, because their streams may be ahead of it.
+        """
+        self._cursor = None
         try:
             with self._ports.known.update() as update:
                 found = Changes()
                 for read in pages:
-                    found.add(self._changes(read, cursor, update))
-                end = self._place_after(pages[-1], found, update, cursor)
-                moved = self._moved(track, pages, end, cursor)
-                if not self._may_wait(track, found):
-                    moved = self._commit(found, moved, update)
+                    found.extend(self._detect(read, cursor, update))
+                end = self._finish_full_pass(pages[-1], found, update, cursor)
+                advanced = self._cursor_after(track, pages, end, cursor)
+                if not self._may_stay_uncommitted(track, found):
+                    advanced = self._commit(found, advanced, update)
         except BatchTooLargeError as error:
             self._passes.halve()
             self._passes.close_all()
@@ -154,48 +154,52 @@ class SourceTask:
         except BaseException:
             self._passes.close_all()
             raise
-        self._cursor = moved
+        self._cursor = advanced
         self._count(track, pages, found)
 
-    def _may_wait(self, track: Track, found: Changes) -> bool:
-        """Whether only a window has moved: if that is lost, it is read again."""
+    def _may_stay_uncommitted(self, track: Track, found: Changes) -> bool:
+        """Whether only a window's position has changed: if that is lost, it is read again."""
         if track.mode is Mode.FULL or found.events or found.invalid:
             return False
         return self._ports.clock.monotonic() - self._committed_at < _IDLE_COMMIT_SECONDS
 
-    def _commit(self, found: Changes, moved: Cursor, update: KnownUpdate) -> Cursor:
-        """The committed cursor: the topic has the events, and the cache what the topic has."""
+    def _commit(self, found: Changes, cursor: Cursor, update: KnownUpdate) -> Cursor:
+        """Publish the changes with this cursor; return the cursor as committed.
+
+        The cache's own transaction commits after this returns, and is rolled back if it raises.
+        """
         newest = max((event.version for event, _ in found.events), default=0)
-        newest = max(newest, moved.newest_version)
-        moved = moved.model_copy(update={"newest_version": newest})
-        update.match(moved)
-        diverted = self._ports.event_log.publish(found.events, found.invalid, moved, found.lettered)
+        newest = max(newest, cursor.newest_version)
+        cursor = cursor.model_copy(update={"newest_version": newest})
+        update.match(cursor)
+        event_log = self._ports.event_log
+        diverted = event_log.publish(found.events, found.invalid, cursor, found.dead_lettered)
         if diverted:
             update.divert(diverted)
         self.progress.events += len(found.events) - len(diverted)
         self.progress.diverted += len(diverted)
         self._committed_at = self._ports.clock.monotonic()
         self._passes.grow()
-        return moved
+        return cursor
 
-    def _changes(self, read: ReadPage, cursor: Cursor, update: KnownUpdate) -> Changes:
-        entity, rows = read.track.entity, read.page.rows
-        ids = read.ids
-        found = changes.detect(
-            entity, rows, self._ports.known.lookup(entity.name, ids), self._sighting(read, cursor)
-        )
+    def _detect(self, read: ReadPage, cursor: Cursor, update: KnownUpdate) -> Changes:
+        """Detect a page's changes, and record in the cache which rows it lists."""
+        entity, ids = read.track.entity, read.ids
+        known = self._ports.known.lookup(entity.name, ids)
+        found = changes.detect(entity, read.page.rows, known, self._context(read, cursor))
         found.invalid = [row for row in found.invalid if update.is_new_invalid(row)]
-        # A row listed by a window exists too: it counts for a full pass that is under way. Between
-        # passes it counts for the last one, or the next would miss what vanishes in the meantime.
-        full = cursor.place(read.track.full.name)
-        is_under_way = full.in_pass or read.track.mode is Mode.FULL
-        full_pass = full.passes + is_under_way
+        # A row that a window lists counts as listed by the full pass in progress; between two full
+        # passes, by the earlier one. If it counted for the later one, that pass could not miss the
+        # row after it vanished, and its delete would take one more pass.
+        full = cursor.position(read.track.full.name)
+        is_in_full_pass = full.in_pass or read.track.mode is Mode.FULL
+        full_pass = full.passes + is_in_full_pass
         update.put(entity.name, found.known, full_pass)
         update.seen(entity.name, (each for each in ids if each not in found.known), full_pass)
         return found
 
-    def _sighting(self, read: ReadPage, cursor: Cursor) -> Sighting:
-        return Sighting(
+    def _context(self, read: ReadPage, cursor: Cursor) -> PageContext:
+        return PageContext(
             self._study_key,
             read.page.server_ms,
             window.origin(read.track, read.before),
@@ -203,52 +207,60 @@ class SourceTask:
             is_full_pass=read.track.mode is Mode.FULL,
         )
 
-    def _place_after(
+    def _finish_full_pass(
         self, last: ReadPage, found: Changes, update: KnownUpdate, cursor: Cursor
     ) -> PassPosition:
-        """At the end of a full pass, what was missed twice is deleted."""
+        """Return the position after the last page; if it ends a full pass, delete vanished rows.
+
+        A row is deleted once two full passes in a row have missed it; the second is due early.
+        """
         if last.track.mode is not Mode.FULL or not window.ends_pass(last.before, last.after):
             return last.after
-        entity = last.track.entity
-        full_pass = last.before.passes + 1
+        entity, full_pass = last.track.entity, last.before.passes + 1
         vanished = update.vanished(entity.name, full_pass)
-        if last.before.rows + len(last.page.rows) == 0:  # what windows have seen is no sighting
+        if last.before.rows + len(last.page.rows) == 0:
+            # The pass itself listed nothing: rows that windows have listed do not make it credible.
             vanished = replace(vanished, listed=0)
-        ratio_max = self._limits.max_delete_ratio
-        if reason := changes.doubts(vanished, ratio_max, is_short=last.after.is_short):
+        ratio_max, is_short = self._limits.max_delete_ratio, last.after.is_short
+        if reason := changes.reason_not_to_delete(vanished, ratio_max, is_short=is_short):
             self._log.error(
-                f"sweep deletes nothing: {reason}",
+                "sweep deleted nothing",
+                reason=reason,
                 entity=entity.name,
                 known=vanished.known,
                 listed=vanished.listed,
                 missing=vanished.missed + len(vanished.gone),
             )
+            # It is not a miss either: one wrong response and one miss must not make a delete.
             vanished = replace(vanished, missed=0, gone={})
         elif vanished.missed or vanished.gone:
             update.miss(entity.name, full_pass)
         gone = vanished.gone | vanished.undelivered
-        deleted = changes.deletions(entity, gone, self._sighting(last, cursor))
+        deleted = changes.deletions(entity, gone, self._context(last, cursor))
         update.put(entity.name, deleted.known, full_pass)
-        found.add(deleted)
+        found.extend(deleted)
         is_hurried = last.after.is_hurried or vanished.missed > 0
         return last.after.model_copy(update={"is_hurried": is_hurried})
 
-    def _moved(
+    def _cursor_after(
         self, track: Track, pages: list[ReadPage], end: PassPosition, cursor: Cursor
     ) -> Cursor:
-        moved = cursor.moved(track.name, end)
+        """The cursor after these pages; a full pass is due early if the API's clock went back."""
+        cursor = cursor.moved(track.name, end)
         first = pages[0]
         if window.clock_went_back(first.before, first.after, self._pace.overlap):
-            self._log.warning("the API's clock went back: a sweep follows", kind=track.entity.name)
-            full = moved.place(track.full.name)
-            moved = moved.moved(track.full.name, full.model_copy(update={"is_hurried": True}))
-        return moved
+            self._log.warning("API clock went back, sweep scheduled", kind=track.entity.name)
+            full = cursor.position(track.full.name)
+            cursor = cursor.moved(track.full.name, full.model_copy(update={"is_hurried": True}))
+        return cursor
 
     def _count(self, track: Track, pages: list[ReadPage], found: Changes) -> None:
         last, rows = pages[-1], sum(len(read.page.rows) for read in pages)
         self.progress.rows += rows
-        if odd := self._passes.published(track, pages):
-            self._log.warning("odd pages are taken as they are", kind=track.name, odd=odd)
+        if contradictions := self._passes.mark_published(track, pages):
+            self._log.warning(
+                "contradictory pages accepted", track=track.name, contradictions=contradictions
+            )
         self.progress.invalid += len(found.invalid)
         self.progress.undated += found.undated
         self._backoff.reset()
@@ -258,27 +270,30 @@ class SourceTask:
             self.progress.passes = min(self._completed.values())
 
     def _recover(self) -> Cursor:
-        """The committed cursor, with a cache of what the topic holds now."""
-        rereads, self._rereads_topic = self._rereads_topic, False
+        """Return the committed cursor; on return the cache matches it and the topic."""
+        # Reset first, so that a `sweep` called by another thread meanwhile is not lost.
+        must_reread, self._must_reread_topic = self._must_reread_topic, False
         try:
-            return self._read_back(rereads=rereads)
+            return self._read_back(must_reread=must_reread)
         except BaseException:
-            self._rereads_topic |= rereads
+            self._must_reread_topic |= must_reread
             raise
 
-    def _read_back(self, *, rereads: bool) -> Cursor:
+    def _read_back(self, *, must_reread: bool) -> Cursor:
         opened = self._ports.event_log.open()
         cursor = opened.cursor or Cursor(study_key=self._study_key)
         if opened.lost:
             self._log.warning(
-                "the events topic has lost events: what it lacks is published again",
-                lost=opened.lost,
+                "events topic lost events, missing ones will be republished", lost=opened.lost
             )
+            # Sinks may have applied the lost events: the new ones need higher versions.
             cursor = cursor.model_copy(update={"version_floor": cursor.newest_version + 1})
-        if rereads or opened.lost or not self._ports.known.matches(cursor):
+        if must_reread or opened.lost or not self._ports.known.matches(cursor):
             self._ports.known.rebuild(self._ports.event_log.replay(), cursor)
             cursor = window.full_passes_restarted(cursor, due=opened.lost is not None)
-            self._log.info("known states read from the topic", sequence=cursor.sequence)
-        if opened.lost:  # or it is forgotten, should the next source find the topic grown again
+            self._log.info("known states rebuilt from the topic", sequence=cursor.sequence)
+        if opened.lost:
+            # This commits the topic's new mark. Otherwise, if the topic grew past the old mark
+            # before the next start, the loss would no longer be detected.
             self._ports.event_log.publish([], [], cursor)
         return cursor

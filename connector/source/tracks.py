@@ -1,4 +1,4 @@
-"""The ways in which kinds are read: as a whole, or what has changed. Pure."""
+"""Tracks: the ways to read a kind, either all rows or only the changed ones. Pure."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -8,32 +8,34 @@ from connector.model.entities import READ_KINDS, Entity, Reading
 
 
 class Mode(Enum):
-    """How a track reads."""
+    """Which rows a track reads."""
 
     FULL = "full"
+    """All rows."""
     WINDOW = "window"
+    """Rows changed since the watermark or, for an append-only kind, added after the newest id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One way of reading one kind."""
+    """One way to read one kind."""
 
     entity: Entity
     mode: Mode
 
     @property
     def name(self) -> str:
-        """Its name in the cursor."""
+        """The key of the track's position in the cursor."""
         return f"{self.entity.name}.{self.mode.value}"
 
     @property
     def is_keyset(self) -> bool:
-        """Whether pages are asked for by id rather than by number."""
+        """Whether pages are requested by the last id read rather than by page number."""
         return self.entity.reading is not Reading.LISTED
 
     @property
     def others(self) -> "list[Track]":
-        """The other ways of reading the same kind."""
+        """The other tracks of the same kind."""
         return [each for each in TRACKS if each.entity == self.entity and each != self]
 
     @property
@@ -49,9 +51,9 @@ TRACKS: tuple[Track, ...] = tuple(
     if mode is Mode.FULL or entity.reading is not Reading.LISTED
 )
 STUDY = Track(READ_KINDS["study"], Mode.FULL)
-"""What is read first: it tells whether the study is there."""
+"""Read before all others: it shows whether the API knows the study."""
 
 
-def was_announced(track: Track, place: PassPosition) -> bool:
-    """Whether the page before announced rows after its own."""
-    return place.in_pass and track.is_keyset and bool(place.total)
+def has_announced_more(track: Track, position: PassPosition) -> bool:
+    """Whether the previous page of a keyset pass announced more rows."""
+    return position.in_pass and track.is_keyset and bool(position.total)

@@ -1,14 +1,15 @@
-"""What to read next, and where an answer leaves us. Pure.
+"""Windows and positions: a pass's next request, and the position after its response. Pure.
 
-A kind is read along tracks. ``full`` goes through all rows in id order: the snapshot, and later
-the sweeps. ``window`` reads what changed since the watermark, in id order too, for rows never
-leave an id-ordered page by being changed. The watermark is the server's clock at the start of the
-pass minus an overlap, so that a change committed late, or in the same second, is read again.
+A kind is read along tracks. ``full`` reads all rows, in the order of a field that never changes,
+for most kinds the id: first the snapshot, later the sweeps. ``window`` reads the rows changed since
+the watermark, also by id, because a row that changes keeps its place in that order. The watermark
+is the server's clock at the start of the previous pass minus an overlap, so a change that was
+committed late, or in the same second, is read again.
 
-Kinds with a documented filter on id page by keyset (``recordId>LAST``): no deletion can shift
-their pages. The others page by number; when the total shrinks between two pages the pass steps back
-by as much. The window of an append-only kind is what comes after its newest id, and a little
-before: ids may become visible out of order.
+Kinds with a documented filter on id are paged by keyset (``recordId>LAST``): no deletion can shift
+their pages. The others are paged by number: when the total shrinks between two pages, the pass
+steps back by the difference. The window of an append-only kind is the rows after its newest id,
+and some before it, because ids may become visible out of order.
 """
 
 from typing import Any
@@ -21,24 +22,26 @@ from connector.model.entities import Entity, Reading
 from connector.model.events import EntityId, Origin
 from connector.source.page_checks import row_id
 from connector.source.schedule import Pace
-from connector.source.tracks import TRACKS, Mode, Track, was_announced
+from connector.source.tracks import TRACKS, Mode, Track, has_announced_more
 
 _STEPS_BACK_MAX = 10
-"""Of a pass: an API whose totals go up and down would be read for ever."""
+"""Per pass. Without a limit, a pass would never end if the API's totals keep going up and down."""
 _SHORT_WINDOW_MS_MAX = 3_600_000
 _SHORT_WINDOW_IDS_MAX = 10_000
 _CLOCK_NOISE_MS = 2_000
-"""The API says whole seconds, and an answer takes its time."""
+"""Differences between clocks that mean nothing: the API's has whole seconds, and requests take
+time."""
 APPENDED_OVERLAP_IDS = 100
-"""How far back of the newest id the window of an append-only kind reaches."""
+"""How far before the newest id the window of an append-only kind starts."""
 
 
 def next_request(track: Track, cursor: Cursor, size: int) -> PageRequest:
-    """The next page of this track, of so many rows.
+    """Build the request for the track's next page, of ``size`` rows.
 
-    ``size`` may shrink within a pass to a divisor of itself: pages by number stay in step.
+    Within a pass, ``size`` may only shrink to one of its divisors, so that the rows already read
+    are still a whole number of pages.
     """
-    place, entity = cursor.place(track.name), track.entity
+    position, entity = cursor.position(track.name), track.entity
     terms = []
     if track.mode is Mode.WINDOW and entity.reading is Reading.WINDOWED:
         terms.append(f"dateModified>={filter_text(_window_start_ms(track, cursor))}")
@@ -52,38 +55,46 @@ def next_request(track: Track, cursor: Cursor, size: int) -> PageRequest:
         filter=";".join(terms) or None,
         sort=f"{entity.sort_field},asc",
         size=size,
-        page=place.offset // size,
+        page=position.offset // size,
         id_field=entity.id_field,
         parameters=entity.query_parameters,
     )
 
 
-def smaller(size: int) -> int:
-    """A page size for an API that was too slow with this one: a divisor of it."""
-    return at_most(size, size - 1)
+def smaller_page_size(size: int) -> int:
+    """The next smaller divisor of this page size, for an API that was too slow; at least 1."""
+    return page_size_at_most(size, size - 1)
 
 
-def at_most(size: int, rows: int) -> int:
-    """The largest divisor of this page size that is at most so many rows, and 1 at least."""
-    return next((size // by for by in range(1, size) if size % by == 0 and size // by <= rows), 1)
+def page_size_at_most(size: int, rows_max: int) -> int:
+    """The largest divisor of this page size that is at most ``rows_max``; at least 1."""
+    divisors = (size // by for by in range(1, size) if size % by == 0 and size // by <= rows_max)
+    return next(divisors, 1)
 
 
 def _after(track: Track, cursor: Cursor) -> EntityId | None:
-    place = cursor.place(track.name)
-    if place.after is not None or track.mode is Mode.FULL:
-        return place.after
+    """The id after which the next page starts; None: at the first row."""
+    position = cursor.position(track.name)
+    if position.after is not None or track.mode is Mode.FULL:
+        return position.after
     if track.entity.reading is not Reading.APPENDED:
         return None
-    newest = place.newest if place.newest is not None else cursor.place(track.full.name).newest
+    newest = position.newest
+    if newest is None:
+        newest = cursor.position(track.full.name).newest
     return max(0, newest - APPENDED_OVERLAP_IDS) if isinstance(newest, int) else None
 
 
 def _window_start_ms(track: Track, cursor: Cursor) -> int:
-    watermark = cursor.place(track.name).watermark_ms
+    watermark = cursor.position(track.name).watermark_ms
     if watermark is None:
-        watermark = cursor.place(track.full.name).watermark_ms
+        watermark = cursor.position(track.full.name).watermark_ms
     if watermark is None:
-        raise FatalError("the cursor has a window without a snapshot; it is not this program's")
+        raise FatalError(
+            f"Cannot resume study {cursor.study_key}: its cursor has a window of"
+            f" {track.entity.plural} without a snapshot, so another program wrote it. Check"
+            " KAFKA_CURSORS_TOPIC"
+        )
     return watermark
 
 
@@ -96,105 +107,124 @@ def _last_id(entity: Entity, page: Page) -> EntityId | None:
 
 def advance(
     track: Track,
-    place: PassPosition,
+    position: PassPosition,
     page: Page,
     pace: Pace,
     now_ms: int,
     *,
     tolerant: bool = False,
 ) -> PassPosition:
-    """The place after this page; between passes when the page was the last of its pass.
+    """Return the position after this page; after a pass's last page, the one between passes.
 
-    ``tolerant``: an empty page ends the pass, whatever was announced.
+    With ``tolerant``, an empty page ends the pass even if more rows were announced.
     """
-    has_shrunk = place.in_pass and not track.is_keyset and page.total_elements < (place.total or 0)
-    if has_shrunk and place.steps_back < _STEPS_BACK_MAX:
-        # Rows were deleted between two numbered pages: as many moved left past the reader.
-        back = max(0, page.offset - ((place.total or 0) - page.total_elements))
-        return place.model_copy(
-            update={
-                "offset": back,
-                "total": page.total_elements,
-                "steps_back": place.steps_back + 1,
-            }
-        )
-    is_short = has_shrunk or _is_short(track, place, page)
-    # The clock at the request, not at the answer: what commits in between may be on neither.
-    started = page.server_ms - page.took_ms if place.started_ms is None else place.started_ms
-    skew = place.skew_ms if place.in_pass else page.server_ms - now_ms
-    began = place.began_ms if place.in_pass else now_ms
-    is_hurried = place.is_hurried and place.in_pass  # said meanwhile, so it is about the next one
+    total = position.total or 0
+    has_shrunk = position.in_pass and not track.is_keyset and page.total_elements < total
+    if has_shrunk and position.steps_back < _STEPS_BACK_MAX:
+        return _stepped_back(position, page)
+    is_short = has_shrunk or _is_short(track, position, page)
+    # The clock at the request, not at the response. A change committed in between may be missing
+    # from this page, and a watermark from the response would hide it from the next window, too.
+    started = page.server_ms - page.took_ms if position.started_ms is None else position.started_ms
+    skew = position.skew_ms if position.in_pass else page.server_ms - now_ms
+    began = position.began_ms if position.in_pass else now_ms
+    # Set between passes, the flag asked for this pass; set during this pass, for the next one.
+    is_hurried = position.is_hurried and position.in_pass
+    begin = {"started_ms": started, "began_ms": began, "skew_ms": skew, "is_hurried": is_hurried}
+    begun = position.model_copy(update=begin)
     last_id = _last_id(track.entity, page)
     if is_last(page, tolerant=tolerant):
         watermark = started - round(pace.overlap * 1000)
-        lacks_changes = is_short and track.mode is Mode.WINDOW
-        return PassPosition(
-            watermark_ms=_held_back(place, watermark) if lacks_changes else watermark,
-            passes=place.passes + 1,
-            finished_ms=now_ms,
-            began_ms=began,
-            skew_ms=skew,
-            # A snapshot that lacks rows does not wait for the next sweep: nothing else finds them.
-            is_hurried=is_hurried or (is_short and place.passes == 0),
-            newest=_newest(track, place, last_id, lacks_changes=lacks_changes),
-            is_short=is_short,
-        )
-    return place.model_copy(
+        return _ended(track, begun, last_id, watermark, now_ms, is_short=is_short)
+    rows, next_page = begun.rows + len(page.rows), _next_page(track, page, last_id)
+    return begun.model_copy(update={"rows": rows, "is_short": is_short, **next_page})
+
+
+def _stepped_back(position: PassPosition, page: Page) -> PassPosition:
+    """The position after rows before this page were deleted: unread rows moved to pages read."""
+    shrunk_by = (position.total or 0) - page.total_elements
+    return position.model_copy(
         update={
-            "started_ms": started,
-            "began_ms": began,
-            "skew_ms": skew,
-            "is_hurried": is_hurried,
-            "rows": place.rows + len(page.rows),
-            "is_short": is_short,
-            **_onward(track, page, last_id),
+            "offset": max(0, page.offset - shrunk_by),
+            "total": page.total_elements,
+            "steps_back": position.steps_back + 1,
         }
     )
 
 
+def _ended(
+    track: Track,
+    position: PassPosition,
+    last_id: EntityId | None,
+    watermark: int,
+    now_ms: int,
+    *,
+    is_short: bool,
+) -> PassPosition:
+    """The position between passes, after this pass."""
+    lacks_changes = is_short and track.mode is Mode.WINDOW
+    return PassPosition(
+        watermark_ms=_held_back(position, watermark) if lacks_changes else watermark,
+        passes=position.passes + 1,
+        finished_ms=now_ms,
+        began_ms=position.began_ms,
+        skew_ms=position.skew_ms,
+        # Only a full pass finds rows that a snapshot lacks, so the next one is due early.
+        is_hurried=position.is_hurried or (is_short and position.passes == 0),
+        newest=_newest(track, position, last_id, lacks_changes=lacks_changes),
+        is_short=is_short,
+    )
+
+
 def _newest(
-    track: Track, place: PassPosition, last_id: EntityId | None, *, lacks_changes: bool
+    track: Track, position: PassPosition, last_id: EntityId | None, *, lacks_changes: bool
 ) -> EntityId | None:
-    """The id that the next window of an append-only kind begins at, a little before."""
-    newest = place.after if last_id is None else last_id
+    """The newest id after this pass, shortly before which an append-only kind's window starts.
+
+    After a window that lacked rows it stays, so that the next one requests them again; but it lags
+    by `_SHORT_WINDOW_IDS_MAX` at most.
+    """
+    newest = position.after if last_id is None else last_id
     if track.entity.reading is not Reading.APPENDED or newest is None:
-        return place.newest
-    if lacks_changes and isinstance(newest, int) and isinstance(place.newest, int):
-        return min(newest, max(place.newest, newest - _SHORT_WINDOW_IDS_MAX))
+        return position.newest
+    if lacks_changes and isinstance(newest, int) and isinstance(position.newest, int):
+        return min(newest, max(position.newest, newest - _SHORT_WINDOW_IDS_MAX))
     return newest
 
 
-def _held_back(place: PassPosition, watermark: int) -> int:
-    """The watermark after a window that lacks rows: the next one asks for them again.
+def _held_back(position: PassPosition, watermark: int) -> int:
+    """The watermark after a window that lacked rows: unchanged, so the next one rereads them.
 
-    For an hour, lest the windows of an API that always announces a row too many grow for ever.
+    It lags by an hour at most. Otherwise the windows of an API that always announces one row too
+    many would grow forever.
     """
     hour_before = watermark - _SHORT_WINDOW_MS_MAX
-    return min(watermark, max(place.watermark_ms or hour_before, hour_before))
+    return min(watermark, max(position.watermark_ms or hour_before, hour_before))
 
 
-def _is_short(track: Track, place: PassPosition, page: Page) -> bool:
-    """Whether the pass so far lacks rows that were announced."""
+def _is_short(track: Track, position: PassPosition, page: Page) -> bool:
+    """Whether the pass, up to this page, lacks rows that the API announced."""
     announced = rows_left(page) + len(page.rows)
     if not page.rows:
-        announced = max(announced, (place.total or 0) if was_announced(track, place) else 0)
+        left_before = (position.total or 0) if has_announced_more(track, position) else 0
+        announced = max(announced, left_before)
     lacks_rows = len(page.rows) < min(page.size or len(page.rows) or 1, announced)
-    return (place.in_pass and place.is_short) or lacks_rows
+    return (position.in_pass and position.is_short) or lacks_rows
 
 
-def _onward(track: Track, page: Page, last_id: EntityId | None) -> dict[str, Any]:
-    """Where the next page of the pass begins."""
+def _next_page(track: Track, page: Page, last_id: EntityId | None) -> dict[str, Any]:
+    """The fields of the position at which the pass's next page starts."""
     if track.is_keyset and last_id is not None:
         return {"after": last_id, "offset": 0, "total": rows_left(page)}
-    # A page that lacks rows which its total counts: they are passed over, not asked for for ever.
+    # Advance by a full page even if rows are missing from it: they might never be listed.
     rows = max(len(page.rows), page.size or 0)
     total = rows_left(page) if track.is_keyset else page.total_elements
     return {"offset": page.offset + rows, "total": total}
 
 
-def restarted(place: PassPosition) -> PassPosition:
-    """The pass that is under way begins again."""
-    return place.model_copy(
+def restarted(position: PassPosition) -> PassPosition:
+    """The position with its pass in progress back at the first row."""
+    return position.model_copy(
         update={
             "after": None,
             "offset": 0,
@@ -208,30 +238,33 @@ def restarted(place: PassPosition) -> PassPosition:
 
 
 def full_passes_restarted(cursor: Cursor, *, due: bool) -> Cursor:
-    """The cursor for known states that were just rebuilt, which say nothing of what was listed.
+    """The cursor with its full passes in progress restarted, after a rebuild of the known states.
 
-    ``due``: a full pass of every kind comes at once, to publish what the topic lacks.
+    The rebuilt states do not record which rows those passes had listed already. With ``due``, a
+    full pass of every kind is due now, to publish the events that the topic has lost.
     """
-    places = dict(cursor.places)
+    positions = dict(cursor.positions)
     for track in TRACKS:
-        place = places.get(track.name)
-        if place is None or track.mode is not Mode.FULL:
+        position = positions.get(track.name)
+        if position is None or track.mode is not Mode.FULL:
             continue
-        place = restarted(place) if place.in_pass else place
-        places[track.name] = place.model_copy(update={"finished_ms": None}) if due else place
-    return cursor.model_copy(update={"places": places})
+        position = restarted(position) if position.in_pass else position
+        if due:
+            position = position.model_copy(update={"finished_ms": None})
+        positions[track.name] = position
+    return cursor.model_copy(update={"positions": positions})
 
 
 def rows_left(page: Page) -> int:
-    """How many rows of the pass follow this page."""
+    """The number of the pass's rows after this page, by the page's total."""
     return max(0, page.total_elements - page.offset - len(page.rows))
 
 
 def is_last(page: Page, *, tolerant: bool = False) -> bool:
-    """Whether nothing follows this page in its pass.
+    """Whether no page follows this one in its pass.
 
-    A full page does not end it, whatever the total says: a total that is one too low would lose
-    the last row.
+    After a full page another one is requested, whatever the total: a total that is one too low
+    would hide the last row.
     """
     if not page.rows:
         return tolerant or rows_left(page) == 0
@@ -239,23 +272,23 @@ def is_last(page: Page, *, tolerant: bool = False) -> bool:
     return rows_left(page) == 0 and not is_full
 
 
-def clock_went_back(place: PassPosition, after: PassPosition, overlap: float) -> bool:
-    """Whether the server's clock went back since the pass before, by more than windows overlap.
+def clock_went_back(before: PassPosition, after: PassPosition, overlap: float) -> bool:
+    """Whether the server's clock went back since the previous pass by more than half the overlap.
 
-    What was changed meanwhile may bear a date before the watermark: only a sweep finds it.
+    Changes made since then may be dated before the watermark, so that only a sweep finds them.
     """
-    if place.in_pass or place.skew_ms is None or after.skew_ms is None:
+    if before.in_pass or before.skew_ms is None or after.skew_ms is None:
         return False
-    return after.skew_ms < place.skew_ms - max(_CLOCK_NOISE_MS, round(overlap * 500))
+    return after.skew_ms < before.skew_ms - max(_CLOCK_NOISE_MS, round(overlap * 500))
 
 
-def ends_pass(place: PassPosition, after: PassPosition) -> bool:
-    """Whether the step from ``place`` to ``after`` completed a pass."""
-    return after.passes > place.passes
+def ends_pass(before: PassPosition, after: PassPosition) -> bool:
+    """Whether the pass was completed between these two positions."""
+    return after.passes > before.passes
 
 
-def origin(track: Track, place: PassPosition) -> Origin:
-    """What an event found on this track says of its origin."""
+def origin(track: Track, position: PassPosition) -> Origin:
+    """The origin of events that are found at this position of the track."""
     if track.mode is Mode.WINDOW:
         return Origin.POLL
-    return Origin.SWEEP if place.passes else Origin.SNAPSHOT
+    return Origin.SWEEP if position.passes else Origin.SNAPSHOT

@@ -154,7 +154,7 @@ def test_another_studys_open_transaction_does_not_hide_a_committed_cursor(
 def test_an_invalid_row_is_in_the_dead_letter_queue_with_its_reason(
     kafka_settings: KafkaSettings, study: str
 ) -> None:
-    """An invalid row is dead-lettered with its bytes and the reason."""
+    """An invalid row is dead-dead_lettered with its bytes and the reason."""
     log = KafkaEventLog(kafka_settings, study)
     log.open()
     row = InvalidRow(study, "record", b'{"recordId":null}', "id")
@@ -167,15 +167,17 @@ def test_an_invalid_row_is_in_the_dead_letter_queue_with_its_reason(
 def test_an_event_too_large_for_the_topic_is_returned_and_dead_lettered_once(
     request: pytest.FixtureRequest, logs: Open, study: str
 ) -> None:
-    """An event too large for the topic is returned as diverted and dead-lettered once."""
+    """An event too large for the topic is returned as diverted and dead-dead_lettered once."""
     log = logs(study)
     if isinstance(log, InMemoryEventLog):
         log.topic.event_bytes_max = 1_000_000
     log.open()
     huge = upsert(record_row(1, studyKey=study, recordData={"memo": "x" * 2_000_000}))
     small = upsert(record_row(2, studyKey=study))
-    for lettered in ((), {huge.identity}):
-        diverted = log.publish([(huge, 11), (small, 11)], [], Cursor(study_key=study), lettered)
+    for dead_lettered in ((), {huge.identity}):
+        diverted = log.publish(
+            [(huge, 11), (small, 11)], [], Cursor(study_key=study), dead_lettered
+        )
         assert list(diverted) == [huge.identity]
     assert {who for who, _ in log.replay()} == {small.identity}
     if isinstance(log, InMemoryEventLog):
@@ -308,7 +310,7 @@ def test_a_suspended_machines_time_is_seen_by_whatever_clock_runs_on(
 def test_an_event_larger_than_the_topic_allows_is_dead_lettered_by_reference(
     kafka_settings: KafkaSettings, study: str
 ) -> None:
-    """An event larger than the topic allows is dead-lettered by reference; others are published."""
+    """An event larger than the topic allows is dead-dead_lettered by reference; others are published."""
     log = KafkaEventLog(kafka_settings, study)
     log.open()
     huge = upsert(record_row(1, studyKey=study, recordData={"memo": "x" * 2_000_000}))
@@ -354,7 +356,7 @@ def test_a_transaction_that_took_too_long_is_repeated_not_taken_for_another_sour
 def test_an_event_that_only_the_topic_finds_too_large_is_kept_by_reference(
     kafka_settings: KafkaSettings, study: str
 ) -> None:
-    """An event over the topic's own, lower limit is dead-lettered by reference."""
+    """An event over the topic's own, lower limit is dead-dead_lettered by reference."""
     set_message_bytes_max(kafka_settings, kafka_settings.events_topic, 20_000)
     log = KafkaEventLog(kafka_settings, study)
     log.open()

@@ -121,7 +121,7 @@ class InMemoryEventLog:
         events: Sequence[tuple[RecordEvent, int | None]],
         invalid: Sequence[InvalidRow],
         cursor: Cursor,
-        lettered: Container[Identity] = (),
+        dead_lettered: Container[Identity] = (),
     ) -> Collection[Identity]:
         if int(self._epochs[f"{self.study_key}/epoch"]) != self._epoch:
             raise FatalError("Another source of this study has taken over")
@@ -141,7 +141,7 @@ class InMemoryEventLog:
             for event, subject_id in events:
                 if event.identity not in diverted:
                     self.topic.append_event(event, subject_id)
-                elif event.identity not in lettered:
+                elif event.identity not in dead_lettered:
                     self.letters.append((event.identity, event.content_hash))
             self.invalid += invalid
             self._mark = self.topic.mark()

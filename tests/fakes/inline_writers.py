@@ -4,19 +4,19 @@ from collections.abc import Callable
 
 from connector.errors import ConnectorError
 from connector.sink.lane import Lane
-from connector.sink.writer_threads import FinishedStep, Result
+from connector.sink.writer_threads import FinishedStep, StepResult
 
 
 class InlineWriters:
     def __init__(self) -> None:
-        self._done: list[FinishedStep] = []
+        self._finished: list[FinishedStep] = []
 
-    def submit(self, lane: Lane | None, step: Callable[[], Result]) -> None:
+    def submit(self, lane: Lane | None, step: Callable[[], StepResult]) -> None:
         try:
-            self._done.append(FinishedStep(lane, step(), None))
+            self._finished.append(FinishedStep(lane, step(), None))
         except ConnectorError as error:
-            self._done.append(FinishedStep(lane, None, error))
+            self._finished.append(FinishedStep(lane, None, error))
 
-    def done(self, timeout_seconds: float) -> FinishedStep | None:
+    def next_finished(self, timeout_seconds: float) -> FinishedStep | None:
         del timeout_seconds
-        return self._done.pop(0) if self._done else None
+        return self._finished.pop(0) if self._finished else None

@@ -106,7 +106,7 @@ def test_an_emptied_database_is_filled_again_without_a_replay(
     assert_equal(fold(messages(kafka_settings)), read_graph(graph, study))
     assert list(read_to_end(kafka_settings, kafka_settings.dead_letter_topic)) == []
     logged = logs[0].read_text() + logs[1].read_text()
-    assert "the graph is behind the group's offsets" in logged
+    assert "stale graph, rereading events" in logged
     assert "Run `imednet-connector setup`" in logged
 
 

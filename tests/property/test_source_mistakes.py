@@ -43,24 +43,24 @@ def watermark_is_the_latest_seen() -> Iterator[None]:
 
     def moved(
         track: Track,
-        place: PassPosition,
+        position: PassPosition,
         page: Page,
         pace: Pace,
         now_ms: int,
         *,
         tolerant: bool = False,
     ) -> PassPosition:
-        after = advance(track, place, page, pace, now_ms, tolerant=tolerant)
+        after = advance(track, position, page, pace, now_ms, tolerant=tolerant)
         dates = (
             parse_api_date(row.get("dateModified")) for row in page.rows if isinstance(row, dict)
         )
         seen = [round(date.timestamp() * 1000) for date in dates if date]
-        if not place.in_pass:
+        if not position.in_pass:
             latest.pop(track.name, None)
         latest[track.name] = max([latest.get(track.name, 0), *seen])
         if after.in_pass:
             return after
-        watermark = max(latest[track.name], place.watermark_ms or 0)
+        watermark = max(latest[track.name], position.watermark_ms or 0)
         return after.model_copy(update={"watermark_ms": watermark})
 
     with patch.object(window, "advance", moved):
@@ -96,10 +96,10 @@ def cursor_outside_the_transaction() -> Iterator[None]:
         events: Sequence[tuple[RecordEvent, int | None]],
         invalid: Sequence[InvalidRow],
         cursor: Cursor,
-        lettered: Container[Identity] = (),
+        dead_lettered: Container[Identity] = (),
     ) -> Collection[Identity]:
         log.cursors[log.study_key] = cursor.to_bytes()
-        return publish(log, events, invalid, cursor, lettered)
+        return publish(log, events, invalid, cursor, dead_lettered)
 
     with patch.object(InMemoryEventLog, "publish", cursor_first):
         yield
@@ -165,7 +165,7 @@ def the_watermark_is_the_clock_at_the_answer() -> Iterator[None]:
 
     def moved(
         track: Track,
-        place: PassPosition,
+        position: PassPosition,
         page: Page,
         pace: Pace,
         now_ms: int,
@@ -173,7 +173,7 @@ def the_watermark_is_the_clock_at_the_answer() -> Iterator[None]:
         tolerant: bool = False,
     ) -> PassPosition:
         at_answer = replace(page, took_ms=0)
-        return advance(track, place, at_answer, pace, now_ms, tolerant=tolerant)
+        return advance(track, position, at_answer, pace, now_ms, tolerant=tolerant)
 
     with patch.object(window, "advance", moved):
         yield
@@ -197,7 +197,7 @@ def diverted_events_count_as_known() -> Iterator[None]:
 def a_rebuilt_cache_continues_the_pass() -> Iterator[None]:
     """Rows that were listed before the rebuild count as missed."""
     with (
-        patch.object(window, "restarted", lambda place: place),
+        patch.object(window, "restarted", lambda position: position),
         patch.object(known_store, "_SIGHTINGS_TO_DELETE", 1),
     ):
         yield

@@ -217,7 +217,7 @@ def test_a_loss_that_was_noticed_is_known_to_the_next_source() -> None:
     committed = Cursor.from_bytes(world.cursors[KEY])
     assert committed.topic == world.topic.mark()
     assert committed.version_floor > committed.newest_version
-    assert committed.place("record.full").finished_ms is None
+    assert committed.position("record.full").finished_ms is None
 
 
 def test_a_row_that_is_edited_after_a_sweep_and_removed_is_deleted_by_the_next_two() -> None:
@@ -243,7 +243,7 @@ def test_a_row_that_is_edited_after_a_sweep_and_removed_is_deleted_by_the_next_t
 
     count = sweeps()
     until(lambda: sweeps() > count)
-    until(lambda: not (world.task._cursor or Cursor(study_key=KEY)).place("record.full").in_pass)
+    until(lambda: not (world.task._cursor or Cursor(study_key=KEY)).position("record.full").in_pass)
     row = orjson.loads(table.bodies[edited])
     at = api_date(datetime.fromtimestamp(world.server.now_ms() / 1000, UTC))
     table.put(row | {"recordStatus": "edited", "dateModified": at})

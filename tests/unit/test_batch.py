@@ -8,10 +8,10 @@ from connector.model.serde import Headers, encode
 from connector.sink.batch import (
     Candidate,
     TransactionSize,
+    dead_on_arrival,
     decode_newest,
-    first_changing,
-    first_part,
-    letters_among,
+    first_transaction,
+    prefix_length,
 )
 from connector.sink.states import Arrival, State, newest_states, older_states, parse
 from tests import builders
@@ -39,7 +39,7 @@ def decoded(messages: list[Message]) -> tuple[list[Candidate], list[DeadLetter]]
     """Decode as if the graph were empty."""
     arrivals = arrived(messages)
     candidates, invalid = decode_newest(newest_states(arrivals).values(), arrivals, NOW)
-    return candidates, letters_among(arrivals) + invalid
+    return candidates, dead_on_arrival(arrivals) + invalid
 
 
 def versions(messages: list[Message]) -> tuple[list[int], list[int]]:
@@ -70,7 +70,7 @@ def test_a_superseded_payload_is_not_decoded() -> None:
 def test_what_the_graph_has_already_is_not_decoded() -> None:
     """States that the graph already has are not decoded."""
     arrivals = arrived([bad(0, 5), message(1, 9, record=2)])
-    assert letters_among(arrivals) == []
+    assert dead_on_arrival(arrivals) == []
     wanted = [each for each in newest_states(arrivals).values() if each.identity.id == 2]
     candidates, invalid = decode_newest(wanted, arrivals, NOW)
     assert (len(candidates), invalid) == (1, [])
@@ -124,9 +124,9 @@ def test_a_transaction_is_bounded_by_events_and_bytes_but_holds_one_event() -> N
     """A transaction is bounded by events and bytes but holds at least one event."""
     candidates, _ = decoded([message(n, 1, n + 1) for n in range(10)])
     size = candidates[0].size_bytes
-    assert len(first_part(candidates, 4, 10**9)) == 4
-    assert len(first_part(candidates, 100, 3 * size + 1)) == 3
-    assert len(first_part(candidates, 100, 1)) == 1
+    assert len(first_transaction(candidates, 4, 10**9)) == 4
+    assert len(first_transaction(candidates, 100, 3 * size + 1)) == 3
+    assert len(first_transaction(candidates, 100, 1)) == 1
 
 
 def test_what_a_refused_state_had_superseded_comes_back_once() -> None:
@@ -142,13 +142,13 @@ def test_what_a_refused_state_had_superseded_comes_back_once() -> None:
 def test_the_transaction_size_is_halved_and_grows_back() -> None:
     """The transaction size is halved when a transaction was too large, and grows back."""
     size = TransactionSize(500)
-    size.was_too_large(500)
-    size.was_too_large(250)
+    size.shrink(500)
+    size.shrink(250)
     assert size.events == 125
-    size.was_too_large(1)
+    size.shrink(1)
     assert size.events == 1
     for _ in range(200):
-        size.fitted()
+        size.grow()
     assert size.events == 500
 
 
@@ -158,7 +158,7 @@ def test_a_batch_is_cut_before_it_changes_more_than_a_transaction_takes() -> Non
     messages.insert(1, messages[0]._replace(key=b"no event"))
     newer = {upsert(record_row(number)).identity for number in (1, 2, 4)}
     arrivals = arrived(messages)
-    assert [first_changing(arrivals, newer, most) for most in (1, 2, 3)] == [2, 4, 13]
+    assert [prefix_length(arrivals, newer, most) for most in (1, 2, 3)] == [2, 4, 13]
 
 
 def test_parsing_a_message_converts_neither_headers_nor_timestamp() -> None:

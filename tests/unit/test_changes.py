@@ -14,7 +14,7 @@ from connector.model.graph import node_change
 from connector.model.serde import content_hash, encode
 from connector.source.changes import (
     Changes,
-    Sighting,
+    PageContext,
     deletions,
     detect,
     may_delete,
@@ -23,7 +23,7 @@ from connector.source.changes import (
 from tests.builders import decode, record_row
 
 RECORD = ENTITIES["record"]
-AT = Sighting("S1", 1_730_736_199_000, Origin.POLL)
+AT = PageContext("S1", 1_730_736_199_000, Origin.POLL)
 
 
 def known(row: dict[str, Any], version: int) -> dict[int | str, KnownState]:
@@ -121,7 +121,7 @@ def test_lost_states_are_published_again_and_diverted_ones_by_full_passes_only()
     assert found(Delivery.DIVERTED, is_full_pass=False).events == []
     again = found(Delivery.DIVERTED, is_full_pass=True)
     assert [event.id for event, _ in again.events] == [1]
-    assert again.lettered == {Identity("S1", "record", 1)}
+    assert again.dead_lettered == {Identity("S1", "record", 1)}
 
 
 NO_DATES: list[Any] = [
@@ -149,8 +149,8 @@ def test_a_row_whose_date_is_missing_is_published_once_and_counted_once() -> Non
     again = detect(RECORD, [row], found.known, AT)
     assert (again.events, again.undated) == ([], 0)
     total = Changes()
-    total.add(found)
-    total.add(found)
+    total.extend(found)
+    total.extend(found)
     assert total.undated == 2
 
 

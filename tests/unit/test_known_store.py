@@ -33,7 +33,7 @@ def test_the_cache_matches_one_cursor_only(store: SqliteKnownStore) -> None:
     cursor = Cursor(study_key="S1")
     store.rebuild([(Identity("S1", "record", 1), KnownState(5, HASH, 2))], cursor)
     assert store.matches(cursor)
-    assert not store.matches(cursor.moved("record.full", cursor.place("x")))
+    assert not store.matches(cursor.moved("record.full", cursor.position("x")))
     assert not store.matches(Cursor(study_key="S1"))
     assert store.lookup("record", [1, 2]) == {1: KnownState(5, HASH, 2)}
 

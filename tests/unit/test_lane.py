@@ -34,7 +34,7 @@ def prepare(lane: Lane, changed: int = 0) -> list[int]:
             changed = LIMITS.transaction_events_max
             messages = messages[:changed]
         candidates: list[Candidate] = [None] * changed  # type: ignore[list-item]
-        lane.prepared(Batch(messages, candidates, [], set()))
+        lane.finish_preparing(Batch(messages, candidates, [], set()))
     return [each.message.offset for each in messages]
 
 
@@ -42,7 +42,7 @@ def apply(lane: Lane, changed: int = 0) -> int:
     """Apply the next batch and return how many messages it had."""
     offsets = prepare(lane, changed)
     lane.start_writing()
-    lane.written()
+    lane.finish_writing()
     return len(offsets)
 
 
@@ -63,7 +63,7 @@ def test_the_offset_to_commit_is_the_one_after_the_last_that_is_acknowledged() -
     lane.start_writing()
     prepare(lane, changed=10)
     assert lane.applied is None
-    lane.written()
+    lane.finish_writing()
     assert lane.applied == Position(10, 4)
 
 
@@ -107,7 +107,7 @@ def test_messages_cut_from_a_batch_return_to_the_front_of_the_queue() -> None:
     assert prepare(lane, changed=40) == list(range(10, 20))
     assert lane.waiting_bytes == before - 10 * message_bytes(message(0))
     lane.start_writing()
-    lane.written()
+    lane.finish_writing()
     assert lane.applied == Position(20, 4)
     assert prepare(lane)[0] == 20
 
@@ -155,4 +155,4 @@ def test_a_dropped_lane_begins_nothing() -> None:
 def test_a_batch_that_was_not_started_cannot_be_ready() -> None:
     """A batch whose preparation was never started cannot be ready."""
     with pytest.raises(AssertionError):
-        lane_with(1).prepared(Batch([], [], [], set()))
+        lane_with(1).finish_preparing(Batch([], [], [], set()))

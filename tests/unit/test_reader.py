@@ -7,7 +7,7 @@ from connector.imednet.reader import _of_status, parse_page
 from connector.interfaces import PageRequest
 from connector.model.entities import ENTITIES
 from connector.model.events import Origin
-from connector.source.changes import Sighting, detect
+from connector.source.changes import PageContext, detect
 
 REQUEST = PageRequest("S1", "records", None, "recordId,asc", 500, 0)
 HEAD = b'{"metadata":{"timestamp":"2024-11-04 16:03:19"},"pagination":{"currentPage":0,"totalElements":2},'
@@ -20,7 +20,9 @@ def test_half_of_a_surrogate_pair_costs_its_own_row_only() -> None:
     """A row with half of a surrogate pair costs only itself."""
     body = HEAD + b'"data":[' + ROW % (1, rb"cut \ud83d") + b"," + ROW % (2, b"whole") + b"]}"
     page = parse_page(200, body, REQUEST)
-    found = detect(ENTITIES["record"], page.rows, {}, Sighting("S1", page.server_ms, Origin.POLL))
+    found = detect(
+        ENTITIES["record"], page.rows, {}, PageContext("S1", page.server_ms, Origin.POLL)
+    )
     assert [event.id for event, _ in found.events] == [2]
     assert len(found.invalid) == 1
 
@@ -30,7 +32,9 @@ def test_a_number_that_json_does_not_have_costs_its_own_row_only(number: bytes) 
     """A row with a number that JSON does not have costs only itself, and never becomes null."""
     bad = (ROW % (1, b"x")).replace(b'"x"', number)
     page = parse_page(200, HEAD + b'"data":[' + bad + b"," + ROW % (2, b"whole") + b"]}", REQUEST)
-    found = detect(ENTITIES["record"], page.rows, {}, Sighting("S1", page.server_ms, Origin.POLL))
+    found = detect(
+        ENTITIES["record"], page.rows, {}, PageContext("S1", page.server_ms, Origin.POLL)
+    )
     assert [event.id for event, _ in found.events] == [2]
     assert [row.reason for row in found.invalid] == ["content"]
     assert b"null" not in found.invalid[0].raw
@@ -48,7 +52,9 @@ def test_a_number_is_published_exactly_or_not_at_all(number: bytes, published: i
     """A number is published exactly or not at all."""
     row = (ROW % (1, b"x")).replace(b'"x"', number)
     page = parse_page(200, HEAD + b'"data":[' + row + b"]}", REQUEST)
-    found = detect(ENTITIES["record"], page.rows, {}, Sighting("S1", page.server_ms, Origin.POLL))
+    found = detect(
+        ENTITIES["record"], page.rows, {}, PageContext("S1", page.server_ms, Origin.POLL)
+    )
     assert len(found.events) == published
     if published:
         assert page.rows[0]["recordData"]["A"] == json.loads(number)

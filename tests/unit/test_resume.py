@@ -12,9 +12,9 @@ LIMIT_MS = RESUME_SECONDS_MAX * 1000
 DONE, UNDER_WAY = PassPosition(passes=1), PassPosition(after=70, started_ms=5)
 
 
-def kept(written_ms: int | None = NOW, **places: PassPosition) -> KeptPlace:
+def kept(written_ms: int | None = NOW, **positions: PassPosition) -> KeptPlace:
     cursor = Cursor(
-        study_key="S1", places={f"{name}.full": place for name, place in places.items()}
+        study_key="S1", positions={f"{name}.full": position for name, position in positions.items()}
     )
     progress = ExportProgress(
         read={"visit": 30, "record": 70}, refused={"S1/records/0": "7 (content)"}
@@ -25,7 +25,7 @@ def kept(written_ms: int | None = NOW, **places: PassPosition) -> KeptPlace:
 def test_without_an_interrupted_export_it_starts_at_the_beginning_and_says_nothing() -> None:
     """Without an interrupted export, it starts at the beginning and gives no reason."""
     start = starting(None, "S1", ENTITIES, NOW)
-    assert (start.cursor.places, start.progress, start.why) == ({}, ExportProgress(), None)
+    assert (start.cursor.positions, start.progress, start.why) == ({}, ExportProgress(), None)
 
 
 @pytest.mark.parametrize("age_ms", [0, 1, LIMIT_MS - 1])
@@ -33,7 +33,7 @@ def test_a_place_younger_than_an_hour_is_resumed_with_what_was_counted(age_ms: i
     """A position younger than an hour is resumed, with its counts."""
     start = starting(kept(NOW - age_ms, visit=DONE, record=UNDER_WAY), "S1", ENTITIES, NOW)
     assert start.is_resumed
-    assert set(start.cursor.places) == {"visit.full", "record.full"}
+    assert set(start.cursor.positions) == {"visit.full", "record.full"}
     assert start.progress.read == {"visit": 30, "record": 70}
     assert start.progress.refused == {"S1/records/0": "7 (content)"}
 
@@ -42,7 +42,11 @@ def test_a_place_younger_than_an_hour_is_resumed_with_what_was_counted(age_ms: i
 def test_an_older_place_or_one_of_the_future_starts_over_and_says_so(age_ms: int) -> None:
     """An older position, or one from the future, starts over and gives the reason."""
     start = starting(kept(NOW - age_ms, visit=DONE), "S1", ENTITIES, NOW)
-    assert (start.cursor.places, start.progress, start.is_resumed) == ({}, ExportProgress(), False)
+    assert (start.cursor.positions, start.progress, start.is_resumed) == (
+        {},
+        ExportProgress(),
+        False,
+    )
     assert start.why
 
 
@@ -58,19 +62,19 @@ def test_an_older_place_or_one_of_the_future_starts_over_and_says_so(age_ms: int
 def test_a_place_that_does_not_say_its_age_or_cannot_be_read_starts_over(place: KeptPlace) -> None:
     """A position without an age, or one that cannot be read, starts over."""
     start = starting(place, "S1", ENTITIES, NOW)
-    assert (start.cursor.places, start.is_resumed) == ({}, False)
+    assert (start.cursor.positions, start.is_resumed) == ({}, False)
     assert start.why
 
 
 def test_numbered_pages_are_read_and_counted_from_their_beginning() -> None:
     """Numbered pages are read and counted from their beginning again."""
-    place = PassPosition(offset=20, started_ms=5)
-    start = starting(kept(subject=DONE, visit=place), "S1", ENTITIES, NOW)
-    assert set(start.cursor.places) == {"subject.full"}
+    position = PassPosition(offset=20, started_ms=5)
+    start = starting(kept(subject=DONE, visit=position), "S1", ENTITIES, NOW)
+    assert set(start.cursor.positions) == {"subject.full"}
     assert start.progress.read == {"visit": 0, "record": 70}
 
 
 def test_a_complete_export_that_did_not_say_so_starts_again() -> None:
     """A complete export whose position was not removed starts again."""
     start = starting(kept(study=DONE, visit=DONE, record=UNDER_WAY), "S1", ["study", "visit"], NOW)
-    assert (start.cursor.places, start.is_resumed) == ({}, False)
+    assert (start.cursor.positions, start.is_resumed) == ({}, False)

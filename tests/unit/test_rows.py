@@ -13,7 +13,7 @@ from connector.imednet.rows import split_rows
 from connector.interfaces import Page, PageRequest, UnreadableRow
 from connector.model.entities import ENTITIES
 from connector.model.events import Origin
-from connector.source.changes import Changes, Sighting, detect
+from connector.source.changes import Changes, PageContext, detect
 from connector.source.page_checks import valid_ids
 
 RECORD = ENTITIES["record"]
@@ -35,7 +35,7 @@ def read(*rows: bytes) -> Page:
 
 
 def found(page: Page) -> Changes:
-    return detect(RECORD, page.rows, {}, Sighting("S1", page.server_ms, Origin.POLL))
+    return detect(RECORD, page.rows, {}, PageContext("S1", page.server_ms, Origin.POLL))
 
 
 UNPARSABLE = {

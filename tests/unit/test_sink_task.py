@@ -331,11 +331,11 @@ def test_a_lane_is_not_opened_within_a_rebalance_whose_poll_holds_messages_from_
     sink = Sink(topic_of(4))
     task, lane = sink.task, Lane(P0, PartitionStart(4, 0, "id/group/0"), sink.task._limits)
     task._lanes[P0] = lane
-    task._is_letting_go = True
-    task._take_in(FinishedStep(lane, OpenedPartition(0, 0), None))
+    task._is_releasing = True
+    task._handle(FinishedStep(lane, OpenedPartition(0, 0), None))
     task._accept(PollResult([], {P0: Position(4, None)}))
     assert (lane.is_open, lane.applied) == (False, None)
-    task._is_letting_go = False
+    task._is_releasing = False
     task._collect()
     assert (lane.is_open, sink.consumer.next[P0]) == (True, 0)
 
@@ -391,7 +391,7 @@ def test_no_more_batches_are_on_their_way_than_writers_can_write() -> None:
         start()
         lanes = sink.task._lanes.values()
         most = max(most, sum(each.is_writing for each in lanes))
-        assert sum(each.holds_decoded for each in lanes) <= 1
+        assert sum(each.has_pending_batch for each in lanes) <= 1
 
     sink.task._start_batches = watched  # type: ignore[method-assign]
     sink.run()
@@ -628,7 +628,7 @@ def test_a_check_finds_what_the_graph_lost_and_moves_only_what_is_there() -> Non
     graph.offsets = {"here": 5, "restored": 5}
     spans = [Span("here", 5, 6), Span("restored", 7, 8), Span("gone", 0, 1)]
     checked = Checkpoints(graph, accept_gap=False).check(spans)
-    assert checked.behind == {"restored", "gone"}
+    assert checked.stale == {"restored", "gone"}
     assert checked.advanced == {"here": 6}
     assert graph.offsets == {"here": 6, "restored": 5}
 

@@ -38,8 +38,8 @@ class Kind:
     def pages(self, cursor: Cursor) -> Iterable[ReadPage]:
         return read_pass(self.api, self.track, cursor, PassOptions(PACE, SIZE), self.api.clock)
 
-    def read_at(self, place: PassPosition) -> ReadPage:
-        cursor = Cursor(study_key="S1").moved(self.track.name, place)
+    def read_at(self, position: PassPosition) -> ReadPage:
+        cursor = Cursor(study_key="S1").moved(self.track.name, position)
         return next(iter(self.pages(cursor)))
 
     def first_look(self, known: Iterable[int]) -> None:
@@ -177,8 +177,8 @@ def test_a_second_look_at_a_page_that_withholds_rows_deletes_nothing(kind: Kind)
     kind.first_look({*kind.ids, max(kind.ids) + 7})
     read_at = kind.read_at
 
-    def withheld(place: PassPosition) -> ReadPage:
-        read = read_at(place)
+    def withheld(position: PassPosition) -> ReadPage:
+        read = read_at(position)
         return replace(read, after=read.after.model_copy(update={"is_short": True}))
 
     kind.read_at = withheld  # type: ignore[method-assign]

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from connector.errors import FatalError, OddPageError, RetryableError
+from connector.errors import ContradictoryPageError, FatalError, RetryableError
 from connector.interfaces import Page, PageRequest
 from connector.model.cursor import Cursor, PassPosition
 from connector.model.entities import ENTITIES
@@ -16,7 +16,7 @@ from connector.source.window import (
     clock_went_back,
     full_passes_restarted,
     next_request,
-    smaller,
+    smaller_page_size,
 )
 from tests.builders import record_row
 from tests.fakes.clock import FakeClock
@@ -35,10 +35,10 @@ def page(*ids: int, total: int | None = None, server_ms: int = SERVER, offset: i
     return Page(server_ms, len(ids) if total is None else total, rows, offset)
 
 
-def cursor(**places: PassPosition) -> Cursor:
+def cursor(**positions: PassPosition) -> Cursor:
     return Cursor(
         study_key="S1",
-        places={".".join(name.rsplit("_", 1)): place for name, place in places.items()},
+        positions={".".join(name.rsplit("_", 1)): position for name, position in positions.items()},
     )
 
 
@@ -46,17 +46,17 @@ def test_a_snapshot_pages_by_keyset_so_that_deletions_shift_nothing() -> None:
     """A snapshot pages by keyset, so deletions shift no rows."""
     first = next_request(FULL, cursor(), SIZE)
     assert (first.filter, first.sort, first.page) == (None, "recordId,asc", 0)
-    place = advance(FULL, PassPosition(), page(1, 2, 9, total=5), PACE, 0)
-    second = next_request(FULL, cursor(record_full=place), SIZE)
+    position = advance(FULL, PassPosition(), page(1, 2, 9, total=5), PACE, 0)
+    second = next_request(FULL, cursor(record_full=position), SIZE)
     assert (second.filter, second.page) == ("recordId>9", 0)
 
 
 def test_the_watermark_is_the_servers_clock_at_the_first_page_minus_the_overlap() -> None:
     """The watermark is the server's clock at the first page, minus the overlap."""
-    place = advance(FULL, PassPosition(), page(1, 2, 3, total=4), PACE, 0)
-    place = advance(FULL, place, page(4, total=1, server_ms=SERVER + 50_000), PACE, 77)
-    assert place.watermark_ms == SERVER - 60_000
-    assert (place.passes, place.finished_ms, place.in_pass) == (1, 77, False)
+    position = advance(FULL, PassPosition(), page(1, 2, 3, total=4), PACE, 0)
+    position = advance(FULL, position, page(4, total=1, server_ms=SERVER + 50_000), PACE, 77)
+    assert position.watermark_ms == SERVER - 60_000
+    assert (position.passes, position.finished_ms, position.in_pass) == (1, 77, False)
 
 
 def test_the_first_window_begins_where_the_snapshot_began_and_includes_its_second() -> None:
@@ -75,9 +75,9 @@ def test_no_window_before_its_snapshot() -> None:
 
 def test_lists_page_by_number_and_step_back_by_what_vanishes_meanwhile() -> None:
     """Lists page by number, and step back by as many rows as vanish in the meantime."""
-    place = advance(LIST, PassPosition(), page(1, 2, 3, total=9), PACE, 0)
-    assert next_request(LIST, cursor(subject_full=place), SIZE).page == 1
-    after = advance(LIST, place, page(5, 6, 7, total=7, offset=3), PACE, 0)
+    position = advance(LIST, PassPosition(), page(1, 2, 3, total=9), PACE, 0)
+    assert next_request(LIST, cursor(subject_full=position), SIZE).page == 1
+    after = advance(LIST, position, page(5, 6, 7, total=7, offset=3), PACE, 0)
     assert after.in_pass
     assert after.offset == 1  # row 4 has moved to the first page
     assert next_request(LIST, cursor(subject_full=after), SIZE).page == 0
@@ -85,11 +85,11 @@ def test_lists_page_by_number_and_step_back_by_what_vanishes_meanwhile() -> None
 
 def test_a_list_resumed_with_another_page_size_rereads_rows_and_skips_none() -> None:
     """A list resumed with another page size reads some rows again and skips none."""
-    place = PassPosition(started_ms=1, offset=250, total=1000)
-    request = next_request(LIST, cursor(subject_full=place), 500)
+    position = PassPosition(started_ms=1, offset=250, total=1000)
+    request = next_request(LIST, cursor(subject_full=position), 500)
     assert request.page == 0
     rows = [record_row(each) for each in range(1, 501)]
-    assert advance(LIST, place, Page(SERVER, 1000, rows, 0), PACE, 0).offset == 500
+    assert advance(LIST, position, Page(SERVER, 1000, rows, 0), PACE, 0).offset == 500
 
 
 NOT_ASKED_FOR = {
@@ -107,20 +107,20 @@ ODD = {
 }
 
 
-def read(place: PassPosition, answer: Page, tolerated: Collection[str] = ()) -> ReadPage:
+def read(position: PassPosition, answer: Page, tolerated: Collection[str] = ()) -> ReadPage:
     class Api:
         def read(self, request: PageRequest) -> Page:
             assert request.size == SIZE
             return answer
 
     options = PassOptions(PACE, SIZE, tolerated)
-    return next(read_pass(Api(), FULL, cursor(record_full=place), options, FakeClock(SERVER)))
+    return next(read_pass(Api(), FULL, cursor(record_full=position), options, FakeClock(SERVER)))
 
 
-def read_twice(place: PassPosition, answer: Page) -> ReadPage:
-    with pytest.raises(OddPageError) as odd:
-        read(place, answer)
-    return read(place, answer, odd.value.oddities)
+def read_twice(position: PassPosition, answer: Page) -> ReadPage:
+    with pytest.raises(ContradictoryPageError) as odd:
+        read(position, answer)
+    return read(position, answer, odd.value.contradictions)
 
 
 @pytest.mark.parametrize("case", [*NOT_ASKED_FOR, *ODD])
@@ -135,11 +135,14 @@ def test_a_page_with_the_same_contradiction_twice_is_accepted_and_the_pass_advan
     case: str,
 ) -> None:
     """A page with the same contradiction twice is accepted, and the pass advances."""
-    place, answer = ODD[case]
-    taken = read_twice(place, answer)
+    position, answer = ODD[case]
+    taken = read_twice(position, answer)
     assert taken.page is answer
-    assert taken.oddities
-    before, after = (place.after or 0, place.offset), (taken.after.after or 0, taken.after.offset)
+    assert taken.contradictions
+    before, after = (
+        (position.after or 0, position.offset),
+        (taken.after.after or 0, taken.after.offset),
+    )
     assert taken.is_last or after > before
 
 
@@ -149,7 +152,7 @@ def test_a_page_from_another_position_is_never_accepted(case: str) -> None:
     for _ in range(2):
         with pytest.raises(RetryableError) as error:
             read(*NOT_ASKED_FOR[case])
-        assert not isinstance(error.value, OddPageError)
+        assert not isinstance(error.value, ContradictoryPageError)
 
 
 def test_a_page_with_another_contradiction_than_before_is_requested_again() -> None:
@@ -158,10 +161,10 @@ def test_a_page_with_another_contradiction_than_before_is_requested_again() -> N
     First a total that is one too low, then a page without rows: the API is not always like
     either.
     """
-    with pytest.raises(OddPageError) as odd:
+    with pytest.raises(ContradictoryPageError) as odd:
         read(*ODD["total"])
-    with pytest.raises(OddPageError):
-        read(*ODD["empty"], odd.value.oddities)
+    with pytest.raises(ContradictoryPageError):
+        read(*ODD["empty"], odd.value.contradictions)
 
 
 def test_a_snapshot_that_lacks_rows_is_read_again_soon_a_sweep_is_not() -> None:
@@ -176,16 +179,16 @@ def test_a_snapshot_that_lacks_rows_is_read_again_soon_a_sweep_is_not() -> None:
 def test_a_total_that_is_too_low_hides_no_row_behind_a_full_page() -> None:
     """A total that is too low hides no row behind a full page."""
     full = replace(page(1, 2, 3, total=3), size=3)
-    place = advance(FULL, PassPosition(), full, PACE, 0)
-    assert place.in_pass
+    position = advance(FULL, PassPosition(), full, PACE, 0)
+    assert position.in_pass
     rest = replace(page(4, total=0), size=3)
-    assert not advance(FULL, place, rest, PACE, 0, tolerant=True).in_pass
+    assert not advance(FULL, position, rest, PACE, 0, tolerant=True).in_pass
 
 
 def test_a_full_last_page_is_followed_by_an_empty_one_that_ends_the_pass() -> None:
     """A full last page is followed by an empty one, which ends the pass."""
-    place = advance(FULL, PassPosition(), replace(page(1, 2, 3), size=3), PACE, 0)
-    after = advance(FULL, place, replace(page(), size=3), PACE, 0)
+    position = advance(FULL, PassPosition(), replace(page(1, 2, 3), size=3), PACE, 0)
+    after = advance(FULL, position, replace(page(), size=3), PACE, 0)
     assert (after.in_pass, after.passes, after.is_short) == (False, 1, False)
 
 
@@ -194,21 +197,21 @@ def test_a_total_that_is_too_high_ends_the_pass_as_short() -> None:
 
     An API that announces a row that never comes may hide another one, so nothing is deleted.
     """
-    place = advance(FULL, PassPosition(), page(1, 2, total=3), PACE, 0, tolerant=True)
-    after = advance(FULL, place, page(total=1), PACE, 0, tolerant=True)
+    position = advance(FULL, PassPosition(), page(1, 2, total=3), PACE, 0, tolerant=True)
+    after = advance(FULL, position, page(total=1), PACE, 0, tolerant=True)
     assert (after.in_pass, after.is_short) == (False, True)
 
 
 def test_a_list_that_lacks_a_row_in_its_middle_continues_with_the_next_page() -> None:
     """A list that lacks a row in its middle continues with the next page."""
-    place = advance(
+    position = advance(
         LIST, PassPosition(), replace(page(1, 2, total=9), size=3), PACE, 0, tolerant=True
     )
-    assert next_request(LIST, cursor(subject_full=place), SIZE).page == 1
+    assert next_request(LIST, cursor(subject_full=position), SIZE).page == 1
 
 
 def test_an_api_that_allows_smaller_pages_only_is_read_by_its_own_size() -> None:
-    """An API that allows only smaller pages is read with its own page size."""
+    """An API that allows only smaller_page_size pages is read with its own page size."""
     asked: list[PageRequest] = []
 
     class Api:
@@ -240,11 +243,11 @@ def test_after_a_rebuild_of_the_known_states_full_passes_under_way_begin_again()
     at_rest = PassPosition(passes=2, finished_ms=5, watermark_ms=3)
     now = cursor(record_full=under_way, record_window=under_way, subject_full=at_rest)
     found = full_passes_restarted(now, due=False)
-    assert found.place("record.full") == PassPosition(passes=2, finished_ms=5)
-    assert found.place("record.window") == under_way
-    assert found.place("subject.full") == at_rest
+    assert found.position("record.full") == PassPosition(passes=2, finished_ms=5)
+    assert found.position("record.window") == under_way
+    assert found.position("subject.full") == at_rest
     due = full_passes_restarted(now, due=True)
-    assert due.place("record.full").finished_ms is None
+    assert due.position("record.full").finished_ms is None
     assert due_ms(LIST, due, PACE, Moment(6)) == 0
 
 
@@ -260,10 +263,10 @@ def test_an_unknown_study_stops_with_what_to_do() -> None:
 def test_due_tracks_take_turns_so_that_a_sweep_does_not_hold_up_windows() -> None:
     """Due tracks take turns, so a sweep does not hold up the windows."""
     done = PassPosition(watermark_ms=0, passes=1, finished_ms=0)
-    places = {track.name: done for track in TRACKS} | {
+    positions = {track.name: done for track in TRACKS} | {
         "record.full": PassPosition(after=3, started_ms=1, passes=1, watermark_ms=0),
     }
-    state, names, previous = Cursor(study_key="S1", places=places), [], ""
+    state, names, previous = Cursor(study_key="S1", positions=positions), [], ""
     for _ in TRACKS:
         track, _ = next_track(state, PACE, Moment(10_000), previous)
         assert track is not None
@@ -274,8 +277,8 @@ def test_due_tracks_take_turns_so_that_a_sweep_does_not_hold_up_windows() -> Non
 def test_nothing_is_due_between_intervals_and_the_next_due_time_is_told() -> None:
     """Between intervals nothing is due, and the next due time is returned."""
     done = PassPosition(watermark_ms=0, passes=1, finished_ms=1000)
-    places = {f"{name}.{mode.value}": done for name in ENTITIES for mode in Mode}
-    track, due = next_track(Cursor(study_key="S1", places=places), PACE, Moment(2000), "")
+    positions = {f"{name}.{mode.value}": done for name in ENTITIES for mode in Mode}
+    track, due = next_track(Cursor(study_key="S1", positions=positions), PACE, Moment(2000), "")
     assert (track, due) == (None, 11_000)
 
 
@@ -286,8 +289,8 @@ def test_a_track_that_finished_in_the_future_is_due_at_once() -> None:
     reading.
     """
     done = PassPosition(watermark_ms=0, passes=1, finished_ms=86_400_000)
-    places = {f"{name}.{mode.value}": done for name in ENTITIES for mode in Mode}
-    track, _ = next_track(Cursor(study_key="S1", places=places), PACE, Moment(2000), "")
+    positions = {f"{name}.{mode.value}": done for name in ENTITIES for mode in Mode}
+    track, _ = next_track(Cursor(study_key="S1", positions=positions), PACE, Moment(2000), "")
     assert track is not None
 
 
@@ -296,10 +299,10 @@ def test_an_empty_page_where_more_was_announced_is_asked_for_again_and_ends_a_sh
 
     It may be wrong, and a short pass deletes nothing. To request it forever would be a loop.
     """
-    place = advance(FULL, PassPosition(passes=1), page(1, 2, 3, total=7), PACE, 0)
+    position = advance(FULL, PassPosition(passes=1), page(1, 2, 3, total=7), PACE, 0)
     with pytest.raises(RetryableError):
-        read(place, page())
-    after = read_twice(place, page()).after
+        read(position, page())
+    after = read_twice(position, page()).after
     assert (after.in_pass, after.passes, after.is_short) == (False, 2, True)
 
 
@@ -310,10 +313,10 @@ def test_a_pass_that_lacked_rows_in_its_middle_is_short_to_its_end() -> None:
     """
     lacking = replace(page(1, 2, total=5), size=3)
     for track in (FULL, LIST):
-        place = advance(track, PassPosition(), lacking, PACE, 0, tolerant=True)
+        position = advance(track, PassPosition(), lacking, PACE, 0, tolerant=True)
         last = replace(page(4, 5, total=2 if track is FULL else 5, offset=0), size=3)
         last = replace(last, offset=0 if track is FULL else 3)
-        after = advance(track, place, last, PACE, 0, tolerant=True)
+        after = advance(track, position, last, PACE, 0, tolerant=True)
         assert (after.in_pass, after.is_short) == (False, True)
     assert not advance(FULL, after, replace(page(1), size=3), PACE, 0).is_short
 
@@ -329,29 +332,29 @@ def test_a_pass_with_a_row_without_an_id_is_short() -> None:
 
 def test_totals_that_go_up_and_down_do_not_hold_up_a_list_for_ever() -> None:
     """Totals that go up and down do not hold up a list forever."""
-    place, steps = PassPosition(), 0
-    while steps == 0 or place.in_pass:
+    position, steps = PassPosition(), 0
+    while steps == 0 or position.in_pass:
         steps += 1
         assert steps < 100
-        at = next_request(LIST, cursor(subject_full=place), SIZE).page
+        at = next_request(LIST, cursor(subject_full=position), SIZE).page
         total = 10 if at == 0 else 9
         rows = [
             {"studyKey": "S1", "subjectId": each + 1} for each in range(at * 3, min(9, at * 3 + 3))
         ]
-        place = advance(
-            LIST, place, Page(SERVER, total, rows, at * 3, size=3), PACE, 0, tolerant=True
+        position = advance(
+            LIST, position, Page(SERVER, total, rows, at * 3, size=3), PACE, 0, tolerant=True
         )
-    assert place.is_short
+    assert position.is_short
 
 
 def test_the_page_size_shrinks_to_divisors_so_that_numbered_pages_stay_in_step() -> None:
     """The page size shrinks to divisors of itself, so numbered pages stay aligned."""
     sizes = [500]
     while sizes[-1] > 1:
-        sizes.append(smaller(sizes[-1]))
+        sizes.append(smaller_page_size(sizes[-1]))
     assert sizes == [500, 250, 125, 25, 5, 1]
-    place = PassPosition(offset=1000, started_ms=1, total=5000)
-    assert [next_request(LIST, cursor(subject_full=place), size).page for size in sizes] == [
+    position = PassPosition(offset=1000, started_ms=1, total=5000)
+    assert [next_request(LIST, cursor(subject_full=position), size).page for size in sizes] == [
         2, 4, 8, 40, 200, 1000,
     ]  # fmt: skip
 
@@ -360,16 +363,16 @@ def test_an_append_only_kind_is_read_from_a_little_before_its_newest_id() -> Non
     """The window of an append-only kind begins a little before its newest id."""
     done = cursor(record_revision_full=PassPosition(passes=1, newest=500))
     assert next_request(APPENDED, done, SIZE).filter == "recordRevisionId>400"
-    place = PassPosition(started_ms=1, after=402)
+    position = PassPosition(started_ms=1, after=402)
     onward = cursor(
-        record_revision_full=PassPosition(passes=1, newest=500), record_revision_window=place
+        record_revision_full=PassPosition(passes=1, newest=500), record_revision_window=position
     )
     assert next_request(APPENDED, onward, SIZE).filter == "recordRevisionId>402"
 
 
 def test_a_kind_that_fails_does_not_hold_up_the_snapshot_of_the_others() -> None:
     """A kind that fails does not hold up the snapshot of the others."""
-    track, _ = next_track(cursor(), PACE, Moment(0, held={"study.full"}), "")
+    track, _ = next_track(cursor(), PACE, Moment(0, excluded={"study.full"}), "")
     assert track is not None
     assert track.name == "site.full"
 
@@ -380,7 +383,7 @@ def all_done(finished_ms: int) -> Cursor:
     )
     return Cursor(
         study_key="S1",
-        places={f"{name}.{mode.value}": done for name in ENTITIES for mode in Mode},
+        positions={f"{name}.{mode.value}": done for name in ENTITIES for mode in Mode},
     )
 
 
@@ -397,7 +400,7 @@ def test_a_requested_sweep_reads_every_kind_once() -> None:
 
 def test_each_kind_has_its_own_schedule() -> None:
     """Each kind has its own schedule."""
-    pace = Pace(10, 300, 3600, 86_400, overlap=60, page_size=3, own_intervals={"visit": 7})
+    pace = Pace(10, 300, 3600, 86_400, overlap=60, page_size=3, kind_intervals={"visit": 7})
     site = Track(ENTITIES["site"], Mode.WINDOW)
     visit = Track(ENTITIES["visit"], Mode.FULL)
     wanted = {WINDOW: 10, LIST: 300, site: 3600, FULL: 86_400, visit: 7, APPENDED: 10}
@@ -406,8 +409,8 @@ def test_each_kind_has_its_own_schedule() -> None:
 
 def test_a_pass_that_missed_rows_is_soon_followed_by_a_confirming_one() -> None:
     """A pass that missed rows is soon followed by a confirming one."""
-    place = PassPosition(watermark_ms=0, passes=1, finished_ms=1000, is_hurried=True)
-    state = all_done(1000).moved("record.full", place)
+    position = PassPosition(watermark_ms=0, passes=1, finished_ms=1000, is_hurried=True)
+    state = all_done(1000).moved("record.full", position)
     assert due_ms(FULL, state, PACE, Moment(2000)) == 1000 + 300_000
 
 
@@ -431,34 +434,34 @@ def test_a_hurry_set_during_a_pass_applies_to_the_next_pass() -> None:
 def test_a_window_that_lacks_rows_is_read_again_from_where_it_began_for_an_hour() -> None:
     """A window that lacks rows is read again from where it began, for up to an hour."""
     lacking, rest = page(1, 2, total=9), page(total=7)
-    place, begins = PassPosition(watermark_ms=SERVER - 10_000), []
+    position, begins = PassPosition(watermark_ms=SERVER - 10_000), []
     for minutes in (0, 30, 90):
         at = SERVER + minutes * 60_000
         for answer in (lacking, rest):
-            place = advance(
-                WINDOW, place, replace(answer, server_ms=at, size=3), PACE, 0, tolerant=True
+            position = advance(
+                WINDOW, position, replace(answer, server_ms=at, size=3), PACE, 0, tolerant=True
             )
-        begins.append(place.watermark_ms)
+        begins.append(position.watermark_ms)
     hour_before = SERVER + 90 * 60_000 - 60_000 - 3_600_000
     assert begins == [SERVER - 60_000, SERVER - 60_000, hour_before]
-    whole = advance(WINDOW, place, page(1, 2, server_ms=SERVER + 95 * 60_000), PACE, 0)
+    whole = advance(WINDOW, position, page(1, 2, server_ms=SERVER + 95 * 60_000), PACE, 0)
     assert whole.watermark_ms == SERVER + 94 * 60_000
 
 
 def test_a_first_window_that_lacks_rows_is_read_again_for_an_hour_too() -> None:
     """A first window that lacks rows is read again for up to an hour, too."""
     answers = (page(1, 2, total=9), page(total=7))
-    place = PassPosition()
+    position = PassPosition()
     for answer in answers:
-        place = advance(WINDOW, place, replace(answer, size=3), PACE, 0, tolerant=True)
-    assert (place.passes, place.watermark_ms) == (1, SERVER - 60_000 - 3_600_000)
+        position = advance(WINDOW, position, replace(answer, size=3), PACE, 0, tolerant=True)
+    assert (position.passes, position.watermark_ms) == (1, SERVER - 60_000 - 3_600_000)
 
 
 def test_a_window_of_an_append_only_kind_that_lacks_rows_begins_where_it_began() -> None:
     """A window of an append-only kind that lacks rows begins where it began, within bounds."""
-    place = PassPosition(passes=1, newest=1000, watermark_ms=0)
+    position = PassPosition(passes=1, newest=1000, watermark_ms=0)
     lacking = Page(SERVER, 300, [{"recordRevisionId": 1300}], size=500)
-    short = advance(APPENDED, place, lacking, PACE, 0, tolerant=True)
+    short = advance(APPENDED, position, lacking, PACE, 0, tolerant=True)
     while short.in_pass:
         short = advance(APPENDED, short, page(total=1), PACE, 0, tolerant=True)
     assert (short.is_short, short.newest) == (True, 1000)
