@@ -35,6 +35,11 @@ _TAKEN_PREFIXES = ("_", "x_", VARIABLE_PREFIX)
 variables can get the same name)."""
 
 _LINKS_LENGTH_MAX = 100
+_NO_LISTS: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
+    entity.name: (((),) * len(entity.reference_lists), ((),) * len(entity.parts))
+    for entity in ENTITIES.values()
+}
+"""Shared by all events without elements, which are nearly all: fewer objects to collect."""
 PropertyValue = str | int | float | bool | list[str] | list[int] | list[float] | list[bool] | None
 _SCALARS = {str, bool, int, float}
 _ALWAYS_STORABLE = {bool, type(None)}
@@ -110,18 +115,21 @@ def node_change(event: RecordEvent) -> NodeChange:
     layout = _layout(entity.name, tuple(data), tuple(variables))
     values = _storables(list(variables.values()))
     own = [data[field] for field in layout.fields]
+    study_key = identity.study_key
     links = [
-        Link(reference, _target(identity.study_key, reference, data))
-        for reference in entity.references
+        Link(reference, _target(study_key, reference, data)) for reference in entity.references
     ]
-    listed = [_listed(identity.study_key, each, data) for each in entity.reference_lists]
-    parts = [_parts(entity, identity, each, data) for each in entity.parts]
+    listed, parts = _NO_LISTS[entity.name]
+    if any(data.get(each.field) for each in entity.reference_lists):
+        listed = [_listed(study_key, each, data) for each in entity.reference_lists]
+    if any(data.get(each.field) for each in entity.parts):
+        parts = [_parts(entity, identity, each, data) for each in entity.parts]
     own += key_values(identity)
     own += (event.version, event.content_hash, entity.model_revision, links_text(links, listed))
     values += _mixed_storables(own)
     return NodeChange(
-        identity, event.version, layout.names, values, links, event.content_hash,
-        listed=listed, parts=parts,
+        identity, event.version, layout.names, values, links, event.content_hash, False, listed,
+        parts,
     )  # fmt: skip
 
 
@@ -132,9 +140,8 @@ def _delete(entity: Entity, event: RecordEvent) -> NodeChange:
     values = _mixed_storables([*keys, event.version, entity.model_revision, True])
     links = [Link(reference, None) for reference in entity.references]
     return NodeChange(
-        event.identity, event.version, names, values, links, is_delete=True,
-        listed=[()] * len(entity.reference_lists), parts=[()] * len(entity.parts),
-    )  # fmt: skip
+        event.identity, event.version, names, values, links, None, True, *_NO_LISTS[entity.name]
+    )
 
 
 def key_values(identity: Identity) -> list[EntityId]:
@@ -204,10 +211,9 @@ def links_text(links: Sequence[Link], listed: Sequence[Sequence[ListedLink]]) ->
 
     None if it has none. A long text is replaced by its hash.
     """
-    texts = [f"{each.target.entity} {each.target.id}" if each.target else "" for each in links]
+    text = "|".join([f"{target.entity} {target.id}" if target else "" for _, target in links])
     if any(listed):
-        texts += [_json_text([[*link.target, link.properties] for link in each]) for each in listed]
-    text = "|".join(texts)
+        text += _json_text([[[*link.target, link.properties] for link in each] for each in listed])
     if len(text) > _LINKS_LENGTH_MAX:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
     return text if text.strip("|") else None

@@ -24,7 +24,7 @@ _RECORD_FIELDS = {
 
 _CODING_KEY = ("recordId", "variable", "revision")  # of a coding without an id
 _VISIT, _SUBJECT, _SITE = ("Visit", "visitId"), ("Subject", "subjectId"), ("Site", "siteId")
-_RECORD, _FORM = ("Record", "recordId"), ("Form", "formId")
+_RECORD = ("Record", "recordId")
 
 # From the first parent that the row names, else from the study.
 _FROM_PARENT: dict[str, tuple[str, list[tuple[str, str]]]] = {
@@ -32,7 +32,7 @@ _FROM_PARENT: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "form": ("HAS_FORM", []),
     "interval": ("HAS_INTERVAL", []),
     "user": ("HAS_USER", []),
-    "variable": ("HAS_VARIABLE", [_FORM]),
+    "variable": ("HAS_VARIABLE", [("Form", "formId")]),
     "subject": ("HAS_SUBJECT", []),
     "visit": ("HAS_VISIT", [_SUBJECT]),
     "record": ("HAS_RECORD", [_VISIT, _SUBJECT, _SITE]),
@@ -43,7 +43,7 @@ _FROM_PARENT: dict[str, tuple[str, list[tuple[str, str]]]] = {
 _TO_OTHERS = {
     "subject": [("AT_SITE", *_SITE)],
     "visit": [("IN_INTERVAL", "Interval", "intervalId")],
-    "record": [("CHILD_OF", "Record", "parentRecordId"), ("ON_FORM", *_FORM)],
+    "record": [("CHILD_OF", "Record", "parentRecordId")],
 }
 _TO_EACH = {
     "subject": [("HAS_KEYWORD", "Keyword", "keywords", "keywordId")],

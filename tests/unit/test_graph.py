@@ -121,7 +121,7 @@ def test_a_delete_removes_data_and_relationships() -> None:
         "_model": 1,
         "deleted": True,
     }
-    assert [link.target for link in change.links] == [None, None, None]
+    assert [link.target for link in change.links] == [None, None]
     assert change.value(LINKS) is None
 
 
@@ -132,8 +132,7 @@ BLANK: list[Any] = [None, 0, "", " ", "\t\n", [], {}]
 def test_a_blank_reference_means_none(blank: Any) -> None:
     """A blank reference means no reference."""
     change = node_change(upsert(record_row(visitId=blank, parentRecordId=blank)))
-    form = Identity("S1", "form", 7)
-    assert [link.target for link in change.links] == [Identity("S1", "subject", 11), None, form]
+    assert [link.target for link in change.links] == [Identity("S1", "subject", 11), None]
     change = node_change(upsert(record_row(visitId=blank, subjectId=blank, siteId=blank)))
     assert change.links[0].target == Identity("S1", "study", "S1")
 
