@@ -8,6 +8,8 @@ from rich.console import Console
 from connector import logs
 from connector.config import Settings
 from connector.kafka.topics import Topics
+from connector.model.entities import READ_KINDS
+from connector.neo4j.cypher import holds_outdated_nodes
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.schema import Obstacle, SchemaError, SchemaItem, described
 
@@ -43,6 +45,7 @@ def _set_up_topics(settings: Settings, console: Console, *, check: bool) -> int:
 def _set_up_graph(settings: Settings, console: Console, *, check: bool) -> int:
     """Create or check the schema, print a line for each item, and return the number missing."""
     with Neo4jDatabase(settings.neo4j) as database:
+        _report_outdated(database, console)
         missing = database.missing_schema()
         if not missing:
             console.print("graph: constraints and indexes ok")
@@ -60,6 +63,20 @@ def _set_up_graph(settings: Settings, console: Console, *, check: bool) -> int:
         )
         console.print(f"graph: {text}", markup=False)
     return len(still_missing)
+
+
+def _report_outdated(database: Neo4jDatabase, console: Console) -> None:
+    """Print which kinds have nodes that an earlier revision of the graph model wrote."""
+    kinds = [
+        entity.plural
+        for entity in READ_KINDS.values()
+        if database.read(holds_outdated_nodes(entity.name))
+    ]
+    if kinds:
+        console.print(
+            f"graph: {', '.join(kinds)}: some nodes were written by an earlier graph model. To"
+            " update them, run: imednet-connector replay --from beginning"
+        )
 
 
 def _create(

@@ -103,6 +103,18 @@ def probe_content(entity_name: str) -> str:
     )
 
 
+def holds_outdated_nodes(entity_name: str) -> str:
+    """Build the query for one node that an earlier model wrote: a row if there is one.
+
+    Without any it reads all nodes of the kind.
+    """
+    entity = ENTITIES[entity_name]
+    return (
+        f"MATCH (n:{entity.label}) WHERE n._version IS NOT NULL"
+        f" AND coalesce(n.{MODEL}, 0) < {entity.model_revision} RETURN 1 LIMIT 1"
+    )
+
+
 OWNERS = (
     f"{KEEP_PLAN} UNWIND $rows AS row MATCH (n:Visit {{study_key: row[0], visit_id: row[1]}})"
     " WHERE n.subject_id > 0 RETURN n.visit_id, n.subject_id"
