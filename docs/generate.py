@@ -12,7 +12,8 @@ from pydantic import SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from connector.config import environment_name, sections
-from connector.model.entities import ENTITIES, Entity, Reading, snake_case
+from connector.model.entities import ENTITIES
+from connector.model.entity import Entity, Reading, snake_case
 from connector.model.events import RecordEvent
 from connector.neo4j.schema import schema
 

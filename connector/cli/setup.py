@@ -9,8 +9,8 @@ from connector import logs
 from connector.config import Settings
 from connector.kafka.topics import Topics
 from connector.model.entities import READ_KINDS
-from connector.neo4j.cypher import holds_outdated_nodes
 from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.probes import holds_outdated_nodes
 from connector.neo4j.schema import Obstacle, SchemaError, SchemaItem, described
 
 

@@ -13,7 +13,7 @@ from connector.export.errors import (
 )
 from connector.export.neo4j_sink import Neo4jExportSink
 from connector.export.sink import ExportSink, iter_batches
-from connector.export.study import export_to_neo4j
+from connector.export.to_neo4j import export_to_neo4j
 
 __all__ = [
     "ExportBatchError",

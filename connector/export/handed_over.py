@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from connector.model.dates import parse_api_date
 from connector.model.entities import ENTITIES
 from connector.model.events import Identity, valid_id
-from connector.model.graph import LINKS, NodeChange
+from connector.model.graph import NodeChange
+from connector.model.properties import LINKS
 from connector.neo4j.export_queries import NodeState
 
 _VERSION_MIN = 1

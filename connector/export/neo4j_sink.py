@@ -32,7 +32,8 @@ from connector.export.rows import (
 from connector.export.sink import ExportSink, iter_batches
 from connector.export.vanished import IdRange
 from connector.interfaces import ProbeResult
-from connector.model.entities import ENTITIES, Entity
+from connector.model.entities import ENTITIES
+from connector.model.entity import Entity
 from connector.model.events import Identity
 from connector.model.graph import NodeChange
 from connector.neo4j.export_places import ExportPlaces, KeptPlace

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from connector.export.errors import ExportBatchError, ExportIncompleteError
 from connector.export.rows import RefusedRow
-from connector.model.entities import ENTITIES, Entity
+from connector.model.entities import ENTITIES
+from connector.model.entity import Entity
 
 _BATCHES_NAMED_MAX = 5
 _IDS_NAMED_MAX = 10

@@ -7,7 +7,8 @@ from pydantic import BaseModel, ValidationError
 
 from connector.errors import FatalError
 from connector.model.cursor import Cursor
-from connector.model.entities import ENTITIES, Reading
+from connector.model.entities import ENTITIES
+from connector.model.entity import Reading
 from connector.neo4j.export_places import KeptPlace
 from connector.source.tracks import Mode, Track
 

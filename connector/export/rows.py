@@ -12,7 +12,8 @@ from pydantic import BaseModel
 
 from connector.errors import InvalidEventError
 from connector.interfaces import UnreadableRow
-from connector.model.entities import ENTITIES, Entity, snake_case
+from connector.model.entities import ENTITIES
+from connector.model.entity import Entity, snake_case
 from connector.model.events import EntityId, Identity, Op, Origin, RecordEvent, id_of, valid_id
 from connector.model.graph import NodeChange, node_change
 from connector.model.serde import content_hash

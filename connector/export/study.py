@@ -19,7 +19,7 @@ from connector.errors import (
     ResourceRefusedError,
     RetryableError,
 )
-from connector.export.config import MAX_DELETE_RATIO, Neo4jSinkConfig, SinkConfig
+from connector.export.config import MAX_DELETE_RATIO
 from connector.export.errors import ExportError, RecordsRefusedError
 from connector.export.neo4j_sink import Neo4jExportSink
 from connector.export.outcome import raise_failed
@@ -28,10 +28,10 @@ from connector.export.resume import ExportProgress, starting
 from connector.export.sink import iter_batches
 from connector.export.sweep import Sweep
 from connector.export.vanished import ALL_IDS
-from connector.imednet.reader import SdkReader, has_client, list_records
 from connector.interfaces import ApiReader, Clock
 from connector.model.cursor import Cursor, PassPosition
-from connector.model.entities import READ_KINDS, Entity
+from connector.model.entities import READ_KINDS
+from connector.model.entity import Entity
 from connector.neo4j.export_places import KeptPlace
 from connector.retry import Backoff, retry
 from connector.source import window
@@ -49,52 +49,6 @@ _PAGE_SIZE = 500
 _REFUSED_MAX = 100
 _PACE = Pace(1, 1, 1, 1, overlap=0, page_size=_PAGE_SIZE)
 """An export reads each kind once: nothing is ever due again."""
-
-
-def export_to_neo4j(
-    sdk: Any,
-    study_key: str,
-    uri: str,
-    auth: Any,
-    *,
-    config: SinkConfig | None = None,
-) -> int:
-    """Export a study to Neo4j; returns the number of records read. Blocks.
-
-    Exports all kinds, page by page, to the same graph as the stream, whichever runs first. A call
-    within an hour of an interrupted export resumes it, and counts the records read before. On a
-    terminal a bar shows the progress.
-
-    ``sdk`` is an `ImednetSDK`. From any other object with ``records.list(study_key=...)``, such as
-    a test double, only the records are exported, by `ExportSink.write_batch`.
-
-    Raises:
-        ExportConfigurationError: the database cannot be used.
-        ExportBatchError: some records cannot be stored (it gives their ids); all others were.
-        ExportIncompleteError: some kinds could not be exported completely; all others were.
-        ExportError: the API cannot be read, or does not know the study.
-    """
-    config = config or Neo4jSinkConfig()
-    with Neo4jExportSink(uri, auth, study_key, config=config) as sink:
-        if has_client(sdk):
-            return StudyExport(SdkReader(sdk), sink).run()
-        return _export_records(sdk, study_key, sink, config.batch_size)
-
-
-def _export_records(sdk: Any, study_key: str, sink: Neo4jExportSink, batch_size: int) -> int:
-    log.warning("SDK without a client: exporting only its records", study=study_key)
-    try:
-        records = list_records(sdk, study_key)
-    except FatalError as error:
-        raise ExportError(str(error)) from None
-    count, refused = 0, {}
-    for number, batch in enumerate(iter_batches(records, batch_size)):
-        try:
-            count += sink.write_batch(batch, batch_id=f"{study_key}/records/{number}")
-        except RecordsRefusedError as error:
-            refused[error.batch_id] = str(error)
-    raise_failed(study_key, {"record": count}, {}, refused)
-    return count
 
 
 class _Part(NamedTuple):

@@ -14,7 +14,8 @@ from pydantic import ConfigDict, Field, StrictInt, StrictStr, model_validator
 from pydantic.alias_generators import to_camel
 
 from connector.errors import InvalidEventError
-from connector.model.entities import ENTITIES, Entity
+from connector.model.entities import ENTITIES
+from connector.model.entity import Entity
 
 SCHEMA_VERSION = 1
 VERSION_MAX = 2**63 - 1

@@ -14,18 +14,18 @@ from functools import cache, lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from connector.model.entities import ENTITIES, Entity, Reference
+from connector.model.entities import ENTITIES
+from connector.model.entity import Entity, Reference
 from connector.model.events import EntityId, Identity
-from connector.model.graph import LINKS, MODEL, NodeChange, key_values
+from connector.model.graph import NodeChange, key_values
+from connector.model.properties import LINKS, MODEL
+from connector.neo4j.probes import is_outdated, node_pattern
 
 DELETED_LABEL = "Deleted"
 _REMOVE_OTHERS = (
     "FOREACH (name IN [name IN keys(n) WHERE row.properties[name] IS NULL"
     " AND NOT name STARTS WITH 'x_'] | REMOVE n[name])"
 )
-KEEP_PLAN = "CYPHER replan=skip"
-"""Each statement has one sensible plan: index seeks on the constraints, chosen even on an empty
-graph. Replanning because the graph has grown would stall events (150 ms measured)."""
 _ORDER = {name: index for index, name in enumerate(ENTITIES)}
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ALIKE_MIN = 64
@@ -48,81 +48,6 @@ class Statement:
     def count(self) -> int:
         """The number of changes that the statement makes."""
         return len(self.created or self.rows)
-
-
-# ------------------------------------------------------------------------------------------ probe
-
-
-@cache
-def probe(entity_name: str) -> str:
-    """Build the query from rows ``[key values..., version]`` to the indexes of those to write.
-
-    It returns a single row of two lists, absent and outdated: the driver spends longer on a result
-    row than the database does.
-
-    Reads take no lock and need none: versions only grow, so a stale change stays stale.
-    """
-    entity = ENTITIES[entity_name]
-    return _probe(entity, _is_outdated(entity, f"row[{len(entity.key_properties)}]"))
-
-
-def _is_outdated(entity: Entity, version: str) -> str:
-    """Build the guard: the node has an older version, or the same from an earlier model.
-
-    A graph written before models had revisions has none.
-    """
-    return (
-        f"(coalesce(n._version, -1) < {version} OR n._version = {version}"
-        f" AND coalesce(n.{MODEL}, 0) < {entity.model_revision})"
-    )
-
-
-def _probe(entity: Entity, is_outdated: str) -> str:
-    return (
-        f"{KEEP_PLAN} UNWIND range(0, size($rows) - 1) AS i WITH i, $rows[i] AS row"
-        f" OPTIONAL MATCH {_node('n', entity, 'row[0]', 'row[1]')}"
-        f" WITH i, row, n WHERE n IS NULL OR {is_outdated}"
-        " RETURN collect(CASE WHEN n IS NULL THEN i END),"
-        " collect(CASE WHEN n IS NOT NULL THEN i END)"
-    )
-
-
-@cache
-def probe_content(entity_name: str) -> str:
-    """Like `probe`, for rows ``[key values..., version, hash, links]``.
-
-    It omits nodes that already have this content and these links.
-    """
-    entity = ENTITIES[entity_name]
-    last = len(entity.key_properties)
-    return _probe(
-        entity,
-        f"{_is_outdated(entity, f'row[{last}]')} AND (coalesce(n._hash, '') <> row[{last + 1}]"
-        f" OR coalesce(n.{LINKS}, '') <> row[{last + 2}]"
-        f" OR coalesce(n.{MODEL}, 0) < {entity.model_revision})",
-    )
-
-
-def holds_outdated_nodes(entity_name: str) -> str:
-    """Build the query for one node that an earlier model wrote: a row if there is one.
-
-    Without any it reads all nodes of the kind.
-    """
-    entity = ENTITIES[entity_name]
-    return (
-        f"MATCH (n:{entity.label}) WHERE n._version IS NOT NULL"
-        f" AND coalesce(n.{MODEL}, 0) < {entity.model_revision} RETURN 1 LIMIT 1"
-    )
-
-
-OWNERS = (
-    f"{KEEP_PLAN} UNWIND $rows AS row MATCH (n:Visit {{study_key: row[0], visit_id: row[1]}})"
-    " WHERE n.subject_id > 0 RETURN n.visit_id, n.subject_id"
-)
-"""The subject of each visit; visits without a subject (0, blank text) are omitted."""
-
-
-# ------------------------------------------------------------------------------------------ write
 
 
 class _WriteMode(IntEnum):
@@ -258,7 +183,7 @@ def _create_alike(shape: _Shape) -> str | None:
         [
             "UNWIND $rows AS row",
             *(
-                f"MERGE {_node(f'p{index}', ENTITIES[target], 'row[0]', f'row[1][{index}]')}"
+                f"MERGE {node_pattern(f'p{index}', ENTITIES[target], 'row[0]', f'row[1][{index}]')}"
                 for index, _, target in targets
             ),
             f"WITH * UNWIND row[2] AS properties CREATE (n:{entity.label})",
@@ -297,9 +222,9 @@ def _guarded(entity: Entity, label: str, tail: list[str]) -> str:
     """
     lines = [
         "UNWIND $rows AS row",
-        f"MERGE {_node('n', entity, 'row.key[0]', 'row.key[1]')}",
+        f"MERGE {node_pattern('n', entity, 'row.key[0]', 'row.key[1]')}",
         f"SET n:{entity.label}",
-        f"WITH n, row WHERE {_is_outdated(entity, 'row.version')}",
+        f"WITH n, row WHERE {is_outdated(entity, 'row.version')}",
         f"WITH n, row, n._version IS NULL OR n:{DELETED_LABEL} AS unlinked",
         f"WITH n, row, unlinked, {_is_moved(entity)} AS is_moved",
         _REMOVE_OTHERS,
@@ -344,14 +269,14 @@ def _links(entity: Entity, condition: str) -> list[str]:
     single = [
         f"FOREACH (t IN CASE WHEN {condition} AND row.to[{index}][0] = '{target.entity}'"
         f" THEN [row.to[{index}]] ELSE [] END"
-        f" | MERGE {_node('p', ENTITIES[target.entity], 'row.key[0]', 't[1]')}"
+        f" | MERGE {node_pattern('p', ENTITIES[target.entity], 'row.key[0]', 't[1]')}"
         f" CREATE {_path('p', reference)})"
         for index, reference in enumerate(entity.references)
         for target in reference.targets
     ]
     listed = [
         f"FOREACH (t IN CASE WHEN {condition} THEN row.listed[{index}] ELSE [] END"
-        f" | MERGE {_node('p', ENTITIES[each.target], 'row.key[0]', 't[0]')}"
+        f" | MERGE {node_pattern('p', ENTITIES[each.target], 'row.key[0]', 't[0]')}"
         f" CREATE (n)-[r:{each.relationship}]->(p) SET r = t[1])"
         for index, each in enumerate(entity.reference_lists)
     ]
@@ -372,10 +297,3 @@ def _path(other: str, reference: Reference, variable: str = "") -> str:
     if reference.outgoing:
         return f"(n)-[{variable}:{kind}]->({other})"
     return f"({other})-[{variable}:{kind}]->(n)"
-
-
-def _node(variable: str, entity: Entity, study_key: str, own_id: str) -> str:
-    """Build the pattern of the node with this key; a study's key is the first value alone."""
-    pairs = zip(entity.key_properties, (study_key, own_id), strict=False)
-    key = ", ".join(f"{name}: {value}" for name, value in pairs)
-    return f"({variable}:{entity.label} {{{key}}})"

@@ -4,12 +4,10 @@ import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any, Self
 
 import neo4j
-from neo4j.auth_management import AuthManager
-from neo4j.exceptions import DriverError, Neo4jError
+from neo4j.exceptions import Neo4jError
 
 from connector.config import Neo4jSettings
 from connector.errors import (
@@ -22,8 +20,10 @@ from connector.errors import (
 )
 from connector.interfaces import Span
 from connector.neo4j import checkpoints
-from connector.neo4j.cypher import KEEP_PLAN, Statement
+from connector.neo4j.cypher import Statement
+from connector.neo4j.driver import FROM_SETTINGS, new_driver
 from connector.neo4j.failures import translate
+from connector.neo4j.probes import KEEP_PLAN
 from connector.neo4j.schema import (
     DUPLICATES_SHOWN_MAX,
     SHOW_CONSTRAINTS,
@@ -38,9 +38,6 @@ from connector.neo4j.schema import (
     schema,
 )
 
-_FROM_SETTINGS = object()
-_AUTH_LENGTHS = (2, 3)
-"""Lengths of an auth tuple: user, password, and optionally the realm."""
 _ONLINE_SECONDS_MAX = 300
 
 
@@ -72,7 +69,7 @@ def _sent(rows: Sequence[Any]) -> Iterator[_Rows]:
 class Neo4jDatabase:
     """One database on one server. Thread-safe, like the driver; a context manager."""
 
-    def __init__(self, settings: Neo4jSettings, *, auth: Any = _FROM_SETTINGS) -> None:
+    def __init__(self, settings: Neo4jSettings, *, auth: Any = FROM_SETTINGS) -> None:
         """Connect and check the credentials.
 
         ``auth`` replaces the user and password of the settings. It is whatever the driver accepts:
@@ -83,12 +80,11 @@ class Neo4jDatabase:
             FatalError: the server is unreachable, the password is wrong, or the database does not
                 exist; the message says what to do.
         """
-        auth = _auth_of(settings) if auth is _FROM_SETTINGS else _validated(auth)
         self._settings = settings
         self._changed = threading.Condition()
         self._calls_in_flight = 0
         self._is_closed = False
-        self._driver = _new_driver(settings, auth)
+        self._driver = new_driver(settings, auth)
         try:
             self.read("RETURN 1")  # proves address, password and database at once
         except AccessRefusedError as error:
@@ -262,23 +258,6 @@ class Neo4jDatabase:
                 self._changed.notify_all()
 
 
-def _new_driver(settings: Neo4jSettings, auth: Any) -> neo4j.Driver:
-    try:
-        return neo4j.GraphDatabase.driver(
-            settings.uri,
-            auth=auth,
-            connection_timeout=settings.connect_timeout_seconds,
-            connection_acquisition_timeout=settings.connect_timeout_seconds,
-            connection_write_timeout=settings.transaction_timeout_seconds,
-            liveness_check_timeout=30.0,
-            max_connection_lifetime=3600,
-            notifications_min_severity="OFF",
-            user_agent=f"imednet-connector/{version('imednet-connector')}",
-        )
-    except Exception as error:  # any type: its text may quote the settings
-        raise FatalError("The Neo4j driver rejects its settings. Check NEO4J_URI") from error
-
-
 def _composed(statement: Statement, span: Span | None, *, advance: bool) -> str:
     if span is None:
         return f"{KEEP_PLAN} {statement.cypher}"
@@ -295,48 +274,3 @@ def translated(action: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise translate(error, action) from error
-
-
-def _auth_of(settings: Neo4jSettings) -> tuple[str, str]:
-    if settings.password is None:
-        raise FatalError("NEO4J_PASSWORD is not set")
-    return settings.username, settings.password.get_secret_value()
-
-
-def _validated(auth: Any) -> Any:
-    """Return ``auth`` as the driver accepts it; the driver's error would quote any other value."""
-    if isinstance(auth, list):
-        auth = tuple(auth)
-    if isinstance(auth, tuple) and len(auth) in _AUTH_LENGTHS:
-        return auth
-    if auth is None or isinstance(auth, neo4j.Auth | AuthManager):
-        return auth
-    raise FatalError(
-        "auth must be (user, password), (user, password, realm), a neo4j.Auth, an AuthManager, or"
-        " None for a server without authentication"
-    )
-
-
-def set_first_password(settings: Neo4jSettings) -> None:
-    """Replace the initial password of a new server.
-
-    Raises:
-        FatalError: the server is unreachable or already has a password.
-    """
-    password = settings.password.get_secret_value() if settings.password else ""
-    driver = neo4j.GraphDatabase.driver(
-        settings.uri,
-        auth=(settings.username, "neo4j"),
-        connection_acquisition_timeout=settings.connect_timeout_seconds,
-    )
-    with driver:
-        try:
-            driver.execute_query(
-                "ALTER CURRENT USER SET PASSWORD FROM 'neo4j' TO $password",
-                password=password,
-                database_="system",
-            )
-        except (Neo4jError, DriverError, OSError) as error:
-            raise FatalError(
-                f"Cannot set the first Neo4j password: {type(error).__name__}"
-            ) from error

@@ -5,9 +5,11 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from connector.model.entities import ENTITIES, NODE_KEYS, Entity
+from connector.model.entities import ENTITIES, NODE_KEYS
+from connector.model.entity import Entity
 from connector.model.events import Identity
-from connector.model.graph import LINKS, MODEL, key_values
+from connector.model.graph import key_values
+from connector.model.properties import LINKS, MODEL
 from connector.neo4j.cypher import DELETED_LABEL
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.schema import EXPORT_PLACE_LABEL

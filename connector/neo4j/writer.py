@@ -7,8 +7,9 @@ from typing import Any
 from connector.errors import InvalidEventError, RetryableError
 from connector.interfaces import ProbeResult, Span, WriteResult
 from connector.model.events import Identity
-from connector.model.graph import LINKS, NodeChange, key_values
-from connector.neo4j import checkpoints, cypher
+from connector.model.graph import NodeChange, key_values
+from connector.model.properties import LINKS
+from connector.neo4j import checkpoints, cypher, probes
 from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.failures import NODE_EXISTS
@@ -26,7 +27,7 @@ class Neo4jGraphWriter:
         rows = {
             identity: [*key_values(identity), version] for identity, version in versions.items()
         }
-        return self._run_probe(cypher.probe, rows)
+        return self._run_probe(probes.probe, rows)
 
     def probe_content(self, changes: Sequence[NodeChange]) -> ProbeResult:
         """Like `probe`, but also leaves out changes whose content the graph already has.
@@ -42,7 +43,7 @@ class Neo4jGraphWriter:
             ]
             for change in changes
         }
-        return self._run_probe(cypher.probe_content, rows)
+        return self._run_probe(probes.probe_content, rows)
 
     def _run_probe(
         self, query: Callable[[str], str], rows: Mapping[Identity, list[Any]]
@@ -66,7 +67,7 @@ class Neo4jGraphWriter:
             ConnectorError: as `probe`.
         """
         rows = [[study_key, visit] for visit in visits]
-        return {row[0]: row[1] for row in self._database.read(cypher.OWNERS, rows)}
+        return {row[0]: row[1] for row in self._database.read(probes.OWNERS, rows)}
 
     def create(self, changes: Sequence[NodeChange]) -> WriteResult:
         """Create nodes without probing. If one exists already, some may not be written.

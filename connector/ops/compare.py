@@ -7,7 +7,8 @@ from connector.clock import SystemClock
 from connector.config import ImednetSettings, Neo4jSettings
 from connector.imednet.reader import ImednetReader
 from connector.interfaces import PageRequest
-from connector.model.entities import READ_KINDS, Entity
+from connector.model.entities import READ_KINDS
+from connector.model.entity import Entity
 from connector.model.graph_state import GraphState, differences
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph

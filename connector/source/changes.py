@@ -12,7 +12,7 @@ import orjson
 from connector.errors import InvalidEventError
 from connector.interfaces import InvalidRow, UnreadableRow, VanishedRows
 from connector.model.dates import is_api_date, utc_text
-from connector.model.entities import Entity
+from connector.model.entity import Entity
 from connector.model.events import (
     Delivery,
     EntityId,

@@ -7,7 +7,7 @@ from typing import Any
 from connector.errors import FatalError, RetryableError
 from connector.interfaces import Page, PageRequest, UnreadableRow
 from connector.model.cursor import PassPosition
-from connector.model.entities import Entity
+from connector.model.entity import Entity
 from connector.model.events import EntityId, id_of, valid_id
 from connector.source.tracks import Track, has_announced_more
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from connector.model.cursor import PassPosition
-from connector.model.entities import READ_KINDS, Entity, Reading
+from connector.model.entities import READ_KINDS
+from connector.model.entity import Entity, Reading
 
 
 class Mode(Enum):

@@ -18,7 +18,7 @@ from connector.errors import FatalError
 from connector.interfaces import Page, PageRequest
 from connector.model.cursor import Cursor, PassPosition
 from connector.model.dates import filter_text
-from connector.model.entities import Entity, Reading
+from connector.model.entity import Entity, Reading
 from connector.model.events import EntityId, Origin
 from connector.source.page_checks import row_id
 from connector.source.schedule import Pace

@@ -14,11 +14,12 @@ from connector.config import Neo4jSettings
 from connector.errors import GraphBehindError, InvalidEventError
 from connector.export.rows import with_own_visit_only
 from connector.interfaces import GraphWriter, Span
-from connector.model.entities import ENTITIES, Reference
+from connector.model.entities import ENTITIES
+from connector.model.entity import Reference
 from connector.model.events import Identity, RecordEvent
 from connector.model.graph import node_change
 from connector.model.graph_state import GraphState, NodeKey
-from connector.neo4j import cypher
+from connector.neo4j import cypher, probes
 from connector.neo4j.database import Neo4jDatabase, _Rows
 from connector.neo4j.reader import read_graph
 from connector.neo4j.writer import Neo4jGraphWriter
@@ -284,7 +285,7 @@ def set_references(monkeypatch: pytest.MonkeyPatch) -> Iterator[SetReferences]:
     """Set the references and the model revision of records in the table of kinds."""
 
     def clear() -> None:
-        for each in vars(cypher).values():
+        for each in (*vars(cypher).values(), *vars(probes).values()):
             if hasattr(each, "cache_clear"):
                 each.cache_clear()
 

@@ -9,8 +9,9 @@ from connector.errors import GraphBehindError, RetryableError
 from connector.interfaces import ProbeResult, Span, WriteResult
 from connector.model.entities import ENTITIES
 from connector.model.events import Identity
-from connector.model.graph import MODEL, NodeChange, key_values
+from connector.model.graph import NodeChange, key_values
 from connector.model.graph_state import GraphState, NodeKey, Relationship, relationship
+from connector.model.properties import MODEL
 
 
 def key_of(identity: Identity) -> NodeKey:

@@ -13,7 +13,8 @@ import pytest
 from connector.interfaces import GraphWriter
 from connector.lab.simulator.study import Study, build_study
 from connector.lab.simulator.workload import Workload
-from connector.model.entities import READ_KINDS, Entity
+from connector.model.entities import READ_KINDS
+from connector.model.entity import Entity
 from connector.model.events import Identity, Op, Origin, RecordEvent, id_of
 from connector.model.graph import node_change
 from connector.model.graph_state import GraphState

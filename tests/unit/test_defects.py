@@ -8,7 +8,7 @@ import pytest
 PROGRAM = """
 import sys, threading
 import connector.cli.{command} as command
-from connector.neo4j.cypher import probe
+from connector.neo4j.probes import probe
 def fail(*_, **__):
     thread = threading.Thread(target=probe, args=("canary-thread",))
     thread.start()
@@ -46,4 +46,4 @@ def test_a_defect_says_its_type_and_place_and_no_content_whatever_the_command(
     assert len(lines) == 2, done.stderr
     for line in lines:
         assert line.startswith("imednet-connector: internal error: KeyError at ")
-        assert "connector.neo4j.cypher:" in line
+        assert "connector.neo4j.probes:" in line

@@ -11,7 +11,8 @@ from neo4j._codec.packstream.v1 import PackableBuffer, Packer
 
 from connector.errors import InvalidEventError
 from connector.model.events import Identity
-from connector.model.graph import LINKS, NodeChange, node_change
+from connector.model.graph import NodeChange, node_change
+from connector.model.properties import LINKS
 from tests.builders import delete, record_row, upsert
 
 

@@ -13,7 +13,8 @@ from connector.export.handed_over import (
 from connector.export.rows import changes_of, with_own_visit_only
 from connector.model.entities import ENTITIES
 from connector.model.events import Identity
-from connector.model.graph import LINKS, NodeChange
+from connector.model.graph import NodeChange
+from connector.model.properties import LINKS
 from connector.neo4j.export_queries import NodeState
 from tests.builders import record_row
 

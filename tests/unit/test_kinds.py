@@ -6,7 +6,8 @@ import pytest
 
 from connector.errors import InvalidEventError
 from connector.interfaces import Page, PageRequest, TopicPartition, UnreadableRow
-from connector.model.entities import ENTITIES, NODE_KEYS, READ_KINDS, Entity, Reading
+from connector.model.entities import ENTITIES, NODE_KEYS, READ_KINDS
+from connector.model.entity import Entity, Reading
 from connector.model.events import Identity, Op, Origin, RecordEvent, id_of
 from connector.model.graph import node_change
 from connector.model.serde import content_hash, decode_event, encode

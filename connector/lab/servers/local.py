@@ -18,7 +18,8 @@ from connector.kafka.topics import Topics
 from connector.lab.folders import owned, remove_within
 from connector.lab.servers.jars import class_path
 from connector.lab.servers.processes import Child, free_port
-from connector.neo4j.database import Neo4jDatabase, set_first_password
+from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.driver import set_first_password
 
 MARKER = ".imednet-connector-servers"
 _READY_SECONDS_MAX = 120.0
