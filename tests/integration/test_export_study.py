@@ -24,7 +24,7 @@ from connector.export.study import StudyExport
 from connector.interfaces import Page, PageRequest
 from connector.lab.simulator.api import Simulation
 from connector.lab.simulator.study import build_study
-from connector.model.entities import ENTITIES
+from connector.model.entities import ENTITIES, READ_KINDS
 from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
@@ -92,7 +92,7 @@ def test_a_resumed_export_reads_the_rest_alone_and_counts_the_whole(
     world.interrupt_after("records", 2)
     world.clock.advance(3599)
     assert world.export() == world.records == count(database, study)
-    assert set(world.asked()) == {"records", "recordRevisions"}
+    assert set(world.asked()) == {"records", "recordRevisions", "queries", "codings"}
     assert world.asked().count("records") < 3
     assert world.last.counts["visit"] == len(world.study.table("visits").ids)
 
@@ -219,7 +219,7 @@ def test_an_unknown_kind_is_one_clear_line_that_lists_the_kinds(
     done = run_program(f"export {study} --kinds {kinds}", given)
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
-    assert "study, site, subject, visit, record, record_revision" in line
+    assert ", ".join(READ_KINDS) in line
 
 
 # ------------------------------------------------------------------------------- vanished rows
