@@ -19,7 +19,7 @@ from connector.export import Neo4jExportSink, Neo4jSinkConfig, iter_batches
 from connector.export.study import StudyExport
 from connector.imednet.reader import SdkReader
 from connector.lab.simulator.api import API_KEY, SECURITY_KEY
-from connector.model.entities import ENTITIES
+from connector.model.entities import READ_KINDS
 
 _SDK_MERGE = """
 UNWIND $rows AS row
@@ -41,7 +41,7 @@ SDK_CONSTRAINTS = [
     f" REQUIRE (n.{key}) IS UNIQUE"
     for label, key in _SDK_KEYS.items()
 ]
-_UP_TO_RECORDS = [name for name in ENTITIES if name != "record_revision"]
+_UP_TO_RECORDS = ["study", "site", "subject", "visit", "record"]
 
 
 def sdk_module(sdk: ImednetSDK, study: str, uri: str, auth: tuple[str, str]) -> int:
@@ -76,7 +76,7 @@ METHODS: dict[str, Callable[..., int]] = {
     "sdk": sdk_module,
     "merge": connector(idempotent=True, kinds=_UP_TO_RECORDS),
     "create": connector(idempotent=False, kinds=_UP_TO_RECORDS),
-    "all": connector(idempotent=True, kinds=list(ENTITIES)),
+    "all": connector(idempotent=True, kinds=list(READ_KINDS)),
 }
 
 

@@ -20,7 +20,7 @@ from connector.lab.progress import LogTail
 from connector.lab.servers.processes import Child, free_port
 from connector.lab.simulator.api import API_KEY, PREFIX, SECURITY_KEY
 from connector.model.cursor import Cursor
-from connector.model.entities import ENTITIES
+from connector.model.entities import READ_KINDS
 from connector.source import window
 from connector.source.schedule import Pace
 from connector.source.tracks import Mode, Track
@@ -83,7 +83,7 @@ def _read_only(api: str) -> float:
     """Read the same pages with the SDK's client and orjson, discard them, and return rows/s."""
     client = Client(api_key=API_KEY, security_key=SECURITY_KEY, base_url=api, retries=1)
     rows, started = 0, time.monotonic()
-    for entity in ENTITIES.values():
+    for entity in READ_KINDS.values():
         track, cursor = Track(entity, Mode.FULL), Cursor(study_key=STUDY)
         while cursor.position(track.name).passes == 0:
             request = window.next_request(track, cursor, PAGE)

@@ -1,4 +1,4 @@
-"""Generates the event schema, the settings, the graph model and the file map from the code.
+"""Generates the event schema, settings, graph model, cookbook and file map from the code.
 
 ``--check`` writes nothing and exits with code 1 if a file is out of date.
 """
@@ -12,6 +12,7 @@ from pydantic import SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from connector.config import environment_name, sections
+from connector.cookbook.recipes import recipes
 from connector.model.entities import ENTITIES
 from connector.model.entity import Entity, Reading, snake_case
 from connector.model.events import RecordEvent
@@ -144,6 +145,29 @@ def _entity(entity: Entity) -> list[str]:
     ]
 
 
+def cookbook() -> str:
+    """Return the questions and rules with their sentences."""
+    lines = [
+        "# Cookbook",
+        "",
+        "Generated from `connector/cookbook/` by `make docs`. Each name is a Cypher file there, to",
+        "run as it is, or to start your own from:",
+        "",
+        "```",
+        "imednet-connector query NAME --study MYSTUDY     # --csv and --json for other programs",
+        "imednet-connector query --rules --study MYSTUDY  # exits with code 1 if a rule is broken",
+        "```",
+    ]
+    for title, is_rule in (("Questions", False), ("Rules", True)):
+        lines += ["", f"## {title}", "", "| name | |", "|---|---|"]
+        lines += [
+            f"| `{each.name}` | {each.sentence} |"
+            for each in recipes().values()
+            if each.is_rule is is_rule
+        ]
+    return "\n".join([*lines, ""])
+
+
 def file_map() -> str:
     """Return a table of all modules with the first line of their docstrings."""
     rows = []
@@ -168,6 +192,7 @@ def main(arguments: list[str]) -> int:
         ROOT / "schemas" / "record_event.v1.json": event_schema(),
         ROOT / "docs" / "graph-model.md": graph_model(),
         ROOT / "docs" / "configuration.md": configuration(),
+        ROOT / "docs" / "cookbook.md": cookbook(),
         ROOT / "ARCHITECTURE.md": between(ROOT / "ARCHITECTURE.md", "file map", file_map()),
     }
     stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]

@@ -113,6 +113,32 @@ def export(
 
 
 @app.command()
+def query(
+    name: Annotated[str | None, typer.Argument(help="Name of a question or a rule.")] = None,
+    study: Annotated[str | None, typer.Option("--study", help="Key of the study.")] = None,
+    rules: Annotated[bool, typer.Option("--rules", help="Check all integrity rules.")] = False,
+    show_list: Annotated[bool, typer.Option("--list", help="List questions and rules.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: Config = None,
+) -> None:
+    """Ask the graph one of the cookbook's questions, or check its integrity rules."""
+    from connector.cli import query as command
+
+    if show_list:
+        command.show_list()
+        return
+    if (name is None) == (not rules):
+        raise typer.BadParameter("Give a name, or --rules, or --list")
+    if not study:
+        raise typer.BadParameter("Give the key of the study", param_hint="--study")
+    if csv and json:
+        raise typer.BadParameter("Give either --csv or --json")
+    output = command.Format.CSV if csv else command.Format.JSON if json else command.Format.TABLE
+    command.run(Settings.load(config), name, study, output)
+
+
+@app.command()
 def setup(
     config: Config = None,
     check: Annotated[bool, typer.Option("--check", help="Only report; change nothing.")] = False,

@@ -8,24 +8,33 @@ from connector.neo4j.database import Neo4jDatabase
 
 _COLORS = {
     "Study": "#4c566a", "Site": "#8f6ed5", "Subject": "#d9534f", "Visit": "#f0a63a",
-    "Record": "#3b8ea5", "Deleted": "#b0b0b0",
+    "Record": "#3b8ea5", "RecordRevision": "#a9d3df", "Query": "#c2185b", "QueryComment": "#e8a0bf",
+    "Coding": "#5b8c5a", "Deleted": "#b0b0b0",
 }  # fmt: skip
-_SIZES = {"Study": 34, "Site": 26, "Subject": 40, "Visit": 30, "Record": 24}
+_SIZES = {"Study": 34, "Site": 26, "Subject": 40, "Visit": 30, "Record": 24, "RecordRevision": 12,
+          "Query": 22, "QueryComment": 14, "Coding": 18}  # fmt: skip
 _CAPTIONS = {"Study": "study_key", "Site": "site_name", "Subject": "subject_key",
-             "Visit": "interval_name", "Record": "form_key"}  # fmt: skip
+             "Visit": "interval_name", "Record": "form_key", "RecordRevision": "record_revision",
+             "Query": "variable", "QueryComment": "annotation_status",
+             "Coding": "code"}  # fmt: skip
 _SUBJECT = """
 MATCH (s:Subject {study_key: $study}) WHERE (s)-[:HAS_VISIT]->()
-WITH s ORDER BY s.subject_id LIMIT 1
+WITH s, EXISTS { (s)-[:HAS_VISIT|HAS_RECORD*1..2]->()-[:HAS_QUERY]->() } AS has_query
+ORDER BY has_query DESC, s.subject_id LIMIT 1
 MATCH (study:Study)-[:HAS_SUBJECT]->(s)-[:HAS_VISIT|HAS_RECORD*0..2]->(own)
 OPTIONAL MATCH (s)-[:AT_SITE]->(site:Site)
-UNWIND [study, site, own] AS n WITH collect(DISTINCT n) AS picked
+OPTIONAL MATCH (own)-[:HAS_QUERY|HAS_CODING]->(note)
+OPTIONAL MATCH (note)-[:HAS_COMMENT]->(comment)
+OPTIONAL MATCH (own)-[:HAS_REVISION]->(change) WHERE change.record_revision > 1
+UNWIND [study, site, own, note, comment, change] AS n WITH collect(DISTINCT n) AS picked
 UNWIND picked AS a OPTIONAL MATCH (a)-[r]->(b) WHERE b IN picked
 RETURN elementId(a), labels(a), properties(a), type(r), elementId(b)
 """
+"""A first revision says no more than its record, so only changes are drawn."""
 
 
 def draw_subject(database: Neo4jDatabase, study_key: str, page: Path) -> None:
-    """Write an HTML page that shows the study's first subject with its visits and records.
+    """Write an HTML page that shows a subject of the study with all that belongs to it.
 
     Raises:
         FatalError: neo4j-viz is not installed.

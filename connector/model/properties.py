@@ -103,6 +103,7 @@ def layout_of(entity_name: str, fields: tuple[str, ...], variables: tuple[str, .
     )
 
 
+@lru_cache(maxsize=4096)
 def _field_property(entity_name: str, field: str) -> str:
     """The property for an API field; an unknown field never takes the name of another field."""
     name = snake_case(field)
@@ -111,6 +112,7 @@ def _field_property(entity_name: str, field: str) -> str:
     return checked_name(VARIABLE_PREFIX + name if _is_taken(entity_name, name) else name)
 
 
+@lru_cache(maxsize=8192)  # records of one form may omit variables: then no layout is shared
 def variable_property(entity_name: str, variable: str) -> str:
     """The property for a form's variable: its own name, prefixed if that name is taken.
 

@@ -4,7 +4,7 @@ import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import neo4j
 from neo4j.exceptions import Neo4jError
@@ -64,6 +64,13 @@ def _sent(rows: Sequence[Any]) -> Iterator[_Rows]:
         yield sent
     finally:
         sent.clear()
+
+
+class ResultTable(NamedTuple):
+    """The names of a result's columns, and its rows."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
 
 
 class Neo4jDatabase:
@@ -129,6 +136,17 @@ class Neo4jDatabase:
             query = neo4j.Query(cypher, timeout=self._settings.transaction_timeout_seconds)
             with _sent(rows) as sent:
                 return session.run(query, parameters, rows=sent).values()
+
+    def read_table(self, cypher: str, **parameters: Any) -> ResultTable:
+        """Run a read-only query; returns its columns and rows.
+
+        Raises:
+            ConnectorError: as `connector.interfaces.GraphWriter`.
+        """
+        with translated("read the graph"), self._session(neo4j.READ_ACCESS) as session:
+            query = neo4j.Query(cypher, timeout=self._settings.transaction_timeout_seconds)
+            result = session.run(query, parameters)
+            return ResultTable(list(result.keys()), result.values())
 
     def write(
         self,

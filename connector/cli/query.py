@@ -1,0 +1,105 @@
+"""``imednet-connector query``: the cookbook's questions and rules, asked of one study's graph."""
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from connector import logs
+from connector.config import Settings
+from connector.cookbook.recipes import recipes
+from connector.errors import FatalError
+from connector.neo4j.database import Neo4jDatabase, ResultTable
+
+
+class Format(Enum):
+    """How rows are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+def show_list() -> None:
+    """Print all names with their sentences."""
+    table = Table(box=None, header_style="bold")
+    for column in ("name", "question or rule"):
+        table.add_column(column)
+    for recipe in recipes().values():
+        table.add_row(recipe.name, recipe.sentence)
+    Console().print(table)
+
+
+def run(settings: Settings, name: str | None, study: str, output: Format) -> None:
+    """Print the rows of one question, or those that break one rule; without a name, all rules.
+
+    Raises:
+        FatalError: the name is unknown, or the graph does not have the study.
+    """
+    logs.configure(settings.log)
+    if name is None:
+        _run_rules(settings, study, output)
+    else:
+        _run_one(settings, name, study, output)
+
+
+def _run_one(settings: Settings, name: str, study: str, output: Format) -> None:
+    recipe = recipes().get(name)
+    if recipe is None:
+        raise FatalError(
+            f"Unknown query {name}. To see all names, run: imednet-connector query --list"
+        )
+    with Neo4jDatabase(settings.neo4j) as database:
+        _require_study(database, study)
+        found = database.read_table(recipe.cypher, study=study)
+    _print(found, output, recipe.sentence)
+
+
+def _run_rules(settings: Settings, study: str, output: Format) -> None:
+    """Print how often each rule is broken; exit with code 1 if any is."""
+    rules = [each for each in recipes().values() if each.is_rule]
+    with Neo4jDatabase(settings.neo4j) as database:
+        _require_study(database, study)
+        counts = [len(database.read_table(each.cypher, study=study).rows) for each in rules]
+    rows = [[each.name, each.sentence, count] for each, count in zip(rules, counts, strict=True)]
+    found = ResultTable(["rule", "sentence", "violations"], rows)
+    _print(found, output, "integrity rules")
+    if any(counts):
+        if output is Format.TABLE:
+            Console().print(
+                "To see the violations of a rule, run: imednet-connector query RULE ..."
+            )
+        raise typer.Exit(1)
+
+
+def _require_study(database: Neo4jDatabase, study: str) -> None:
+    if not database.read("MATCH (n:Study {study_key: $study}) RETURN 1", study=study):
+        raise FatalError(f"The graph does not have study {study}. Check --study and NEO4J_DATABASE")
+
+
+def _print(found: ResultTable, output: Format, title: str) -> None:
+    if output is Format.JSON:
+        rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+        typer.echo(json.dumps(rows, default=str, ensure_ascii=False, indent=2))
+    elif output is Format.CSV:
+        writer = csv.writer(sys.stdout)
+        writer.writerow(found.columns)
+        writer.writerows(found.rows)
+    else:
+        _print_rich(found.columns, found.rows, title)
+
+
+def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str) -> None:
+    table = Table(title=title, title_justify="left", caption=f"{len(rows):,} rows")
+    for index, column in enumerate(columns):
+        is_number = all(isinstance(row[index], int | float) for row in rows)
+        table.add_column(column, justify="right" if rows and is_number else "left")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    Console().print(table)

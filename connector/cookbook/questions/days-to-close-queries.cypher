@@ -1,0 +1,11 @@
+// How many days does it take to close a query: median and maximum, by site?
+MATCH (q:Query {study_key: $study})-[:HAS_COMMENT]->(c:QueryComment)
+WHERE NOT q:Deleted
+WITH q, c ORDER BY c.position DESC
+WITH q, head(collect(c)) AS last WHERE last.closed AND last.date IS NOT NULL
+OPTIONAL MATCH (:Subject {study_key: $study, subject_id: q.subject_id})-[:AT_SITE]->(site:Site)
+WITH site, duration.inDays(datetime(replace(q.date_created, ' ', 'T')),
+                           datetime(replace(last.date, ' ', 'T'))).days AS days
+RETURN site.site_name AS site, count(*) AS closed,
+       percentileCont(days, 0.5) AS median_days, max(days) AS max_days
+ORDER BY site

@@ -1,0 +1,5 @@
+// How many subjects have each status, at each site?
+MATCH (s:Subject {study_key: $study})-[:AT_SITE]->(site:Site)
+WHERE s._version IS NOT NULL AND NOT s:Deleted AND NOT coalesce(s.deleted, false)
+RETURN site.site_name AS site, s.subject_status AS status, count(*) AS subjects
+ORDER BY site, subjects DESC, status

@@ -1,0 +1,20 @@
+// What happened to each subject, in order: enrollment, visits, changes of records, queries?
+MATCH (s:Subject {study_key: $study})
+WHERE s._version IS NOT NULL AND NOT s:Deleted
+CALL (s) {
+  RETURN s.enrollment_start_date AS at, 'enrolled' AS event, s.subject_id AS id
+  UNION ALL
+  MATCH (s)-[:HAS_VISIT]->(v:Visit) WHERE v.visit_date IS NOT NULL
+  RETURN v.visit_date AS at, 'visit ' + coalesce(v.interval_name, '') AS event, v.visit_id AS id
+  UNION ALL
+  MATCH (r:Record {study_key: $study, subject_key: s.subject_key})-[:HAS_REVISION]->(n:RecordRevision)
+  RETURN n.date_created AS at,
+         r.form_key + CASE n.record_revision WHEN 1 THEN ' entered' ELSE ' changed' END AS event,
+         r.record_id AS id
+  UNION ALL
+  MATCH (r:Record {study_key: $study, subject_key: s.subject_key})-[:HAS_QUERY]->(q:Query)
+        -[:HAS_COMMENT]->(c:QueryComment)
+  RETURN c.date AS at, 'query: ' + coalesce(c.annotation_status, '') AS event, q.annotation_id AS id
+}
+RETURN s.subject_key AS subject, at, event, id
+ORDER BY subject, at, id, event

@@ -1,0 +1,5 @@
+// How many record changes were made at each site, by month?
+MATCH (n:RecordRevision {study_key: $study})
+OPTIONAL MATCH (site:Site {study_key: $study, site_id: n.site_id})
+RETURN site.site_name AS site, substring(n.date_created, 0, 7) AS month, count(*) AS changes
+ORDER BY site, month
