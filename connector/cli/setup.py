@@ -74,8 +74,8 @@ def _report_outdated(database: Neo4jDatabase, console: Console) -> None:
     ]
     if kinds:
         console.print(
-            f"graph: {', '.join(kinds)}: some nodes were written by an earlier graph model. To"
-            " update them, run: imednet-connector replay --from beginning"
+            f"graph: {', '.join(kinds)}: an earlier graph model wrote some nodes. To update them,"
+            " run: imednet-connector replay --from beginning (or export the study again)"
         )
 
 

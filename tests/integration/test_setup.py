@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from connector.config import KafkaSettings
+from connector.kafka.event_log import KafkaEventLog
+from connector.model.cursor import Cursor
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
 from connector.neo4j.schema import SchemaError, SchemaItem, schema
+from tests.builders import upsert
 from tests.fault.load import messages, publish_load
 from tests.oracle import assert_equal, fold
 from tests.programs import consumed_all, run_program, running, wait_until
@@ -152,3 +155,29 @@ def test_duplicate_keys_are_listed_and_the_remedy_restores_the_graph(
         database.make_schema([KEY])
     follow(output, given, database)
     assert_equal(fold(messages(kafka_settings)), read_graph(database, study))
+
+
+def test_setup_reports_nodes_of_an_earlier_model_and_the_replay_that_it_advises_updates_them(
+    environment: dict[str, str],
+    topics: dict[str, str],
+    kafka_settings: KafkaSettings,
+    database: Neo4jDatabase,
+    study: str,
+) -> None:
+    """After an upgrade ``setup`` says which kinds need a replay; that replay is enough."""
+    row = {"studyKey": study, "visitId": 1, "subjectId": 2, "intervalId": 3}
+    log = KafkaEventLog(kafka_settings, study)
+    log.open()
+    log.publish([(upsert(row, 5, "visit"), 2)], [], Cursor(study_key=study))
+    run(database, f"CREATE (:Visit {{study_key: '{study}', visit_id: 1, _version: 5, _hash: 'x'}})")
+    said = setup(environment | topics, 0, "--check")
+    (line,) = [each for each in said.splitlines() if "earlier graph model" in each]
+    assert "visits" in line
+    advice = line.partition("run: imednet-connector ")[2].partition(" (or")[0]
+    done = run_program(advice, environment | topics)
+    assert done.returncode == 0, done.stdout + done.stderr
+    linked = (
+        "MATCH (s:Subject)-[:HAS_VISIT]->(n:Visit {study_key: $s})-[:IN_INTERVAL]->(i:Interval)"
+        " RETURN s.subject_id, n._model, i.interval_id"
+    )
+    assert database.read(linked, s=study) == [[2, 1, 3]]
