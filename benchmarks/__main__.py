@@ -52,7 +52,7 @@ def main() -> int:
     with local_servers(OUTPUT / "servers", os.environ) as servers:
         environment = dict(os.environ) | servers.environment
         with Graph(environment) as graph:
-            graph.make_schema()
+            graph.create_schema()
             bench = Bench(environment, graph, OUTPUT / "logs", chosen.rounds, chosen.events, log)
             for name in chosen.sections or SECTIONS:
                 log(f"{name} ...")

@@ -36,7 +36,7 @@ class Graph:
         with self._driver.session(database="neo4j") as session:
             return session.run(cypher, parameters).values()
 
-    def make_schema(self) -> None:
+    def create_schema(self) -> None:
         """Create what `imednet-connector setup` creates, for all contenders alike."""
         for item in schema():
             self.run(item.cypher)

@@ -227,7 +227,7 @@ def million(bench: Bench, total: int = 1_000_000, outage_seconds: float = 60) ->
     with _separate_neo4j(bench) as neo4j:
         environment = {**bench.environment, **neo4j.environment}
         with Graph(environment) as graph:
-            graph.make_schema()
+            graph.create_schema()
             own = Bench(environment, graph, bench.logs, 1, chunk, bench.log)
             with own.contest(SINK) as (feed, children):
                 # Warm up the database's JVM.

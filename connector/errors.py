@@ -19,11 +19,11 @@ class RetryableError(ConnectorError):
         self.retry_after_seconds = retry_after_seconds
 
 
-class UnforeseenError(RetryableError):
+class UnclassifiedError(RetryableError):
     """An error that no table classifies: warn, retry a limited number of times, then stop."""
 
 
-class AccessRefusedError(RetryableError):
+class AccessDeniedError(RetryableError):
     """The server denies access to this user or database until an administrator changes that.
 
     Fatal at startup. A program that has already connected waits and retries.
@@ -57,7 +57,7 @@ class InvalidEventError(ConnectorError):
         self.reason = reason
 
 
-class GraphBehindError(ConnectorError):
+class StaleGraphError(ConnectorError):
     """A stale graph: events applied before this batch are missing, so none of it was written.
 
     The database was emptied, restored or swapped. Read again from the graph's checkpoint.
@@ -68,5 +68,5 @@ class FatalError(ConnectorError):
     """A failure that a retry cannot fix: stop. The message names the problem and the remedy."""
 
 
-class ResourceRefusedError(FatalError):
+class ResourceDeniedError(FatalError):
     """The API denies access to one resource of a study; others may be readable."""

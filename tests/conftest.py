@@ -59,7 +59,7 @@ def neo4j_settings(environment: dict[str, str]) -> Neo4jSettings:
 def database(neo4j_settings: Neo4jSettings) -> Iterator[Neo4jDatabase]:
     """The database with the connector's constraints; each test uses its own study key."""
     with Neo4jDatabase(neo4j_settings) as connected:
-        connected.make_schema(connected.missing_schema())
+        connected.create_schema(connected.missing_schema())
         yield connected
 
 

@@ -84,7 +84,7 @@ def _create(
 ) -> Mapping[SchemaItem, Sequence[Obstacle]]:
     """Create the items; return those that could not be created, with the causes."""
     try:
-        database.make_schema(items)
+        database.create_schema(items)
     except SchemaError as error:
         return error.items
     return {}

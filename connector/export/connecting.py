@@ -38,7 +38,7 @@ def connected(uri: str, auth: Any, database_name: str, study_key: str) -> Neo4jD
     try:
         # Before the constraints are created: such a graph may violate them.
         _refuse_earlier_graph(database, study_key, address)
-        database.make_schema(database.missing_schema())
+        database.create_schema(database.missing_schema())
     except ExportConfigurationError:
         database.close()
         raise

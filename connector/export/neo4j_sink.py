@@ -13,30 +13,30 @@ from connector.export.errors import (
     ExportConfigurationError,
     RecordsRefusedError,
 )
-from connector.export.handed_over import (
-    decide,
-    handed_over_version,
-    subject_keys_without_id,
-    with_subject_ids,
-)
 from connector.export.outcome import refused_text
 from connector.export.rows import (
     RefusedRow,
     api_objects,
     changes_of,
     deletion_of,
-    derived_changes,
+    parent_changes,
     visits_of,
-    with_own_visit_only,
+    without_foreign_visit,
 )
 from connector.export.sink import ExportSink, iter_batches
+from connector.export.supplied_records import (
+    decide,
+    subject_keys_without_id,
+    supplied_version,
+    with_subject_ids,
+)
 from connector.export.vanished import IdRange
 from connector.interfaces import ProbeResult
 from connector.model.entities import ENTITIES
 from connector.model.entity import Entity
 from connector.model.events import Identity
 from connector.model.graph import NodeChange
-from connector.neo4j.export_places import ExportPlaces, KeptPlace
+from connector.neo4j.export_positions import ExportPositions, StoredPosition
 from connector.neo4j.export_queries import ExportQueries
 from connector.neo4j.writer import Neo4jGraphWriter
 from connector.sink.batch import TransactionSize
@@ -96,7 +96,7 @@ class Neo4jExportSink(ExportSink):
         self._database = connected(uri, auth, database_name, study_key)
         self._writer = Neo4jGraphWriter(self._database, {"export": study_key})
         self._queries = ExportQueries(self._database)
-        self._places = ExportPlaces(self._database)
+        self._positions = ExportPositions(self._database)
         self._size = TransactionSize(self.config.batch_size)
         self._first_load = FirstLoad(is_assumed=not self.config.idempotent)
 
@@ -197,14 +197,14 @@ class Neo4jExportSink(ExportSink):
         self, rows: list[dict[str, Any]], changes: list[NodeChange], batch_id: str
     ) -> list[NodeChange]:
         """Write the nodes between study and records; returns the changes with links to them."""
-        derived = derived_changes(rows, self.study_key)
+        derived = parent_changes(rows, self.study_key)
         if not derived:
             return changes
         self._write_bisecting(self._write_newer, derived, batch_id)
         owners = self._attempts.until_done(
             lambda: self._writer.subjects_of_visits(self.study_key, visits_of(rows)), batch_id
         )
-        return [with_own_visit_only(change, owners) for change in changes]
+        return [without_foreign_visit(change, owners) for change in changes]
 
     def _write_bisecting(
         self,
@@ -241,15 +241,16 @@ class Neo4jExportSink(ExportSink):
             self._attempts.close()
             self._database.close(_CLOSE_SECONDS_MAX)
 
-    def place(self) -> KeptPlace | None:
-        """The position of this study's export, as `keep_place` stored it."""
-        return self._attempts.until_done(lambda: self._places.read(self.study_key), self.study_key)
+    def stored_position(self) -> StoredPosition | None:
+        """The position of this study's export, as `store_position` stored it."""
+        positions, study = self._positions, self.study_key
+        return self._attempts.until_done(lambda: positions.read(study), study)
 
-    def keep_place(self, place: KeptPlace | None) -> None:
+    def store_position(self, position: StoredPosition | None) -> None:
         """Store the export's position in the graph; None (export complete) deletes it."""
-        places, study = self._places, self.study_key
+        positions, study = self._positions, self.study_key
         self._attempts.until_done(
-            lambda: places.forget(study) if place is None else places.keep(study, place), study
+            lambda: positions.keep(study, position) if position else positions.forget(study), study
         )
 
     # ---------------------------------------------------------------------------------- writing
@@ -258,7 +259,7 @@ class Neo4jExportSink(ExportSink):
         if read_at_ms is not None:
             return lambda _: read_at_ms - _BEHIND_MS
         now_ms = self._clock.now_ms() - _BEHIND_MS
-        return lambda row: handed_over_version(row, now_ms)
+        return lambda row: supplied_version(row, now_ms)
 
     def _write(self, changes: Sequence[NodeChange]) -> None:
         """Write changes, one transaction per kind; nodes with the same content are left alone.

@@ -11,7 +11,7 @@ _BATCHES_NAMED_MAX = 5
 _IDS_NAMED_MAX = 10
 
 
-def raise_failed(
+def raise_if_incomplete(
     study_key: str,
     exported: Mapping[str, int],
     failed: Mapping[str, str],

@@ -9,7 +9,7 @@ from connector.errors import FatalError
 from connector.model.cursor import Cursor
 from connector.model.entities import ENTITIES
 from connector.model.entity import Reading
-from connector.neo4j.export_places import KeptPlace
+from connector.neo4j.export_positions import StoredPosition
 from connector.source.tracks import Mode, Track
 
 RESUME_SECONDS_MAX = 3600
@@ -37,7 +37,7 @@ class ExportStart(NamedTuple):
 
 
 def starting(
-    kept: KeptPlace | None, study_key: str, kinds: Collection[str], now_ms: int
+    kept: StoredPosition | None, study_key: str, kinds: Collection[str], now_ms: int
 ) -> ExportStart:
     """Resume from the stored position if it is recent enough, else start over."""
     new = ExportStart(Cursor(study_key=study_key), ExportProgress())

@@ -141,7 +141,7 @@ def changes_of(
     return Changes(newest, counts, superseded, refused)
 
 
-def derived_changes(rows: Sequence[dict[str, Any]], study_key: str) -> list[NodeChange]:
+def parent_changes(rows: Sequence[dict[str, Any]], study_key: str) -> list[NodeChange]:
     """Derive the study, subjects and visits that records name, for a graph that lacks them.
 
     So the path from study to record exists even if only records are written.
@@ -161,7 +161,7 @@ def visits_of(rows: Sequence[dict[str, Any]]) -> list[int]:
     return sorted(each for each in found if isinstance(each, int))
 
 
-def with_own_visit_only(change: NodeChange, owners: Mapping[int, int]) -> NodeChange:
+def without_foreign_visit(change: NodeChange, owners: Mapping[int, int]) -> NodeChange:
     """Attach a record to its subject if its visit is another's (``owners``: subject by visit).
 
     Visit ids are unique in a study; if records contradict that, subjects are not mixed up. The node

@@ -16,13 +16,13 @@ from connector.errors import (
     BatchTooLargeError,
     ContradictoryPageError,
     FatalError,
-    ResourceRefusedError,
+    ResourceDeniedError,
     RetryableError,
 )
 from connector.export.config import MAX_DELETE_RATIO
 from connector.export.errors import ExportError, RecordsRefusedError
 from connector.export.neo4j_sink import Neo4jExportSink
-from connector.export.outcome import raise_failed
+from connector.export.outcome import raise_if_incomplete
 from connector.export.reading import parts_of, progress_bar
 from connector.export.resume import ExportProgress, starting
 from connector.export.sink import iter_batches
@@ -32,7 +32,7 @@ from connector.interfaces import ApiReader, Clock
 from connector.model.cursor import Cursor, PassPosition
 from connector.model.entities import READ_KINDS
 from connector.model.entity import Entity
-from connector.neo4j.export_places import KeptPlace
+from connector.neo4j.export_positions import StoredPosition
 from connector.retry import Backoff, retry
 from connector.source import window
 from connector.source.reading import PassOptions, ReadAhead, ReadPage, read_pass
@@ -101,14 +101,14 @@ class StudyExport:
             raise
         finally:
             pool.shutdown(cancel_futures=True)
-        self._sink.keep_place(None)
-        raise_failed(self._sink.study_key, self.counts, self._failed, self._progress.refused)
+        self._sink.store_position(None)
+        raise_if_incomplete(self._sink.study_key, self.counts, self._failed, self._progress.refused)
         return self.counts.get("record", 0)
 
     def _begin(self) -> None:
         """Start from the position of an interrupted export, or from the beginning."""
         study_key = self._sink.study_key
-        start = starting(self._sink.place(), study_key, self._kinds, self._clock.now_ms())
+        start = starting(self._sink.stored_position(), study_key, self._kinds, self._clock.now_ms())
         if start.why:
             event = "export resumed" if start.is_resumed else "export started over"
             log.info(event, why=start.why, study=study_key)
@@ -118,7 +118,7 @@ class StudyExport:
         """Export one kind. If the API refuses it, the other kinds can still be exported."""
         try:
             self._export(entity, bar, pool)
-        except ResourceRefusedError as error:
+        except ResourceDeniedError as error:
             if entity.name == "study":
                 raise ExportError(str(error)) from None
             log.warning("kind not exported", kind=entity.plural, reason=str(error))
@@ -263,7 +263,7 @@ class StudyExport:
             progress = ExportProgress(read=part.read, batches=part.batches, refused=refused)
             cursor = part.cursor.to_bytes().decode()
             now_ms = self._clock.now_ms()
-            self._sink.keep_place(KeptPlace(cursor, progress.model_dump_json(), now_ms))
+            self._sink.store_position(StoredPosition(cursor, progress.model_dump_json(), now_ms))
 
     def _show(self, bar: Bar, task: TaskID, entity: Entity, last: ReadPage) -> None:
         left = window.rows_left(last.page)

@@ -8,7 +8,7 @@ from connector.errors import FatalError
 from connector.export.config import Neo4jSinkConfig, SinkConfig
 from connector.export.errors import ExportError, RecordsRefusedError
 from connector.export.neo4j_sink import Neo4jExportSink
-from connector.export.outcome import raise_failed
+from connector.export.outcome import raise_if_incomplete
 from connector.export.sink import iter_batches
 from connector.export.study import StudyExport
 from connector.imednet.reader import SdkReader, has_client, list_records
@@ -58,5 +58,5 @@ def _export_records(sdk: Any, study_key: str, sink: Neo4jExportSink, batch_size:
             count += sink.write_batch(batch, batch_id=f"{study_key}/records/{number}")
         except RecordsRefusedError as error:
             refused[error.batch_id] = str(error)
-    raise_failed(study_key, {"record": count}, {}, refused)
+    raise_if_incomplete(study_key, {"record": count}, {}, refused)
     return count

@@ -22,12 +22,12 @@ from connector.errors import (
     BatchTooLargeError,
     ConnectorError,
     FatalError,
-    ResourceRefusedError,
+    ResourceDeniedError,
     RetryableError,
 )
 from connector.imednet.http import ApiClient, OneAttempt
 from connector.imednet.keys import Keys
-from connector.imednet.rows import parse_answer
+from connector.imednet.rows import parse_response
 from connector.imednet.throttle import Throttle
 from connector.interfaces import Clock, Page, PageRequest
 from connector.model.dates import parse_api_date
@@ -163,7 +163,7 @@ def _of_status(
     if status == _UNAUTHORIZED:
         return FatalError(f"{text}. {_ADVICE[status]}")
     if advice := _ADVICE.get(status):
-        return ResourceRefusedError(f"{text}. {advice}")
+        return ResourceDeniedError(f"{text}. {advice}")
     return RetryableError(text, retry_after_seconds=retry_after)
 
 
@@ -212,7 +212,7 @@ def parse_page(status: int, body: bytes, request: PageRequest) -> Page:
     if status != httpx.codes.OK:
         raise RetryableError(_failure(request, f"HTTP {status}"))
     try:
-        response = parse_answer(body, request.id_field or request.sort.partition(",")[0])
+        response = parse_response(body, request.id_field or request.sort.partition(",")[0])
         rows, pagination = response["data"], response["pagination"]
         total, page = pagination["totalElements"], pagination.get("currentPage", request.page)
         clock = parse_api_date(response["metadata"]["timestamp"])

@@ -25,7 +25,7 @@ _ARRAY = re.compile(rb"\s*+:\s*+\[")
 _ID = re.compile(rb'\s*+:\s*+(?:([1-9][0-9]{0,18})|"([^"\\]*+)")\s*+[,}]')
 
 
-def parse_answer(body: bytes, id_field: str) -> Any:
+def parse_response(body: bytes, id_field: str) -> Any:
     """Parse a response; a row of its ``data`` that cannot be parsed becomes an `UnreadableRow`.
 
     Raises:

@@ -65,6 +65,6 @@ class ApiReader(Protocol):
         Raises:
             BatchTooLargeError: the response did not arrive in time. Request fewer rows.
             RetryableError: a network error, 429, 5xx, or a 200 that is not the documented envelope.
-            ResourceRefusedError: no permission, no such resource, or a rejected filter.
+            ResourceDeniedError: no permission, no such resource, or a rejected filter.
             FatalError: wrong key.
         """

@@ -61,7 +61,7 @@ class GraphWriter(Protocol):
         """Move the checkpoint from ``start`` or later to ``end``, once the batch is applied.
 
         Raises:
-            GraphBehindError: the checkpoint is missing or below ``start``.
+            StaleGraphError: the checkpoint is missing or below ``start``.
         """
 
     def write(
@@ -83,5 +83,5 @@ class GraphWriter(Protocol):
         written and others not: repeat the whole call.
 
         Raises:
-            GraphBehindError: with ``advance``, as `advance`.
+            StaleGraphError: with ``advance``, as `advance`.
         """

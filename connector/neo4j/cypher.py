@@ -28,7 +28,7 @@ _REMOVE_OTHERS = (
 )
 _ORDER = {name: index for index, name in enumerate(ENTITIES)}
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_ALIKE_MIN = 64
+_SAME_SHAPE_MIN = 64
 """This many nodes of one shape, or more, get their own CREATE statement; for fewer it costs more
 than it saves (measured with 53 properties, on 5.26.30)."""
 
@@ -106,7 +106,7 @@ def _create_statements(group: list[NodeChange]) -> list[Statement]:
         shapes[_Shape(entity, change.names, targets)].append(change)
     result = []
     for shape, changes in shapes.items():
-        if len(changes) >= _ALIKE_MIN and (cypher := _create_alike(shape)):
+        if len(changes) >= _SAME_SHAPE_MIN and (cypher := _create_same_shape(shape)):
             result.append(Statement(cypher, _rows_by_targets(changes), changes))
         else:
             others += changes
@@ -162,7 +162,7 @@ def _create(entity_name: str) -> str:
 
 
 @lru_cache(maxsize=512)
-def _create_alike(shape: _Shape) -> str | None:
+def _create_same_shape(shape: _Shape) -> str | None:
     """Like `_create`, for the rows of `_rows_by_targets`; None if a name is not a plain identifier.
 
     The database does not process a name with each value, and looks up the targets of a row once.

@@ -11,12 +11,12 @@ from neo4j.exceptions import Neo4jError
 
 from connector.config import Neo4jSettings
 from connector.errors import (
-    AccessRefusedError,
+    AccessDeniedError,
     BatchTooLargeError,
     ConnectorError,
     FatalError,
-    GraphBehindError,
     RetryableError,
+    StaleGraphError,
 )
 from connector.interfaces import Span
 from connector.neo4j import checkpoints
@@ -94,7 +94,7 @@ class Neo4jDatabase:
         self._driver = new_driver(settings, auth)
         try:
             self.read("RETURN 1")  # proves address, password and database at once
-        except AccessRefusedError as error:
+        except AccessDeniedError as error:
             self.close()
             raise FatalError(str(error)) from error
         except RetryableError as error:
@@ -162,7 +162,7 @@ class Neo4jDatabase:
         the span's checkpoint is found; ``advance`` also moves that checkpoint.
 
         Raises:
-            GraphBehindError: the checkpoint to move was not found.
+            StaleGraphError: the checkpoint to move was not found.
             ConnectorError: as `connector.interfaces.GraphWriter`.
         """
         # Auto-commit takes one round trip, an explicit transaction three. The server answers the
@@ -181,13 +181,13 @@ class Neo4jDatabase:
             fence = span._asdict() if span else {}
             done = session.run(query, fence, rows=rows).consume()
         if span and advance and not done.counters.contains_updates:
-            raise GraphBehindError("The graph is stale: it lacks events that were applied earlier")
+            raise StaleGraphError("The graph is stale: it lacks events that were applied earlier")
 
     def missing_schema(self) -> list[SchemaItem]:
         """The connector's constraints and indexes that are missing or not online."""
         return missing(schema(), self._existing_schema())
 
-    def make_schema(self, items: Sequence[SchemaItem]) -> None:
+    def create_schema(self, items: Sequence[SchemaItem]) -> None:
         """Create these items, wait until they are online, and verify by rereading the schema.
 
         Raises:

@@ -12,7 +12,7 @@ from connector.model.graph import key_values
 from connector.model.properties import LINKS, MODEL
 from connector.neo4j.cypher import DELETED_LABEL
 from connector.neo4j.database import Neo4jDatabase
-from connector.neo4j.schema import EXPORT_PLACE_LABEL
+from connector.neo4j.schema import EXPORT_POSITION_LABEL
 
 _SUBJECTS = (
     "UNWIND $rows AS row MATCH (n:Subject {study_key: row[0], subject_key: row[1]})"
@@ -92,7 +92,7 @@ class ExportQueries:
 
 def emptying(study_key: str) -> str:
     """The statement that empties a study of any size: it commits after every 1000 nodes."""
-    labels = "|".join([*NODE_KEYS, EXPORT_PLACE_LABEL])
+    labels = "|".join([*NODE_KEYS, EXPORT_POSITION_LABEL])
     literal = study_key.replace("\\", "\\\\").replace("'", "\\'")
     return (
         f"MATCH (n:{labels} {{study_key: '{literal}'}})"

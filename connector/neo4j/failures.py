@@ -12,12 +12,12 @@ transaction): its writes are idempotent.
 from neo4j.exceptions import ClientError, Neo4jError, TransientError
 
 from connector.errors import (
-    AccessRefusedError,
+    AccessDeniedError,
     BatchTooLargeError,
     ConnectorError,
     InvalidEventError,
     RetryableError,
-    UnforeseenError,
+    UnclassifiedError,
 )
 
 NODE_EXISTS = "ConstraintValidationFailed"
@@ -77,7 +77,7 @@ def translate(error: Exception, action: str) -> ConnectorError:
 def _server_error(error: Neo4jError, text: str) -> ConnectorError:
     code = error.code or ""
     if advice := _ACCESS.get(code):
-        return AccessRefusedError(f"{text}. {advice}")
+        return AccessDeniedError(f"{text}. {advice}")
     if reason := _data_fault(code, error.message or ""):
         return InvalidEventError(text, reason=reason)
     if code.startswith(_TOO_LARGE):
@@ -85,7 +85,7 @@ def _server_error(error: Neo4jError, text: str) -> ConnectorError:
     if code.startswith(_TRANSIENT) or isinstance(error, TransientError):
         return RetryableError(text)
     if isinstance(error, ClientError):
-        return UnforeseenError(f"{text} (the database rejected the statement)")
+        return UnclassifiedError(f"{text} (the database rejected the statement)")
     return RetryableError(text)
 
 

@@ -73,7 +73,7 @@ def holds_outdated_nodes(entity_name: str) -> str:
     )
 
 
-OWNERS = (
+SUBJECTS_OF_VISITS = (
     f"{KEEP_PLAN} UNWIND $rows AS row MATCH (n:Visit {{study_key: row[0], visit_id: row[1]}})"
     " WHERE n.subject_id > 0 RETURN n.visit_id, n.subject_id"
 )

@@ -13,7 +13,7 @@ from connector.errors import FatalError
 from connector.model.entities import ENTITIES, NODE_KEYS
 from connector.neo4j import checkpoints
 
-EXPORT_PLACE_LABEL = "_ImednetExport"
+EXPORT_POSITION_LABEL = "_ImednetExport"
 DUPLICATES_SHOWN_MAX = 5
 _STUDIES_NAMED_MAX = 20
 _TEXT_SHOWN_MAX = 80
@@ -220,7 +220,7 @@ def _duplicate_keys(item: SchemaItem, duplicates: Duplicates) -> Obstacle:
         + (f"; then do the same for {more:,} more studies" if more > 0 else "")
         + ":"
     )
-    labels = "|".join([*NODE_KEYS, EXPORT_PLACE_LABEL])
+    labels = "|".join([*NODE_KEYS, EXPORT_POSITION_LABEL])
     # Deleting the duplicates alone is not enough: some of their relationships belong to the node at
     # the other end, which a replay leaves unchanged while its version is current.
     delete = (

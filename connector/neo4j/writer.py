@@ -67,7 +67,7 @@ class Neo4jGraphWriter:
             ConnectorError: as `probe`.
         """
         rows = [[study_key, visit] for visit in visits]
-        return {row[0]: row[1] for row in self._database.read(probes.OWNERS, rows)}
+        return {row[0]: row[1] for row in self._database.read(probes.SUBJECTS_OF_VISITS, rows)}
 
     def create(self, changes: Sequence[NodeChange]) -> WriteResult:
         """Create nodes without probing. If one exists already, some may not be written.

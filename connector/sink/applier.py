@@ -145,7 +145,7 @@ class Applier:
         that was bisected or nothing was written. Each step is retried by ``until_done``. Blocks.
 
         Raises:
-            GraphBehindError: the graph is not complete up to the start of ``span``.
+            StaleGraphError: the graph is not complete up to the start of ``span``.
             ConnectorError: as ``until_done``.
         """
         consumed, events, dead_letters = batch.count, 0, list(batch.dead_letters)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from connector.errors import FatalError, GraphBehindError
+from connector.errors import FatalError, StaleGraphError
 from connector.interfaces import GraphWriter, PartitionStart, Span
 
 log = structlog.stdlib.get_logger("connector.sink")
@@ -117,7 +117,7 @@ class Checkpoints:
                 continue
             try:
                 self._writer.advance(span)
-            except GraphBehindError:  # emptied or restored since the query above
+            except StaleGraphError:  # emptied or restored since the query above
                 stale.add(span.checkpoint)
             else:
                 advanced[span.checkpoint] = span.end

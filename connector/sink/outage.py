@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import structlog
 
-from connector.errors import BatchTooLargeError, FatalError, RetryableError, UnforeseenError
+from connector.errors import BatchTooLargeError, FatalError, RetryableError, UnclassifiedError
 from connector.interfaces import Clock
 from connector.retry import Backoff, retry
 
@@ -40,14 +40,14 @@ class Outage:
 
         Raises:
             AbandonedError: ``abandoned`` was set first.
-            FatalError: ``step`` raised UnforeseenError ten times in a row.
+            FatalError: ``step`` raised UnclassifiedError ten times in a row.
             ConnectorError: any other error of ``step``.
         """
         unforeseen = 0
 
         def failed(error: Exception, _: float) -> None:
             nonlocal unforeseen
-            unforeseen = unforeseen + 1 if isinstance(error, UnforeseenError) else 0
+            unforeseen = unforeseen + 1 if isinstance(error, UnclassifiedError) else 0
             if unforeseen >= _UNFORESEEN_TRIES_MAX:
                 raise FatalError(f"{error} (tried {unforeseen} times)") from error
             self.failed(error)
@@ -64,7 +64,7 @@ class Outage:
         with self._lock:
             self.retries += 1
             self._failures += 1
-            if self._failures == 1 and not isinstance(error, UnforeseenError):
+            if self._failures == 1 and not isinstance(error, UnclassifiedError):
                 # A deadlock between two transactions or one cut connection is not an outage.
                 log.info("retrying", reason=str(error))
                 return

@@ -15,7 +15,7 @@ from typing import TypeVar
 import structlog
 
 from connector.config import SinkSettings
-from connector.errors import GraphBehindError, RetryableError
+from connector.errors import RetryableError, StaleGraphError
 from connector.interfaces import PartitionStart, PollResult, Span, TopicPartition
 from connector.retry import AbandonedError
 from connector.sink.applier import Applier
@@ -142,9 +142,9 @@ class SinkTask:
         if isinstance(result, GraphCheck):
             self._handle_check(result)
         elif lane is None or lane.dropped.is_set():
-            if error and not isinstance(error, GraphBehindError | AbandonedError):
+            if error and not isinstance(error, StaleGraphError | AbandonedError):
                 raise error
-        elif isinstance(error, GraphBehindError):
+        elif isinstance(error, StaleGraphError):
             self._reopen(lane)
         elif error is not None:
             lane.dropped.set()

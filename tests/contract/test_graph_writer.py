@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import pytest
 
 from connector.config import Neo4jSettings
-from connector.errors import GraphBehindError, InvalidEventError
-from connector.export.rows import with_own_visit_only
+from connector.errors import InvalidEventError, StaleGraphError
+from connector.export.rows import without_foreign_visit
 from connector.interfaces import GraphWriter, Span
 from connector.model.entities import ENTITIES
 from connector.model.entity import Reference
@@ -267,7 +267,7 @@ def test_a_record_whose_link_was_redirected_is_moved_by_its_next_state(
 
     The record's own properties do not say where the link points.
     """
-    change = with_own_visit_only(node_change(upsert(row(study), 1)), {5: 12})
+    change = without_foreign_visit(node_change(upsert(row(study), 1)), {5: 12})
     graph.writer.write([change])
     subject = NodeKey("Subject", (study, 11))
     links = graph.state().relationships
@@ -463,7 +463,7 @@ def test_bulk_creation_of_similar_nodes_equals_creating_each_alone(
     events = [
         upsert(row(study, 1000 * place + number + 1, **shape), 5)
         for place, shape in enumerate(shapes)
-        for number in range(cypher._ALIKE_MIN)
+        for number in range(cypher._SAME_SHAPE_MIN)
     ]
     newer = upsert(row(study, 1, visitId=8), 9)
     apply(graph, newer, upsert(row(study, 1003), 2), events[-1])
@@ -478,7 +478,7 @@ def test_a_name_that_is_no_plain_identifier_never_gets_into_a_statement(name: st
     """Only names that are plain identifiers become part of a statement's text."""
     for names, is_in in ((("SYSBP", "_x1"), True), (("SYSBP", name), False)):
         shape = cypher._Shape("record", names, ("visit", None))
-        assert (cypher._create_alike(shape) is not None) is is_in
+        assert (cypher._create_same_shape(shape) is not None) is is_in
 
 
 def test_any_order_and_repetition_gives_the_same_graph(graph: Graph, study: str) -> None:
@@ -602,13 +602,13 @@ def test_nothing_is_written_into_a_graph_that_lacks_what_came_before(
     changes = [node_change(each) for each in events]
     absent = {each.identity for each in events} if "create" in ways else set()
     before = graph.state()
-    with pytest.raises(GraphBehindError):
+    with pytest.raises(StaleGraphError):
         graph.writer.write(changes, absent, span(study, 5, 9), advance=True)
     graph.writer.write(changes, absent, span(study, 5, 9))  # a later transaction advances it
     graph.writer.set_checkpoint(span(study, 0, 0).checkpoint, 4)
-    with pytest.raises(GraphBehindError):
+    with pytest.raises(StaleGraphError):
         graph.writer.write(changes, absent, span(study, 5, 9), advance=True)
-    with pytest.raises(GraphBehindError):
+    with pytest.raises(StaleGraphError):
         graph.writer.advance(span(study, 5, 9))
     assert graph.state() == before
     assert graph.writer.checkpoints([span(study, 0, 0).checkpoint]) == {f"topic/{study}/0": 4}

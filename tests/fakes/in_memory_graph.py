@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Any
 
-from connector.errors import GraphBehindError, RetryableError
+from connector.errors import RetryableError, StaleGraphError
 from connector.interfaces import ProbeResult, Span, WriteResult
 from connector.model.entities import ENTITIES
 from connector.model.events import Identity
@@ -71,7 +71,7 @@ class InMemoryGraph:
     def advance(self, span: Span) -> None:
         with self._lock:
             if not self._is_complete_to(span):
-                raise GraphBehindError("behind")
+                raise StaleGraphError("behind")
             self.offsets[span.checkpoint] = max(span.end, self.offsets[span.checkpoint])
 
     def _is_complete_to(self, span: Span) -> bool:
@@ -89,7 +89,7 @@ class InMemoryGraph:
         with self._lock:
             if span and not self._is_complete_to(span):
                 if advance:
-                    raise GraphBehindError("behind")
+                    raise StaleGraphError("behind")
                 return WriteResult(were_absent=True)
             met = any(
                 each.identity in absent and key_of(each.identity) in self.graph.nodes

@@ -53,7 +53,7 @@ def test_transactions_shrink_to_the_memory_limit_and_terminated_ones_are_repeate
         "SINK_GROUP_ID": study, "SINK_TRANSACTION_EVENTS_MAX": "3000",
     }  # fmt: skip
     with Neo4jDatabase(settings) as database:
-        database.make_schema(database.missing_schema())
+        database.create_schema(database.missing_schema())
         stop = threading.Event()
         ended = 0
 

@@ -37,7 +37,7 @@ def test_an_outage_of_neo4j_is_waited_out_and_dead_letters_nothing(
     try:
         neo4j.wait()
         with Neo4jDatabase(settings) as database:
-            database.make_schema(database.missing_schema())
+            database.create_schema(database.missing_schema())
         variables = environment | topics | neo4j.environment | {
             "SINK_GROUP_ID": study, "SINK_TRANSACTION_EVENTS_MAX": "250",
             "SINK_SESSION_TIMEOUT_SECONDS": "6", "SINK_RETRY_WAIT_SECONDS_MAX": "2",

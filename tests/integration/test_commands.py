@@ -155,7 +155,7 @@ def test_a_missing_constraint_prints_the_statement(
     try:
         fails("sink", variables, item.cypher, "imednet-connector setup")
     finally:
-        database.make_schema([item])
+        database.create_schema([item])
     assert database.missing_schema() == []
 
 

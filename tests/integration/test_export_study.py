@@ -12,7 +12,7 @@ from imednet.models.records import Record
 from structlog.testing import capture_logs
 
 from connector.config import Neo4jSettings
-from connector.errors import ResourceRefusedError, RetryableError
+from connector.errors import ResourceDeniedError, RetryableError
 from connector.export import (
     ExportBatchError,
     ExportError,
@@ -146,7 +146,7 @@ def forbidding(world: World, *resources: str) -> None:
 
     def refused(request: PageRequest) -> Page:
         if request.resource in resources:
-            raise ResourceRefusedError(f"study S, {request.resource}: HTTP 403: not for you")
+            raise ResourceDeniedError(f"study S, {request.resource}: HTTP 403: not for you")
         return read(request)
 
     world.api.read = refused  # type: ignore[method-assign]

@@ -42,7 +42,7 @@ def without(request: pytest.FixtureRequest, database: Neo4jDatabase) -> Iterator
     for each in database._existing_schema():
         if each.name in OURS and not any(each.serves(wanted) for wanted in schema()):
             run(database, each.drop)
-    database.make_schema(database.missing_schema())
+    database.create_schema(database.missing_schema())
 
 
 def run(database: Neo4jDatabase, cypher: str) -> None:
@@ -152,7 +152,7 @@ def test_duplicate_keys_are_listed_and_the_remedy_restores_the_graph(
     assert f"keys with more than one node: 1 (study_key '{study}', visit_id" in output
     assert ": 2 nodes)" in output
     with pytest.raises(SchemaError, match="more than one node"):
-        database.make_schema([KEY])
+        database.create_schema([KEY])
     follow(output, given, database)
     assert_equal(fold(messages(kafka_settings)), read_graph(database, study))
 

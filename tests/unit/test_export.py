@@ -21,7 +21,7 @@ from connector.export import (
     iter_batches,
 )
 from connector.export.neo4j_sink import redacted
-from connector.export.rows import api_object, api_objects, changes_of, derived_changes
+from connector.export.rows import api_object, api_objects, changes_of, parent_changes
 from connector.interfaces import UnreadableRow
 from connector.model.entities import ENTITIES
 from tests.builders import record_row
@@ -150,7 +150,7 @@ def test_what_cannot_be_stored_is_named_by_its_id_and_the_rest_is_kept() -> None
 
 def test_records_imply_their_study_subject_and_visit_at_version_0() -> None:
     """The study, subject and visit that records imply get version 0, below any real one."""
-    derived = derived_changes([record_row(1), record_row(2, visitId=None, subjectId=0)], "S1")
+    derived = parent_changes([record_row(1), record_row(2, visitId=None, subjectId=0)], "S1")
     assert [(each.identity.entity, each.version) for each in derived] == [
         ("study", 0), ("subject", 0), ("visit", 0),
     ]  # fmt: skip

@@ -13,12 +13,12 @@ from neo4j.exceptions import (
 )
 
 from connector.errors import (
-    AccessRefusedError,
+    AccessDeniedError,
     BatchTooLargeError,
     FatalError,
     InvalidEventError,
     RetryableError,
-    UnforeseenError,
+    UnclassifiedError,
 )
 from connector.kafka.failures import translate as kafka
 from connector.neo4j.failures import translate as neo4j
@@ -46,13 +46,13 @@ def server(code: str) -> Neo4jError:
         ("Neo.ClientError.Schema.ConstraintValidationFailed", InvalidEventError),
         ("Neo.ClientError.Schema.TokenNameError", InvalidEventError),
         ("Neo.ClientError.Statement.TypeError", InvalidEventError),
-        ("Neo.ClientError.Security.Unauthorized", AccessRefusedError),
-        ("Neo.ClientError.Security.Forbidden", AccessRefusedError),
-        ("Neo.ClientError.Database.DatabaseNotFound", AccessRefusedError),
+        ("Neo.ClientError.Security.Unauthorized", AccessDeniedError),
+        ("Neo.ClientError.Security.Forbidden", AccessDeniedError),
+        ("Neo.ClientError.Database.DatabaseNotFound", AccessDeniedError),
         ("Neo.ClientError.Statement.EntityNotFound", RetryableError),
         ("Neo.ClientError.Security.AuthenticationRateLimit", RetryableError),
-        ("Neo.ClientError.Statement.SyntaxError", UnforeseenError),
-        ("Neo.ClientError.General.New", UnforeseenError),
+        ("Neo.ClientError.Statement.SyntaxError", UnclassifiedError),
+        ("Neo.ClientError.General.New", UnclassifiedError),
     ],
 )
 def test_each_server_error_maps_to_one_class_and_never_quotes_its_message(

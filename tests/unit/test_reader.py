@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from connector.errors import FatalError, ResourceRefusedError, RetryableError
+from connector.errors import FatalError, ResourceDeniedError, RetryableError
 from connector.imednet.reader import _of_status, parse_page
 from connector.interfaces import PageRequest
 from connector.model.entities import ENTITIES
@@ -81,4 +81,4 @@ def test_a_refused_resource_is_told_from_a_refused_key(status: int, *, is_resour
     """A refused resource is distinguished from a refused key."""
     error = _of_status(status, REQUEST)
     assert isinstance(error, FatalError)
-    assert isinstance(error, ResourceRefusedError) is is_resources
+    assert isinstance(error, ResourceDeniedError) is is_resources

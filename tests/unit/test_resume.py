@@ -5,21 +5,21 @@ import pytest
 from connector.export.resume import RESUME_SECONDS_MAX, ExportProgress, starting
 from connector.model.cursor import Cursor, PassPosition
 from connector.model.entities import ENTITIES
-from connector.neo4j.export_places import KeptPlace
+from connector.neo4j.export_positions import StoredPosition
 
 NOW = 1_700_000_000_000
 LIMIT_MS = RESUME_SECONDS_MAX * 1000
 DONE, UNDER_WAY = PassPosition(passes=1), PassPosition(after=70, started_ms=5)
 
 
-def kept(written_ms: int | None = NOW, **positions: PassPosition) -> KeptPlace:
+def kept(written_ms: int | None = NOW, **positions: PassPosition) -> StoredPosition:
     cursor = Cursor(
         study_key="S1", positions={f"{name}.full": position for name, position in positions.items()}
     )
     progress = ExportProgress(
         read={"visit": 30, "record": 70}, refused={"S1/records/0": "7 (content)"}
     )
-    return KeptPlace(cursor.to_bytes().decode(), progress.model_dump_json(), written_ms)
+    return StoredPosition(cursor.to_bytes().decode(), progress.model_dump_json(), written_ms)
 
 
 def test_without_an_interrupted_export_it_starts_at_the_beginning_and_says_nothing() -> None:
@@ -53,13 +53,15 @@ def test_an_older_place_or_one_of_the_future_starts_over_and_says_so(age_ms: int
 @pytest.mark.parametrize(
     "place",
     [
-        KeptPlace(kept(visit=DONE).cursor, None, None),
-        KeptPlace("not a cursor", "{}", NOW),
-        KeptPlace(kept(visit=DONE).cursor, "not progress", NOW),
+        StoredPosition(kept(visit=DONE).cursor, None, None),
+        StoredPosition("not a cursor", "{}", NOW),
+        StoredPosition(kept(visit=DONE).cursor, "not progress", NOW),
     ],
     ids=["of an earlier version", "cursor", "progress"],
 )
-def test_a_place_that_does_not_say_its_age_or_cannot_be_read_starts_over(place: KeptPlace) -> None:
+def test_a_place_that_does_not_say_its_age_or_cannot_be_read_starts_over(
+    place: StoredPosition,
+) -> None:
     """A position without an age, or one that cannot be read, starts over."""
     start = starting(place, "S1", ENTITIES, NOW)
     assert (start.cursor.positions, start.is_resumed) == ({}, False)

@@ -11,7 +11,7 @@ from connector.errors import (
     FatalError,
     InvalidEventError,
     RetryableError,
-    UnforeseenError,
+    UnclassifiedError,
 )
 from connector.interfaces import (
     PartitionStart,
@@ -117,11 +117,11 @@ def test_a_write_that_fails_is_repeated_while_the_member_stays_in_its_group() ->
 def test_an_unclassified_error_is_retried_before_it_stops_the_sink() -> None:
     """An unclassified error stops the sink only at the tenth failure in a row."""
     sink = Sink(topic_of(3))
-    sink.graph.failures = [UnforeseenError("a code of a later version")] * 9
+    sink.graph.failures = [UnclassifiedError("a code of a later version")] * 9
     sink.run()
     assert sink.committed == {P0: Position(3, 0)}
     sink = Sink(topic_of(3))
-    sink.graph.failures = [UnforeseenError("a code of a later version")] * 10
+    sink.graph.failures = [UnclassifiedError("a code of a later version")] * 10
     with pytest.raises(FatalError, match="tried 10 times"):
         sink.run()
     assert (sink.committed, sink.letters.letters) == ({}, [])
@@ -130,7 +130,7 @@ def test_an_unclassified_error_is_retried_before_it_stops_the_sink() -> None:
 def test_an_outage_does_not_count_towards_the_limit_of_unclassified_errors() -> None:
     """Failures of an outage do not count towards the limit of unclassified errors."""
     sink = Sink(topic_of(3))
-    sink.graph.failures = [*[RetryableError("down")] * 20, UnforeseenError("odd")]
+    sink.graph.failures = [*[RetryableError("down")] * 20, UnclassifiedError("odd")]
     sink.run()
     assert sink.committed == {P0: Position(3, 0)}
 

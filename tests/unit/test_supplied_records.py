@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from connector.export.handed_over import (
+from connector.export.rows import changes_of, without_foreign_visit
+from connector.export.supplied_records import (
     decide,
-    handed_over_version,
     subject_keys_without_id,
+    supplied_version,
     with_subject_ids,
 )
-from connector.export.rows import changes_of, with_own_visit_only
 from connector.model.entities import ENTITIES
 from connector.model.events import Identity
 from connector.model.graph import NodeChange
@@ -42,7 +42,7 @@ def test_a_handed_over_records_version_is_its_date_but_above_any_stub(
     date: str | None, version: int
 ) -> None:
     """A handed-over record's version is its date, above any stub and not in the future."""
-    assert handed_over_version({"dateModified": date}, AT + 5) == version
+    assert supplied_version({"dateModified": date}, AT + 5) == version
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_record_that_is_there_with_the_same_content_is_neither_written_nor_lef
 
 def test_a_redirected_link_is_corrected_although_the_content_is_the_same() -> None:
     """A redirected link is corrected although the content is the same."""
-    redirected = with_own_visit_only(change(), {5: 12})
+    redirected = without_foreign_visit(change(), {5: 12})
     there = state(AT, change().content_hash, redirected.value(LINKS))
     (written,) = decide([change()], there, are_dated=True).changes
     assert written.version == AT + 1
@@ -92,17 +92,17 @@ def test_a_redirected_link_is_corrected_although_the_content_is_the_same() -> No
 
 def test_a_record_whose_visit_is_another_subjects_says_that_its_link_was_redirected() -> None:
     """A record whose visit belongs to another subject is marked as redirected."""
-    redirected = with_own_visit_only(change(), {5: 12})
+    redirected = without_foreign_visit(change(), {5: 12})
     assert redirected.links[0].target == Identity("S1", "subject", 11)
     assert redirected.value(LINKS) == "subject 11|"
-    assert with_own_visit_only(change(), {5: 11}) == change()
+    assert without_foreign_visit(change(), {5: 11}) == change()
 
 
 def test_of_two_states_in_one_batch_the_newer_date_wins_wherever_it_stands() -> None:
     """Of a record's states in one batch, the newest date wins, whatever their order."""
     dates = ["2024-11-04 16:03:19", "2024-11-04 16:03:20", "2024-11-04 16:03:18"]
     rows = [record_row(1, dateModified=date, recordStatus=date) for date in dates]
-    found = changes_of(RECORD, rows, "S1", lambda row: handed_over_version(row, AT * 2))
+    found = changes_of(RECORD, rows, "S1", lambda row: supplied_version(row, AT * 2))
     assert found.newest[WHO].value("record_status") == dates[1]
     assert (found.counts[WHO], found.superseded) == (2, 1)
 

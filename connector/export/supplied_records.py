@@ -18,7 +18,7 @@ _VERSION_MIN = 1
 _SECOND_MS = 1000
 
 
-def handed_over_version(row: Mapping[str, Any], now_ms: int) -> int:
+def supplied_version(row: Mapping[str, Any], now_ms: int) -> int:
     """The version of a record with an unknown time of reading: its ``dateModified``, else now.
 
     It was read at some time between its last change and now. A stream versions the same state by
