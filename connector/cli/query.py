@@ -29,10 +29,10 @@ class Format(Enum):
 def show_list() -> None:
     """Print all names with their sentences."""
     table = Table(box=None, header_style="bold")
-    for column in ("name", "question or rule"):
+    for column in ("name", "", "sentence"):
         table.add_column(column)
     for recipe in recipes().values():
-        table.add_row(recipe.name, recipe.sentence)
+        table.add_row(recipe.name, "rule" if recipe.is_rule else "question", recipe.sentence)
     Console().print(table)
 
 
