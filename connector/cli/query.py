@@ -13,8 +13,8 @@ from rich.table import Table
 
 from connector import logs
 from connector.config import Settings
-from connector.cookbook.recipes import recipes
-from connector.errors import FatalError
+from connector.cookbook.recipes import Recipe, recipes
+from connector.errors import BatchTooLargeError, FatalError, InvalidEventError, RetryableError
 from connector.neo4j.database import Neo4jDatabase, ResultTable
 
 
@@ -66,7 +66,7 @@ def _run_rules(settings: Settings, study: str, output: Format) -> None:
     rules = [each for each in recipes().values() if each.is_rule]
     with Neo4jDatabase(settings.neo4j) as database:
         _require_study(database, study)
-        counts = [len(database.read_table(each.cypher, study=study).rows) for each in rules]
+        counts = [_violations(database, each, study) for each in rules]
     rows = [[each.name, each.sentence, count] for each, count in zip(rules, counts, strict=True)]
     found = ResultTable(["rule", "sentence", "violations"], rows)
     _print(found, output, "integrity rules")
@@ -76,6 +76,14 @@ def _run_rules(settings: Settings, study: str, output: Format) -> None:
                 "To see the violations of a rule, run: imednet-connector query RULE ..."
             )
         raise typer.Exit(1)
+
+
+def _violations(database: Neo4jDatabase, rule: Recipe, study: str) -> int | str:
+    """Count the rows that break a rule; if the database cannot answer, say so and go on."""
+    try:
+        return len(database.read_table(rule.cypher, study=study).rows)
+    except (RetryableError, BatchTooLargeError, InvalidEventError, FatalError) as error:
+        return f"not checked: {error}"
 
 
 def _require_study(database: Neo4jDatabase, study: str) -> None:

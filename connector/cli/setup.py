@@ -1,5 +1,6 @@
 """``imednet-connector setup``: create or check topics, constraints and indexes."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 
 import typer
@@ -7,6 +8,7 @@ from rich.console import Console
 
 from connector import logs
 from connector.config import Settings
+from connector.errors import BatchTooLargeError, RetryableError
 from connector.kafka.topics import Topics
 from connector.model.entities import READ_KINDS
 from connector.neo4j.database import Neo4jDatabase
@@ -45,16 +47,17 @@ def _set_up_topics(settings: Settings, console: Console, *, check: bool) -> int:
 def _set_up_graph(settings: Settings, console: Console, *, check: bool) -> int:
     """Create or check the schema, print a line for each item, and return the number missing."""
     with Neo4jDatabase(settings.neo4j) as database:
-        _report_outdated(database, console)
         missing = database.missing_schema()
         if not missing:
             console.print("graph: constraints and indexes ok")
+            _report_outdated(database, console)
             return 0
         still_missing = (
             _create(database, missing)
             if not check
             else {item: database.obstacles(item) for item in missing}
         )
+        _report_outdated(database, console)
     for item in missing:
         text = (
             described(item, still_missing[item])
@@ -67,11 +70,11 @@ def _set_up_graph(settings: Settings, console: Console, *, check: bool) -> int:
 
 def _report_outdated(database: Neo4jDatabase, console: Console) -> None:
     """Print which kinds have nodes that an earlier revision of the graph model wrote."""
-    kinds = [
-        entity.plural
-        for entity in READ_KINDS.values()
-        if database.read(holds_outdated_nodes(entity.name))
-    ]
+    kinds = []
+    for entity in READ_KINDS.values():
+        with contextlib.suppress(RetryableError, BatchTooLargeError):  # a large graph, a hint only
+            if database.read(holds_outdated_nodes(entity.name)):
+                kinds.append(entity.plural)
     if kinds:
         console.print(
             f"graph: {', '.join(kinds)}: an earlier graph model wrote some nodes. To update them,"

@@ -253,8 +253,6 @@ class Neo4jExportSink(ExportSink):
             lambda: positions.keep(study, position) if position else positions.forget(study), study
         )
 
-    # ---------------------------------------------------------------------------------- writing
-
     def _version_of(self, read_at_ms: int | None) -> Callable[[Mapping[str, Any]], int]:
         if read_at_ms is not None:
             return lambda _: read_at_ms - _BEHIND_MS

@@ -96,6 +96,7 @@ ENTITIES: dict[str, Entity] = {
             is_metadata=True,
             resource="",
             id_field="roleId",
+            id_is_number=False,  # not documented; the SDK's model has text
             reading=Reading.EMBEDDED,
             fields=_fields("studyKey roleId"),
         ),

@@ -150,14 +150,16 @@ def _target(study_key: str, reference: Reference, data: dict[str, Any]) -> Ident
 
 
 def _listed(study_key: str, reference: ReferenceList, data: dict[str, Any]) -> list[ListedLink]:
-    """Derive one relationship for each element with an id; equal ones are one."""
+    """Derive one relationship for each element with a valid id; equal ones are one.
+
+    Other elements make none: the whole list is a property, too, so that they are not lost, and the
+    entity is worth more than one of its links.
+    """
     found: dict[str, ListedLink] = {}
     for element in _elements(reference.field, data):
         target = valid_id(reference.target, element.get(reference.id_field))
         if target is None:
-            if is_blank(element.get(reference.id_field)) or element[reference.id_field] == 0:
-                continue
-            raise InvalidEventError(f"{reference.field} has no valid id", reason="reference")
+            continue
         properties = _element_properties(element, reference.id_field)
         identity = Identity(study_key, reference.target, target)
         found[json_text([target, properties])] = ListedLink(identity, properties)
@@ -176,12 +178,13 @@ def _parts(
 
 
 def _elements(field: str, data: dict[str, Any]) -> list[dict[str, Any]]:
+    """The objects in a list field; a single object counts as a list of one."""
     elements = data.get(field)
-    if is_blank(elements):
+    if isinstance(elements, dict):
+        elements = [elements]
+    if not isinstance(elements, list):
         return []
-    if not isinstance(elements, list) or not all(isinstance(each, dict) for each in elements):
-        raise InvalidEventError(f"{field} is not a list of objects", reason="list")
-    return elements
+    return [each for each in elements if isinstance(each, dict) and each]
 
 
 def _element_properties(element: dict[str, Any], omitted: str = "") -> dict[str, PropertyValue]:

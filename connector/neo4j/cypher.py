@@ -132,7 +132,7 @@ def _rows(group: list[NodeChange]) -> list[dict[str, Any]]:
             "key": key_values(change.identity),
             "version": change.version,
             "properties": change.properties,
-            "to": [_target_pair(link.target) for link in change.links],
+            "to": [list(link.target[1:]) if link.target else [] for link in change.links],
             "listed": [
                 [[link.target.id, link.properties] for link in each] for each in change.listed
             ],
@@ -147,10 +147,6 @@ def _rows(group: list[NodeChange]) -> list[dict[str, Any]]:
     # the locks in the same order, so they cannot deadlock.
     rows.sort(key=lambda row: (row["key"][0], row["to"], row["key"][-1]))
     return rows
-
-
-def _target_pair(target: Identity | None) -> list[Any]:
-    return [] if target is None else [target.entity, target.id]
 
 
 @cache
@@ -216,16 +212,16 @@ def _guarded(entity: Entity, label: str, tail: list[str]) -> str:
 
     The node records its relationships as text, and they are replaced only if the row's text
     differs: if a reference has moved, or an earlier model wrote them. They are also replaced if
-    some are missing, because somebody deleted the node at the other end. ``unlinked``: a stub or a
-    deleted entity owns no relationships, so there are none to find and remove. Parts are always
-    replaced. User properties (``x_``) are kept.
+    some are missing, because somebody deleted the node at the other end. ``unlinked``: a stub owns
+    no relationships, nor does an entity that this model deleted (an earlier one may have left
+    some). Parts are always replaced. User properties (``x_``) are kept.
     """
     lines = [
         "UNWIND $rows AS row",
         f"MERGE {node_pattern('n', entity, 'row.key[0]', 'row.key[1]')}",
         f"SET n:{entity.label}",
         f"WITH n, row WHERE {is_outdated(entity, 'row.version')}",
-        f"WITH n, row, n._version IS NULL OR n:{DELETED_LABEL} AS unlinked",
+        f"WITH n, row, {_is_unlinked(entity)} AS unlinked",
         f"WITH n, row, unlinked, {_is_moved(entity)} AS is_moved",
         _REMOVE_OTHERS,
         f"SET n += row.properties {label}",
@@ -244,6 +240,11 @@ def _owned(entity: Entity) -> list[Reference]:
     """The relationships that the kind's own events create, as references."""
     lists = [Reference(each.relationship, (), outgoing=True) for each in entity.reference_lists]
     return [*entity.references, *lists]
+
+
+def _is_unlinked(entity: Entity) -> str:
+    is_of_this_model = f"coalesce(n.{MODEL}, 0) = {entity.model_revision}"
+    return f"n._version IS NULL OR (n:{DELETED_LABEL} AND {is_of_this_model})"
 
 
 def _is_moved(entity: Entity) -> str:

@@ -61,7 +61,8 @@ def add_row(state: GraphState, entity: str, study_key: str, row: dict[str, Any])
 
     def node(label: str, field: str, owner: dict[str, Any] = row) -> NodeKey | None:
         value = _without_blank(owner.get(field))
-        return NodeKey(label, (study_key, value)) if value else None
+        own_id = str(value) if label == "Role" else value  # the API does not say of which type
+        return NodeKey(label, (study_key, own_id)) if value else None
 
     if entity in _FROM_PARENT:
         kind, parents = _FROM_PARENT[entity]

@@ -7,7 +7,7 @@ WITH s, count(r) AS incomplete
 OPTIONAL MATCH (s)-[:HAS_VISIT|HAS_RECORD|HAS_QUERY*1..3]->(q:Query)
 WHERE NOT q:Deleted
 OPTIONAL MATCH (q)-[:HAS_COMMENT]->(c:QueryComment)
-WITH s, incomplete, q, c ORDER BY c.position DESC
+WITH s, incomplete, q, c ORDER BY coalesce(c.sequence, c.position) DESC
 WITH s, incomplete, q, head(collect(c)) AS last
 WITH s, incomplete, count(CASE WHEN q IS NOT NULL AND NOT coalesce(last.closed, false) THEN 1 END) AS open
 RETURN s.subject_key AS subject, open = 0 AND incomplete = 0 AS clean, open AS open_queries, incomplete

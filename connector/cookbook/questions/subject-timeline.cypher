@@ -2,9 +2,10 @@
 MATCH (s:Subject {study_key: $study})
 WHERE s._version IS NOT NULL AND NOT s:Deleted
 CALL (s) {
+  WITH s WHERE s.enrollment_start_date <> ''
   RETURN s.enrollment_start_date AS at, 'enrolled' AS event, s.subject_id AS id
   UNION ALL
-  MATCH (s)-[:HAS_VISIT]->(v:Visit) WHERE v.visit_date IS NOT NULL
+  MATCH (s)-[:HAS_VISIT]->(v:Visit) WHERE v.visit_date <> ''
   RETURN v.visit_date AS at, 'visit ' + coalesce(v.interval_name, '') AS event, v.visit_id AS id
   UNION ALL
   MATCH (r:Record {study_key: $study, subject_key: s.subject_key})-[:HAS_REVISION]->(n:RecordRevision)

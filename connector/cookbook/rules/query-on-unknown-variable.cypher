@@ -1,6 +1,6 @@
 // Every query on a record names a variable of the record's form.
 MATCH (r:Record {study_key: $study})-[:HAS_QUERY]->(q:Query)
-WHERE q.variable IS NOT NULL AND r.form_key IS NOT NULL
+WHERE q.variable <> '' AND r.form_key IS NOT NULL
 OPTIONAL MATCH (f:Form {study_key: $study, form_key: r.form_key})-[:HAS_VARIABLE]->(v:Variable)
 WHERE toLower(v.variable_name) = toLower(q.variable)
 WITH q, r, v WHERE v IS NULL
