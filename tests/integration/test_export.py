@@ -380,7 +380,9 @@ def test_concurrent_exports_and_a_stream_make_one_graph(
 ) -> None:  # fmt: skip
     """Two concurrent exports and a live stream leave a graph that equals the API."""
     # No deletes: a row that only the export saw would be deleted by nobody.
-    simulation.workloads[0].hard_delete = lambda: None  # type: ignore[method-assign]
+    edits = simulation.workloads[0]
+    edits.hard_delete = lambda: None  # type: ignore[method-assign]
+    edits._remove = lambda *_: None  # type: ignore[method-assign]
     simulation.edits_per_second = 50
     variables = environment | topics | source_environment(api, study, tmp_path)
     variables |= {"SINK_GROUP_ID": study}
