@@ -144,7 +144,7 @@ def _target(study_key: str, reference: Reference, data: dict[str, Any]) -> Ident
         value = data.get(target.field)
         if type(value) is int and 0 < value <= VERSION_MAX:
             return Identity(study_key, target.entity, value)
-        if not is_blank(value) and (value != 0 or type(value) is not int):  # 0 also means none
+        if not is_blank(value) and (type(value) is not int or value != 0):  # 0 also means none
             raise InvalidEventError(f"{target.field} is not an id", reason="reference")
     return None
 

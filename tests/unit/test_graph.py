@@ -242,3 +242,12 @@ def test_what_is_no_invalid_event_can_be_packed_by_the_driver(
         kinds = set(map(type, value)) if isinstance(value, list) else {type(value)}
         assert len(kinds) <= 1
         assert kinds <= {str, bool, int, float, type(None)}
+
+
+def test_a_reference_that_cannot_be_compared_is_refused() -> None:
+    """A signalling NaN, which raises when it is compared, is no id either."""
+    event = upsert(record_row())
+    assert event.data is not None
+    event.data["visitId"] = Decimal("sNaN")
+    with pytest.raises(InvalidEventError):
+        node_change(event)
