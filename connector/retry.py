@@ -29,19 +29,20 @@ class Backoff:
     ) -> None:
         self._longest = longest_seconds
         self._first = first_seconds
-        self._failures = 0
+        self.failures = 0
+        """Since the start or the last `reset`."""
         self._rng = rng or random.Random()
 
     def next_delay(self, error: Exception | None = None) -> float:
         """Seconds to wait after one more failure; at least what a server's Retry-After demands."""
-        ceiling = min(self._longest, self._first * 2.0 ** min(self._failures, 30))
-        self._failures += 1
+        ceiling = min(self._longest, self._first * 2.0 ** min(self.failures, 30))
+        self.failures += 1
         delay = self._rng.uniform(0.0, ceiling)
         return max(delay, getattr(error, "retry_after_seconds", None) or 0.0)
 
     def reset(self) -> None:
         """Start again from the shortest delay, after a success."""
-        self._failures = 0
+        self.failures = 0
 
 
 def retry(

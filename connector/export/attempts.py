@@ -41,19 +41,16 @@ class Attempts:
             ExportBatchError: the last attempt failed too, or retrying cannot help.
             ExportError: the sink is closed.
         """
-        attempts = 0
+        backoff = Backoff(_WAIT_SECONDS_MAX, self._config.retry_backoff)
 
         def failed(error: Exception, _: float) -> None:
-            nonlocal attempts
-            attempts += 1
             if self.is_closed:
                 raise AbandonedError
-            if attempts > self._config.max_retries:
-                text = f"batch {batch_id} failed {attempts} times: {error}"
+            if backoff.failures > self._config.max_retries:
+                text = f"batch {batch_id} failed {backoff.failures} times: {error}"
                 raise ExportBatchError(text, batch_id=batch_id)
             log.warning("retrying", reason=str(error), batch_id=batch_id)
 
-        backoff = Backoff(_WAIT_SECONDS_MAX, self._config.retry_backoff)
         try:
             return retry(step, backoff, self._clock, self._closed, failed)
         except AbandonedError:

@@ -77,7 +77,6 @@ class StudyExport:
         self._cursor, self._progress = Cursor(study_key=sink.study_key), ExportProgress()
         self._failed: dict[str, str] = {}
         self._backoff = Backoff(_WAIT_SECONDS_MAX, sink.config.retry_backoff)
-        self._failures_in_a_row = 0
         self._sizes: dict[str, int] = {}
         self._contradictions: dict[str, frozenset[str]] = defaultdict(frozenset)
         """The contradictions seen in each kind's pages; a page that repeats them is accepted."""
@@ -151,7 +150,6 @@ class StudyExport:
                     self._submit(entity, pages, pool, sweep)
                     self._settle(in_flight_max=1)  # one part is written while the next is read
                     self._show(bar, task, entity, pages[-1])
-                    self._failures_in_a_row = 0
                     self._backoff.reset()
             finally:
                 stream.close()
@@ -199,21 +197,19 @@ class StudyExport:
 
     def _until_done(self, entity: Entity, step: Callable[[], T]) -> T:
         """Retry a step that reads, as often in a row as configured."""
-        self._failures_in_a_row = 0
         self._backoff.reset()
         failed = partial(self._reading_failed, entity)
         retried = (RetryableError, BatchTooLargeError)
         return retry(step, self._backoff, self._clock, threading.Event(), failed, retried)
 
     def _reading_failed(self, entity: Entity, error: Exception, _: float) -> None:
-        self._failures_in_a_row += 1
         if isinstance(error, ContradictoryPageError):
             self._contradictions[entity.name] |= error.contradictions
         if isinstance(error, BatchTooLargeError):
             self._sizes[entity.name] = window.smaller_page_size(self._size(entity))
-        if self._failures_in_a_row > self._sink.config.max_retries:
+        failures = self._backoff.failures
+        if failures > self._sink.config.max_retries:
             self._settle(in_flight_max=0)  # so that a resumed export does not read it again
-            failures = self._failures_in_a_row
             raise ExportError(f"reading {entity.plural} failed {failures} times: {error}") from None
         log.warning("retrying to read", kind=entity.plural, reason=str(error))
 
