@@ -5,14 +5,14 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from connector.model.entities import ENTITIES, NODE_KEYS
+from connector.model.entities import ENTITIES
 from connector.model.entity import Entity
 from connector.model.events import Identity
 from connector.model.graph import key_values
 from connector.model.properties import LINKS, MODEL
 from connector.neo4j.cypher import DELETED_LABEL
 from connector.neo4j.database import Neo4jDatabase
-from connector.neo4j.schema import EXPORT_POSITION_LABEL
+from connector.neo4j.schema import STUDY_LABELS
 
 _SUBJECTS = (
     "UNWIND $rows AS row MATCH (n:Subject {study_key: row[0], subject_key: row[1]})"
@@ -92,10 +92,9 @@ class ExportQueries:
 
 def emptying(study_key: str) -> str:
     """The statement that empties a study of any size: it commits after every 1000 nodes."""
-    labels = "|".join([*NODE_KEYS, EXPORT_POSITION_LABEL])
     literal = study_key.replace("\\", "\\\\").replace("'", "\\'")
     return (
-        f"MATCH (n:{labels} {{study_key: '{literal}'}})"
+        f"MATCH (n:{STUDY_LABELS} {{study_key: '{literal}'}})"
         " CALL (n) { DETACH DELETE n } IN TRANSACTIONS"
     )
 

@@ -31,15 +31,19 @@ def is_outdated(entity: Entity, version: str) -> str:
     """
     return (
         f"(coalesce(n._version, -1) < {version} OR n._version = {version}"
-        f" AND coalesce(n.{MODEL}, 0) < {entity.model_revision})"
+        f" AND {_is_of_earlier_model(entity)})"
     )
 
 
-def _probe(entity: Entity, is_outdated: str) -> str:
+def _is_of_earlier_model(entity: Entity) -> str:
+    return f"coalesce(n.{MODEL}, 0) < {entity.model_revision}"
+
+
+def _probe(entity: Entity, condition: str) -> str:
     return (
         f"{KEEP_PLAN} UNWIND range(0, size($rows) - 1) AS i WITH i, $rows[i] AS row"
         f" OPTIONAL MATCH {node_pattern('n', entity, 'row[0]', 'row[1]')}"
-        f" WITH i, row, n WHERE n IS NULL OR {is_outdated}"
+        f" WITH i, row, n WHERE n IS NULL OR {condition}"
         " RETURN collect(CASE WHEN n IS NULL THEN i END),"
         " collect(CASE WHEN n IS NOT NULL THEN i END)"
     )
@@ -57,7 +61,7 @@ def probe_content(entity_name: str) -> str:
         entity,
         f"{is_outdated(entity, f'row[{last}]')} AND (coalesce(n._hash, '') <> row[{last + 1}]"
         f" OR coalesce(n.{LINKS}, '') <> row[{last + 2}]"
-        f" OR coalesce(n.{MODEL}, 0) < {entity.model_revision})",
+        f" OR {_is_of_earlier_model(entity)})",
     )
 
 
@@ -69,7 +73,7 @@ def holds_outdated_nodes(entity_name: str) -> str:
     entity = ENTITIES[entity_name]
     return (
         f"MATCH (n:{entity.label}) WHERE n._version IS NOT NULL"
-        f" AND coalesce(n.{MODEL}, 0) < {entity.model_revision} RETURN 1 LIMIT 1"
+        f" AND {_is_of_earlier_model(entity)} RETURN 1 LIMIT 1"
     )
 
 

@@ -14,6 +14,8 @@ from connector.model.entities import ENTITIES, NODE_KEYS
 from connector.neo4j import checkpoints
 
 EXPORT_POSITION_LABEL = "_ImednetExport"
+STUDY_LABELS = "|".join([*NODE_KEYS, EXPORT_POSITION_LABEL])
+"""A label expression for all nodes of a study."""
 DUPLICATES_SHOWN_MAX = 5
 _STUDIES_NAMED_MAX = 20
 _TEXT_SHOWN_MAX = 80
@@ -220,11 +222,10 @@ def _duplicate_keys(item: SchemaItem, duplicates: Duplicates) -> Obstacle:
         + (f"; then do the same for {more:,} more studies" if more > 0 else "")
         + ":"
     )
-    labels = "|".join([*NODE_KEYS, EXPORT_POSITION_LABEL])
     # Deleting the duplicates alone is not enough: some of their relationships belong to the node at
     # the other end, which a replay leaves unchanged while its version is current.
     delete = (
-        f"MATCH (n:{labels}) WHERE n.study_key IN [{studies}]"
+        f"MATCH (n:{STUDY_LABELS}) WHERE n.study_key IN [{studies}]"
         " CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 10000 ROWS;"
     )
     commands = ("imednet-connector setup", "imednet-connector replay --from beginning")
