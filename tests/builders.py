@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from connector.interfaces import Message, TopicPartition
-from connector.model.events import Identity, Op, Origin, RecordEvent
+from connector.model.entities import ENTITIES
+from connector.model.events import EntityId, Identity, Op, Origin, RecordEvent, id_of
 from connector.model.serde import Headers, content_hash, decode_event
 from connector.sink.sink_task import SinkTask
 
@@ -54,13 +55,18 @@ def record_row(record_id: int = 1, **changed: Any) -> dict[str, Any]:
     return row | changed
 
 
-def upsert(row: dict[str, Any], version: int = 1, entity: str = "record") -> RecordEvent:
+def upsert(
+    row: dict[str, Any], version: int = 1, entity: str = "record", study_key: str | None = None
+) -> RecordEvent:
+    """Return the event of a row of any kind; users have no study key of their own."""
+    entity_id = id_of(ENTITIES[entity], row)
+    assert entity_id is not None
     return RecordEvent(
         entity=entity,
         op=Op.UPSERT,
         origin=Origin.POLL,
-        study_key=row["studyKey"],
-        id=row["studyKey"] if entity == "study" else row[f"{entity}Id"],
+        study_key=study_key or row["studyKey"],
+        id=entity_id,
         version=version,
         content_hash=content_hash(row),
         observed_at="2024-11-04T16:03:19.000Z",
@@ -69,7 +75,7 @@ def upsert(row: dict[str, Any], version: int = 1, entity: str = "record") -> Rec
 
 
 def delete(
-    entity_id: int, version: int, entity: str = "record", study_key: str = STUDY
+    entity_id: EntityId, version: int, entity: str = "record", study_key: str = STUDY
 ) -> RecordEvent:
     return RecordEvent(
         entity=entity,

@@ -328,8 +328,7 @@ def comment(sequence: int, **changed: Any) -> dict[str, Any]:
 
 
 def query(study: str, version: int, comments: Any) -> RecordEvent:
-    data = query_row(study, comments)
-    return replace(upsert(data | {"queryId": 4}, version, "query"), data=data)
+    return upsert(query_row(study, comments), version, "query")
 
 
 def test_an_owners_next_state_replaces_all_of_its_parts(graph: Graph, study: str) -> None:

@@ -15,12 +15,11 @@ from connector.cookbook.recipes import recipes
 from connector.lab.simulator.study import Study, build_study
 from connector.lab.simulator.workload import Workload
 from connector.model.entities import READ_KINDS
-from connector.model.events import Op, Origin, RecordEvent, id_of
 from connector.model.graph import node_change
-from connector.model.serde import content_hash
 from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.writer import Neo4jGraphWriter
+from tests.builders import upsert
 from tests.programs import run_program
 
 pytestmark = pytest.mark.servers
@@ -33,17 +32,11 @@ RULES = [name for name, recipe in recipes().items() if recipe.is_rule]
 
 def write_study(database: Neo4jDatabase, study: Study) -> None:
     """Write all rows of the study to the graph, as a sink does."""
-    changes = []
-    for entity in READ_KINDS.values():
-        for row in study.table(entity.resource).rows() if entity.resource else [study.row]:
-            entity_id = id_of(entity, row)
-            assert entity_id is not None
-            event = RecordEvent(
-                entity=entity.name, op=Op.UPSERT, origin=Origin.SNAPSHOT, study_key=study.key,
-                id=entity_id, version=VERSION, content_hash=content_hash(row), observed_at="",
-                data=row,
-            )  # fmt: skip
-            changes.append(node_change(event))
+    changes = [
+        node_change(upsert(row, VERSION, entity.name, study.key))
+        for entity in READ_KINDS.values()
+        for row in (study.table(entity.resource).rows() if entity.resource else [study.row])
+    ]
     Neo4jGraphWriter(database, {}).write(changes, {change.identity for change in changes})
 
 

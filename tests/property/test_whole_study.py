@@ -15,13 +15,13 @@ from connector.lab.simulator.study import Study, build_study
 from connector.lab.simulator.workload import Workload
 from connector.model.entities import READ_KINDS
 from connector.model.entity import Entity
-from connector.model.events import Identity, Op, Origin, RecordEvent, id_of
+from connector.model.events import Identity, Op, RecordEvent, id_of
 from connector.model.graph import node_change
 from connector.model.graph_state import GraphState
-from connector.model.serde import content_hash
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
 from connector.neo4j.writer import Neo4jGraphWriter
+from tests.builders import delete, upsert
 from tests.fakes.in_memory_graph import InMemoryGraph
 from tests.fakes.in_memory_kafka import InMemoryTopic
 from tests.oracle import assert_equal, fold
@@ -70,17 +70,10 @@ def _identity(entity: Entity, study_key: str, row: dict[str, Any]) -> Identity:
 
 
 def _event(identity: Identity, version: int, row: dict[str, Any] | None) -> RecordEvent:
-    return RecordEvent(
-        entity=identity.entity,
-        op=Op.DELETE if row is None else Op.UPSERT,
-        origin=Origin.POLL,
-        study_key=identity.study_key,
-        id=identity.id,
-        version=version,
-        content_hash=None if row is None else content_hash(row),
-        observed_at="",
-        data=row,
-    )
+    study_key, entity, entity_id = identity
+    if row is None:
+        return delete(entity_id, version, entity, study_key)
+    return upsert(row, version, entity, study_key)
 
 
 def expected(events: list[RecordEvent]) -> GraphState:

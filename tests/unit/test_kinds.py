@@ -8,12 +8,12 @@ from connector.errors import InvalidEventError
 from connector.interfaces import Page, PageRequest, TopicPartition, UnreadableRow
 from connector.model.entities import ENTITIES, NODE_KEYS, READ_KINDS
 from connector.model.entity import Entity, Reading
-from connector.model.events import Identity, Op, Origin, RecordEvent, id_of
+from connector.model.events import Identity, Origin, RecordEvent, id_of
 from connector.model.graph import node_change
-from connector.model.serde import content_hash, decode_event, encode
+from connector.model.serde import decode_event, encode
 from connector.source.changes import PageContext, detect
 from connector.source.personal_data import WithoutPersonalData
-from tests.builders import message
+from tests.builders import message, upsert
 
 STUDY = "S1"
 CONTEXT = PageContext(STUDY, 1_700_000_000_000, Origin.SNAPSHOT)
@@ -28,19 +28,7 @@ def row_of(entity: Entity) -> dict[str, Any]:
 
 
 def event_of(entity: Entity, row: dict[str, Any]) -> RecordEvent:
-    entity_id = id_of(entity, row)
-    assert entity_id is not None
-    return RecordEvent(
-        entity=entity.name,
-        op=Op.UPSERT,
-        origin=Origin.POLL,
-        study_key=STUDY,
-        id=entity_id,
-        version=1,
-        content_hash=content_hash(row),
-        observed_at="",
-        data=row,
-    )
+    return upsert(row, 1, entity.name, STUDY)
 
 
 @KINDS
