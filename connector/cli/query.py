@@ -14,7 +14,7 @@ from rich.table import Table
 from connector import logs
 from connector.config import Settings
 from connector.cookbook.recipes import Recipe, recipes
-from connector.errors import BatchTooLargeError, FatalError, InvalidEventError, RetryableError
+from connector.errors import ConnectorError, FatalError
 from connector.neo4j.database import Neo4jDatabase, ResultTable
 
 
@@ -79,10 +79,10 @@ def _run_rules(settings: Settings, study: str, output: Format) -> None:
 
 
 def _violations(database: Neo4jDatabase, rule: Recipe, study: str) -> int | str:
-    """Count the rows that break a rule; if the database cannot answer, say so and go on."""
+    """Return how many rows break a rule, or why they could not be counted."""
     try:
         return len(database.read_table(rule.cypher, study=study).rows)
-    except (RetryableError, BatchTooLargeError, InvalidEventError, FatalError) as error:
+    except ConnectorError as error:
         return f"not checked: {error}"
 
 

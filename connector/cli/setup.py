@@ -48,23 +48,21 @@ def _set_up_graph(settings: Settings, console: Console, *, check: bool) -> int:
     """Create or check the schema, print a line for each item, and return the number missing."""
     with Neo4jDatabase(settings.neo4j) as database:
         missing = database.missing_schema()
+        still_missing: Mapping[SchemaItem, Sequence[Obstacle]] = {}
         if not missing:
             console.print("graph: constraints and indexes ok")
-            _report_outdated(database, console)
-            return 0
-        still_missing = (
-            _create(database, missing)
-            if not check
-            else {item: database.obstacles(item) for item in missing}
-        )
+        elif check:
+            still_missing = {item: database.obstacles(item) for item in missing}
+        else:
+            still_missing = _create(database, missing)
+        for item in missing:
+            text = (
+                described(item, still_missing[item])
+                if item in still_missing
+                else f"created {item.name}"
+            )
+            console.print(f"graph: {text}", markup=False)
         _report_outdated(database, console)
-    for item in missing:
-        text = (
-            described(item, still_missing[item])
-            if item in still_missing
-            else f"created {item.name}"
-        )
-        console.print(f"graph: {text}", markup=False)
     return len(still_missing)
 
 

@@ -102,7 +102,7 @@ class Entity:
 
     @cached_property
     def key_properties(self) -> tuple[str, ...]:
-        """The node key in the graph: ``study_key`` and, except for studies, the numeric id."""
+        """The node key in the graph: ``study_key`` and, except for studies, its own id."""
         own = snake_case(self.id_field)
         return (own,) if own == "study_key" else ("study_key", own)
 

@@ -14,7 +14,7 @@ log = structlog.stdlib.get_logger("connector.sink")
 T = TypeVar("T")
 
 _LOG_INTERVAL_SECONDS = 60.0
-_UNFORESEEN_TRIES_MAX = 10
+_UNCLASSIFIED_TRIES_MAX = 10
 
 
 class Outage:
@@ -43,13 +43,13 @@ class Outage:
             FatalError: ``step`` raised UnclassifiedError ten times in a row.
             ConnectorError: any other error of ``step``.
         """
-        unforeseen = 0
+        unclassified = 0
 
         def failed(error: Exception, _: float) -> None:
-            nonlocal unforeseen
-            unforeseen = unforeseen + 1 if isinstance(error, UnclassifiedError) else 0
-            if unforeseen >= _UNFORESEEN_TRIES_MAX:
-                raise FatalError(f"{error} (tried {unforeseen} times)") from error
+            nonlocal unclassified
+            unclassified = unclassified + 1 if isinstance(error, UnclassifiedError) else 0
+            if unclassified >= _UNCLASSIFIED_TRIES_MAX:
+                raise FatalError(f"{error} (tried {unclassified} times)") from error
             self.failed(error)
 
         backoff = Backoff(self._retry_wait_seconds_max)

@@ -56,7 +56,7 @@ class Workload:
         return record_id
 
     def _save(self, row: dict[str, Any], **changed: Any) -> None:
-        at = api_date(datetime.fromtimestamp(self._now(), UTC))
+        at = self._at
         row |= {**changed, "dateModified": at}
         self.study.table("records").put(row)
         self.study.revise(row, at, 2)
@@ -84,8 +84,7 @@ class Workload:
         form = study.rng.choice(FORMS)
         visit_id = study.rng.choice(study.visits_of[subject["subjectId"]])
         visit = None if form.is_log else study.table("visits").get(visit_id)
-        at = api_date(datetime.fromtimestamp(self._now(), UTC))
-        study.new_record(form, subject, visit, at)
+        study.new_record(form, subject, visit, self._at)
 
     def _toggle_deleted(self) -> None:
         row = self.study.table("records").get(self._any_record())
@@ -113,7 +112,7 @@ class Workload:
         subjects = self.study.table("subjects")
         row = subjects.get(self.study.rng.choice(subjects.ids))
         row["subjectStatus"] = self.study.rng.choice(("Enrolled", "Completed", "Withdrawn"))
-        row["dateModified"] = api_date(datetime.fromtimestamp(self._now(), UTC))
+        row["dateModified"] = self._at
         subjects.put(row)
 
     # ---------------------------------------------------------------------- the other kinds
