@@ -190,6 +190,8 @@ class Neo4jDatabase:
     def create_schema(self, items: Sequence[SchemaItem]) -> None:
         """Create these items, wait until they are online, and verify by rereading the schema.
 
+        Several programs may do so at once. Blocks.
+
         Raises:
             SchemaError: some items are still missing; it gives the causes. All others exist.
         """
@@ -221,7 +223,8 @@ class Neo4jDatabase:
             self._session(neo4j.WRITE_ACCESS) as session,
         ):
             try:
-                session.run(cypher, parameters).consume()
+                # Retried by the driver: programs that create the schema at once deadlock.
+                session.execute_write(lambda tx: tx.run(cypher, parameters).consume())
             except Neo4jError as error:
                 if ".Schema." in (error.code or ""):
                     return error.code

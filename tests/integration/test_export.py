@@ -376,9 +376,10 @@ def test_a_broken_answer_is_read_again(
 def test_concurrent_exports_and_a_stream_make_one_graph(
     sdk: ImednetSDK, api: str, simulation: Simulation, neo4j_settings: Neo4jSettings, auth: tuple[str, str],
     environment: dict[str, str], topics: dict[str, str], kafka_settings: Any, study: str,
-    tmp_path: Path,
+    database: Neo4jDatabase, tmp_path: Path,
 ) -> None:  # fmt: skip
     """Two concurrent exports and a live stream leave a graph that equals the API."""
+    del database  # has the constraints, without which the sink does not start
     # No deletes: a row that only the export saw would be deleted by nobody.
     edits = simulation.workloads[0]
     edits.hard_delete = lambda: None  # type: ignore[method-assign]

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,18 @@ def test_an_index_that_could_not_be_populated_is_reported_without_the_data(
     assert "canary" not in output
     run(database, f"MATCH (n:{without.label} {{study_key: '{study}'}}) DELETE n")
     follow(output, variables, database)
+
+
+def test_programs_that_create_the_schema_at_once_all_succeed(database: Neo4jDatabase) -> None:
+    """Sinks and exports started together on a new database do not fail each other by deadlocks."""
+    for _ in range(3):
+        for each in database._existing_schema():
+            if each.name in OURS and (each.is_constraint or each.owning_constraint is None):
+                run(database, each.drop)
+        with ThreadPoolExecutor(4) as programs:
+            for done in [programs.submit(database.create_schema, schema()) for _ in range(4)]:
+                done.result()
+        assert database.missing_schema() == []
 
 
 def test_duplicate_keys_are_listed_and_the_remedy_restores_the_graph(
