@@ -92,6 +92,9 @@ class KnownUpdate(Protocol):
     def put(self, entity: str, states: Mapping[EntityId, KnownState], full_pass: int) -> None:
         """Store states that are now in the topic and were listed during this full pass."""
 
+    def has_listed(self, entity: str, ids: Sequence[EntityId], full_pass: int) -> bool:
+        """Return whether the API has listed any of these ids during this full pass."""
+
     def seen(self, entity: str, ids: Iterable[EntityId], full_pass: int) -> None:
         """Record that the API listed these known ids during this full pass."""
 
@@ -105,7 +108,7 @@ class KnownUpdate(Protocol):
         """Count one more miss for each live entity that this full pass did not list."""
 
     def is_new_invalid(self, row: InvalidRow) -> bool:
-        """Return whether this row has not been dead-dead_lettered before, and remember it."""
+        """Return whether this row has not been dead-lettered before, and remember it."""
 
     def match(self, cursor: Cursor) -> None:
         """Record that the cache equals the topic as of this cursor."""

@@ -67,6 +67,8 @@ class Changes:
     dead_lettered: set[Identity] = field(default_factory=set)
     """Entities whose diverted event is in the dead letter queue already, with the same content."""
     undated: int = 0
+    has_repeats: bool = False
+    """Whether an earlier page of the same pass has listed one of the rows."""
 
     def extend(self, later: "Changes") -> None:
         """Append the changes of a later page."""
@@ -75,6 +77,7 @@ class Changes:
         self.invalid += later.invalid
         self.dead_lettered |= later.dead_lettered
         self.undated += later.undated
+        self.has_repeats |= later.has_repeats
 
 
 def detect(
@@ -144,12 +147,16 @@ def may_delete(vanished: VanishedRows, ratio_max: float) -> bool:
 def reason_not_to_delete(vanished: VanishedRows, ratio_max: float, *, is_short: bool) -> str | None:
     """Why a sweep must not delete the rows that it missed; None if it may.
 
-    ``is_short``: the API returned fewer rows than it announced, or rows without an id.
+    ``is_short``: the API returned fewer rows than it announced, rows without an id, or a row on two
+    pages.
     """
     if not vanished.missed and not vanished.gone:
         return None
     if is_short:
-        return "the API listed fewer rows than it announced, or rows without an id. Check the API"
+        return (
+            "the API listed fewer rows than it announced, rows without an id, or a row on two"
+            " pages. Check the API"
+        )
     if may_delete(vanished, ratio_max):
         return None
     return (

@@ -8,7 +8,7 @@ published newer states of its rows would bring the old states back.
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from connector.errors import ContradictoryPageError, RetryableError
@@ -87,6 +87,19 @@ def read_pass(
         if read.is_last:
             return
         cursor = cursor.moved(track.name, after)
+
+
+def after_repeats(read: ReadPage, cursor: Cursor, *, has_repeats: bool) -> ReadPage:
+    """The page with its pass marked as short if that has listed a row on two pages.
+
+    An API that sorts rows with equal sort values differently from page to page lists one twice and
+    another never, and its totals do not show it. The next pass, which may list it, is due early.
+    ``has_repeats`` is about the pages since ``cursor``, which tells about those before.
+    """
+    before, after = cursor.position(read.track.name), read.after
+    if has_repeats or (before.in_pass and before.is_short and not after.is_short):
+        after = after.model_copy(update={"is_short": True, "is_hurried": True})
+    return replace(read, after=after)
 
 
 def _check_clock(server_ms: int, now_ms: int) -> None:

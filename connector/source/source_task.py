@@ -18,7 +18,7 @@ from connector.source import changes, tracks, window
 from connector.source.changes import Changes, PageContext
 from connector.source.passes import Passes
 from connector.source.progress import SnapshotProgress, SourceProgress
-from connector.source.reading import OpenStream, ReadAhead, ReadPage
+from connector.source.reading import OpenStream, ReadAhead, ReadPage, after_repeats
 from connector.source.schedule import Pace
 from connector.source.tracks import Mode, Track
 
@@ -129,8 +129,6 @@ class SourceTask:
         self.progress.retries += 1
         self._log.warning("retrying", reason=str(error), delay_seconds=round(delay_seconds, 1))
 
-    # ----------------------------------------------------------------------------- publishing
-
     def _publish(self, track: Track, pages: list[ReadPage], cursor: Cursor) -> None:
         """Publish pages in one transaction, then advance cursor and cache.
 
@@ -143,7 +141,8 @@ class SourceTask:
                 found = Changes()
                 for read in pages:
                     found.extend(self._detect(read, cursor, update))
-                end = self._finish_full_pass(pages[-1], found, update, cursor)
+                last = after_repeats(pages[-1], cursor, has_repeats=found.has_repeats)
+                end = self._finish_full_pass(last, found, update, cursor)
                 advanced = self._cursor_after(track, pages, end, cursor)
                 if not self._may_stay_uncommitted(track, found):
                     advanced = self._commit(found, advanced, update)
@@ -194,6 +193,8 @@ class SourceTask:
         full = cursor.position(read.track.full.name)
         is_in_full_pass = full.in_pass or read.track.mode is Mode.FULL
         full_pass = full.passes + is_in_full_pass
+        if not read.track.is_keyset:  # only pages by number can list a row twice
+            found.has_repeats = update.has_listed(entity.name, ids, full_pass)
         update.put(entity.name, found.known, full_pass)
         update.seen(entity.name, (each for each in ids if each not in found.known), full_pass)
         return found

@@ -129,9 +129,7 @@ class SqliteKnownStore:
     def lookup(self, entity: str, ids: Sequence[EntityId]) -> dict[EntityId, KnownState]:
         """See `connector.interfaces.KnownStore`."""
         found: dict[EntityId, KnownState] = {}
-        for start in range(0, len(ids), _IDS_PER_QUERY):
-            part = ids[start : start + _IDS_PER_QUERY]
-            placeholders = ",".join("?" * len(part))
+        for placeholders, part in _parts(ids):
             query = (
                 f"SELECT {_COLUMNS} FROM known"  # noqa: S608 - placeholders only
                 f" WHERE entity = ? AND id IN ({placeholders})"
@@ -175,6 +173,13 @@ class _Update:
             (entity, entity_id, *_columns(state), full_pass) for entity_id, state in states.items()
         )
         _put(self._db, rows)
+
+    def has_listed(self, entity: str, ids: Sequence[EntityId], full_pass: int) -> bool:
+        query = "SELECT 1 FROM known WHERE entity = ? AND id IN ({ids}) AND seen_pass = ? LIMIT 1"
+        return any(
+            self._db.execute(query.format(ids=placeholders), (entity, *part, full_pass)).fetchone()
+            for placeholders, part in _parts(ids)
+        )
 
     def seen(self, entity: str, ids: Iterable[EntityId], full_pass: int) -> None:
         self._db.executemany(
@@ -223,6 +228,13 @@ class _Update:
 
     def match(self, cursor: Cursor) -> None:
         self._db.execute("INSERT OR REPLACE INTO state VALUES ('cursor', ?)", (_name(cursor),))
+
+
+def _parts(ids: Sequence[EntityId]) -> Iterator[tuple[str, Sequence[EntityId]]]:
+    """Yield the ids in parts that fit a query, each with its placeholders."""
+    for start in range(0, len(ids), _IDS_PER_QUERY):
+        part = ids[start : start + _IDS_PER_QUERY]
+        yield ",".join("?" * len(part)), part
 
 
 def _put(db: sqlite3.Connection, rows: Iterator[tuple[Any, ...]]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 
 import orjson
 
@@ -13,7 +14,7 @@ from connector.lab.simulator import filters
 from connector.lab.simulator.api import Simulation
 from connector.lab.simulator.faults import Faults, distorted
 from connector.lab.simulator.study import Study, api_date
-from connector.lab.simulator.tables import Query
+from connector.lab.simulator.tables import Query, Table
 from tests.fakes.clock import FakeClock
 
 _NO_ANSWER = {"rate_limit", "server_error", "drop", "redirect", "no_content"}
@@ -30,6 +31,8 @@ class SimulatedApi:
         self.after: Callable[[str | None], None] = lambda _: None
         self.answering: Callable[[], None] = lambda: None
         """Called after the rows are selected and before the answer's clock is read."""
+        self.shuffles_ties: Callable[[], bool] = lambda: False
+        """Whether to order the next page's rows of equal sort values anew."""
         self.requests: list[PageRequest] = []
 
     def read(self, request: PageRequest) -> Page:
@@ -66,7 +69,10 @@ class SimulatedApi:
             request.page,
             request.size,
         )
-        total, bodies = table.select(query)
+        if request.resource == "codings" and self.shuffles_ties():
+            total, bodies = self._with_ties_shuffled(table, query)
+        else:
+            total, bodies = table.select(query)
         self.answering()
         at = api_date(datetime.fromtimestamp(self.clock.now_ms() / 1000, UTC))
         head = {
@@ -78,3 +84,12 @@ class SimulatedApi:
             },
         }
         return orjson.dumps(head)[:-1] + b',"data":[' + b",".join(bodies) + b"]}", bodies
+
+    def _with_ties_shuffled(self, table: Table, query: Query) -> tuple[int, list[bytes]]:
+        """Select as if each five rows in a row had the same sort value."""
+        total, bodies = table.select(replace(query, page=0, size=len(table) or 1))
+        ties = [bodies[start : start + 5] for start in range(0, total, 5)]
+        for each in ties:
+            self.faults.rng.shuffle(each)
+        start = query.page * query.size
+        return total, list(chain.from_iterable(ties))[start : start + query.size]

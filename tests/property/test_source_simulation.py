@@ -16,7 +16,7 @@ import structlog
 
 from connector.interfaces import Page, PageRequest
 from connector.lab.simulator.faults import Faults
-from connector.lab.simulator.study import api_date
+from connector.lab.simulator.study import add_coding, api_date
 from connector.model.cursor import Cursor
 from connector.model.entities import ENTITIES
 from connector.model.graph_state import differences
@@ -24,7 +24,7 @@ from connector.retry import Backoff
 from connector.source import passes
 from connector.source.source_task import SourceLimits, SourcePorts, SourceTask
 from tests.oracle import fold
-from tests.property.source_world import KEY, World, api_state, live
+from tests.property.source_world import KEY, PACE, World, api_state, live
 
 _SEEDS = int(os.environ.get("SIMULATION_SEEDS", "2000"))
 _CHUNK = 25
@@ -173,6 +173,34 @@ def test_an_api_that_announces_a_row_too_many_deletes_nothing_until_it_is_right_
     for _ in range(300):
         world.step()
     assert deleted(world, lost)
+
+
+def test_rows_of_equal_sort_values_in_any_order_delete_nothing_that_is_there() -> None:
+    """An API that orders rows of equal sort values anew for each page deletes no row by that.
+
+    It lists one row twice and another never, with right totals, and may do so in pass after pass.
+    """
+    world = World(1)
+    world.run()
+    world.api.shuffles_ties = lambda: True
+    table = world.study.table("codings")
+    for record in world.study.table("records").rows():
+        add_coding(world.study, record, record["dateCreated"], "27.0")  # used by no other code
+    assert len(table) > 3 * PACE.page_size
+
+    def until(passes: int) -> None:
+        for _ in range(5000):
+            if world.task._completed["coding.full"] >= passes:
+                return
+            world.step()
+        pytest.fail("the source makes no progress")
+
+    until(world.task._completed["coding.full"] + 20)
+    assert world.false_deletes == []
+    world.api.shuffles_ties = lambda: False
+    table.remove(table.ids[3])
+    until(world.task._completed["coding.full"] + 4)
+    assert world.faults_found() == []
 
 
 def test_a_delete_that_the_topic_loses_is_published_again() -> None:
