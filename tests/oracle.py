@@ -24,7 +24,9 @@ def fold(messages: Iterable[Message]) -> GraphState:
             key = add_deleted(state, event["entity"], event["studyKey"], event["id"])
             state.nodes[key]["_version"] = event["version"]
         else:
-            key = add_row(state, event["entity"], event["studyKey"], event["data"])
+            key = add_row(
+                state, event["entity"], event["studyKey"], event["data"], event.get("types")
+            )
             state.nodes[key] |= {"_version": event["version"], "_hash": event["contentHash"]}
     add_stubs(state)
     return state

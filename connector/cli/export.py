@@ -68,6 +68,7 @@ def run(settings: Settings, arguments: ExportArguments) -> None:
             idempotent=not arguments.create,
             database=neo4j.database,
             max_delete_ratio=settings.source.max_delete_ratio,
+            typed_values=settings.source.typed_values,
         )
         auth = (neo4j.username, _password(neo4j.password, arguments.password_file))
         with Neo4jExportSink(neo4j.uri, auth, arguments.study, config=config) as sink:

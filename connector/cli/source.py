@@ -28,8 +28,9 @@ from connector.kafka.event_log import KafkaEventLog
 from connector.kafka.topics import Topics
 from connector.retry import Backoff
 from connector.source.personal_data import WithoutPersonalData
+from connector.source.ports import SourceOptions, SourcePorts
 from connector.source.schedule import Pace
-from connector.source.source_task import SourceLimits, SourcePorts, SourceTask
+from connector.source.source_task import SourceTask
 from connector.store.known_store import SqliteKnownStore
 
 log = structlog.stdlib.get_logger("connector.source")
@@ -111,8 +112,9 @@ def _task(settings: Settings, study: str, reader: ApiReader, cluster_id: str) ->
         page_size=source.page_size,
         kind_intervals=source.kind_intervals,
     )
-    limits = SourceLimits(source.max_delete_ratio, partial(Backoff, source.retry_wait_seconds_max))
-    return SourceTask(study, ports, pace, limits)
+    new_backoff = partial(Backoff, source.retry_wait_seconds_max)
+    options = SourceOptions(source.max_delete_ratio, new_backoff, source.typed_values)
+    return SourceTask(study, ports, pace, options)
 
 
 def _work(task: SourceTask, stop: threading.Event, failures: list[ConnectorError]) -> None:

@@ -45,6 +45,10 @@ class SourceSettings(Section):
         False,
         description="Leaves out users' names and e-mail addresses, and the names of coders.",
     )
+    typed_values: bool = Field(
+        True,
+        description="Types the values of form variables by their definitions (number, date ...).",
+    )
     max_delete_ratio: float = Field(
         0.1, ge=0, le=1, description="A sweep that would delete a larger share deletes nothing."
     )

@@ -50,6 +50,8 @@ class Neo4jSinkConfig(SinkConfig):
     database: str = "neo4j"
     max_delete_ratio: float = MAX_DELETE_RATIO
     """If an export would delete a larger share of a kind, it deletes nothing of that kind."""
+    typed_values: bool = True
+    """Type the values of form variables by their definitions, as a stream does by default."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,6 +15,7 @@ from connector.export.errors import (
 )
 from connector.export.outcome import refused_text
 from connector.export.rows import (
+    NO_DEFINITIONS,
     RefusedRow,
     api_objects,
     changes_of,
@@ -36,6 +37,7 @@ from connector.model.entities import ENTITIES
 from connector.model.entity import Entity
 from connector.model.events import Identity
 from connector.model.graph import NodeChange
+from connector.model.typed_values import Definitions
 from connector.neo4j.export_positions import ExportPositions, StoredPosition
 from connector.neo4j.export_queries import ExportQueries
 from connector.neo4j.writer import Neo4jGraphWriter
@@ -123,10 +125,12 @@ class Neo4jExportSink(ExportSink):
         return written
 
     def write_kind(
-        self, entity: Entity, rows: Sequence[Any], *, batch_id: str, read_at_ms: int
-    ) -> int:
-        """Like `write_batch`, for rows of any kind from the API; writes these entities alone."""
-        found = changes_of(entity, rows, self.study_key, self._version_of(read_at_ms))
+        self, entity: Entity, rows: Sequence[Any], *, batch_id: str, read_at_ms: int,
+        definitions: Definitions = NO_DEFINITIONS,
+    ) -> int:  # fmt: skip
+        """Like `write_batch`, for API rows of any kind; ``definitions`` type form variables."""
+        version_of = self._version_of(read_at_ms)
+        found = changes_of(entity, rows, self.study_key, version_of, definitions)
         refused = found.refused
         for part in iter_batches(found.newest.values(), self.config.batch_size):
             refused += self._write_bisecting(self._write, part, batch_id)
@@ -151,7 +155,7 @@ class Neo4jExportSink(ExportSink):
         )
         for number, part in enumerate(iter_batches(deletions, self.config.batch_size)):
             batch_id = f"{self.study_key}/{entity.plural}/deleted/{number}"
-            refused = self._write_bisecting(self._write_deletes, part, batch_id)
+            refused = self._write_bisecting(self._writer.write, part, batch_id)
             self._raise_refused(entity, refused, len(part) - len(refused), batch_id)
 
     def _write_part(
@@ -208,7 +212,7 @@ class Neo4jExportSink(ExportSink):
 
     def _write_bisecting(
         self,
-        write: Callable[[Sequence[NodeChange]], None],
+        write: Callable[[Sequence[NodeChange]], object],
         changes: Sequence[NodeChange],
         batch_id: str,
     ) -> list[RefusedRow]:
@@ -294,6 +298,3 @@ class Neo4jExportSink(ExportSink):
         needed = probed.absent | probed.outdated
         if needed:
             self._writer.write([each for each in changes if each.identity in needed], probed.absent)
-
-    def _write_deletes(self, changes: Sequence[NodeChange]) -> None:
-        self._writer.write(changes)

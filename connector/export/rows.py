@@ -17,6 +17,7 @@ from connector.model.entity import Entity, snake_case
 from connector.model.events import EntityId, Identity, Op, Origin, RecordEvent, id_of, valid_id
 from connector.model.graph import NodeChange, node_change
 from connector.model.serde import content_hash
+from connector.model.typed_values import Definitions
 from connector.source.changes import require_id
 
 _BY_PROPERTY = {
@@ -69,14 +70,26 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def change_of(entity: Entity, row: dict[str, Any], study_key: str, version: int) -> NodeChange:
+NO_DEFINITIONS = Definitions()
+
+
+def change_of(
+    entity: Entity,
+    row: dict[str, Any],
+    study_key: str,
+    version: int,
+    definitions: Definitions = NO_DEFINITIONS,
+) -> NodeChange:
     """Convert an API object to the change of its node.
 
     Raises:
         InvalidEventError: it has no id, belongs to another study, or the graph cannot hold it.
     """
     entity_id = require_id(entity, row, study_key)
-    return node_change(_event(entity, entity_id, row, study_key, version, content_hash(row)))
+    types = definitions.types_of(row).types
+    event = _event(entity, entity_id, row, study_key, version, content_hash(row, types))
+    event.types = types
+    return node_change(event)
 
 
 def deletion_of(entity: Entity, entity_id: EntityId, study_key: str, version: int) -> NodeChange:
@@ -115,6 +128,7 @@ def changes_of(
     rows: Sequence[Any],
     study_key: str,
     version_of: Callable[[Mapping[str, Any]], int],
+    definitions: Definitions = NO_DEFINITIONS,
 ) -> Changes:
     """Convert API objects to changes; also returns the rows that cannot be stored."""
     newest: dict[Identity, NodeChange] = {}
@@ -128,7 +142,7 @@ def changes_of(
             refused.append(RefusedRow(None, "row"))
             continue
         try:
-            change = change_of(entity, row, study_key, version_of(row))
+            change = change_of(entity, row, study_key, version_of(row), definitions)
         except InvalidEventError as error:
             refused.append(RefusedRow(id_of(entity, row), error.reason))
             continue

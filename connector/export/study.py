@@ -25,19 +25,21 @@ from connector.export.neo4j_sink import Neo4jExportSink
 from connector.export.outcome import raise_if_incomplete
 from connector.export.reading import parts_of, progress_bar
 from connector.export.resume import ExportProgress, starting
+from connector.export.rows import NO_DEFINITIONS
 from connector.export.sink import iter_batches
 from connector.export.sweep import Sweep
 from connector.export.vanished import ALL_IDS
 from connector.interfaces import ApiReader, Clock
 from connector.model.cursor import Cursor, PassPosition
-from connector.model.entities import READ_KINDS
+from connector.model.entities import DEFINING_KINDS, READ_KINDS
 from connector.model.entity import Entity
+from connector.model.typed_values import Definition, Definitions, definition_of
 from connector.neo4j.export_positions import StoredPosition
 from connector.retry import Backoff, retry
 from connector.source import window
 from connector.source.reading import PassOptions, ReadAhead, ReadPage, read_pass
 from connector.source.schedule import Pace
-from connector.source.tracks import Mode, Track
+from connector.source.tracks import TYPED, Mode, Track
 
 log = structlog.stdlib.get_logger("connector.export")
 
@@ -81,6 +83,8 @@ class StudyExport:
         self._contradictions: dict[str, frozenset[str]] = defaultdict(frozenset)
         """The contradictions seen in each kind's pages; a page that repeats them is accepted."""
         self._written: deque[_Part] = deque()
+        self._definitions: Definitions | None = None
+        """Read before the first kind with form variables."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -129,12 +133,32 @@ class StudyExport:
     def _export(self, entity: Entity, bar: Bar, pool: ThreadPoolExecutor) -> None:
         """Export the rest of one kind."""
         track = Track(entity, Mode.FULL)
+        if track in TYPED and self._definitions is None:
+            self._definitions = self._read_definitions()
         sweep = self._sweep_of(track)
         task = bar.add_task(entity.plural, total=None)
         self._until_done(entity, lambda: self._read_rest(track, sweep, bar, task, pool))
         self._settle(in_flight_max=0)  # parents exist before their children
         if sweep is not None:
             self._delete_gone(track, sweep)
+
+    def _read_definitions(self) -> Definitions:
+        """Read the variables' definitions; if the API refuses them, values stay text."""
+        if not getattr(self._sink.config, "typed_values", True):
+            return NO_DEFINITIONS
+        found: list[Definition] = []
+        for entity in DEFINING_KINDS:
+            try:
+                found += self._until_done(entity, lambda: self._definitions_of(entity))  # noqa: B023 - called at once
+            except ResourceDeniedError as error:
+                log.warning("values stay text", why=str(error))
+        return Definitions(found)
+
+    def _definitions_of(self, entity: Entity) -> list[Definition]:
+        cursor, track = Cursor(study_key=self._sink.study_key), Track(entity, Mode.FULL)
+        pages = read_pass(self._reader, track, cursor, self._options(entity), self._clock)
+        rows = (row for read in pages for row in read.page.rows if isinstance(row, dict))
+        return [each for row in rows if (each := definition_of(entity, row)) is not None]
 
     def _read_rest(
         self, track: Track, sweep: Sweep | None, bar: Bar, task: TaskID, pool: ThreadPoolExecutor
@@ -244,7 +268,13 @@ class StudyExport:
     def _write(self, entity: Entity, number: int, rows: Sequence[Any], read_at_ms: int) -> None:
         batch_id = f"{self._sink.study_key}/{entity.plural}/{number}"
         try:
-            self._sink.write_kind(entity, rows, batch_id=batch_id, read_at_ms=read_at_ms)
+            self._sink.write_kind(
+                entity,
+                rows,
+                batch_id=batch_id,
+                read_at_ms=read_at_ms,
+                definitions=self._definitions or NO_DEFINITIONS,
+            )
         except RecordsRefusedError as error:
             if len(self._progress.refused) < _REFUSED_MAX:  # the log has all of them
                 self._progress.refused[batch_id] = str(error)

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from connector.model.cursor import Cursor
 from connector.model.events import EntityId, Identity, KnownState, RecordEvent
+from connector.model.typed_values import Definition
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,9 @@ class KnownStore(Protocol):
 
     def lookup(self, entity: str, ids: Sequence[EntityId]) -> dict[EntityId, KnownState]:
         """Return the known states of these ids; ids without one are omitted."""
+
+    def definitions(self) -> Sequence[Definition]:
+        """Return the variable definitions of the known states."""
 
     def update(self) -> AbstractContextManager["KnownUpdate"]:
         """Open a transaction: committed when the block ends, rolled back when it raises."""

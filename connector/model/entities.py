@@ -71,6 +71,7 @@ ENTITIES: dict[str, Entity] = {
                 " blinded"
             ),
             references=(Reference("HAS_VARIABLE", (Target("form", "formId"), _STUDY)),),
+            definition_fields=("formId", "variableName", "variableType"),
             indexed=("variable_name",),
         ),
         Entity(
@@ -252,6 +253,8 @@ READ_KINDS: dict[str, Entity] = {
     name: entity for name, entity in ENTITIES.items() if entity.reading is not Reading.EMBEDDED
 }
 """The kinds that the API has an endpoint for, parents first."""
+DEFINING_KINDS: list[Entity] = [each for each in READ_KINDS.values() if each.definition_fields]
+"""The kinds whose rows define form variables."""
 NODE_KEYS: dict[str, tuple[str, ...]] = {
     entity.label: entity.key_properties for entity in ENTITIES.values()
 } | {

@@ -95,6 +95,9 @@ class Entity:
     """Sent with each request for this kind."""
     personal_fields: tuple[str, ...] = ()
     """Fields with personal data of users: ``SOURCE_OMIT_PERSONAL_DATA`` leaves them out."""
+    definition_fields: tuple[str, ...] = ()
+    """If each row defines a variable of a form: the fields with the form's id, the variable's name
+    and its type."""
     indexed: tuple[str, ...] = ()
     """Further properties by which users look entities up."""
     is_metadata: bool = False

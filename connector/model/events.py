@@ -16,6 +16,7 @@ from pydantic.alias_generators import to_camel
 from connector.errors import InvalidEventError
 from connector.model.entities import ENTITIES
 from connector.model.entity import Entity
+from connector.model.typed_values import Definition
 
 SCHEMA_VERSION = 1
 VERSION_MAX = 2**63 - 1
@@ -138,6 +139,8 @@ class KnownState(NamedTuple):
     content_hash: str | None
     subject_id: int | None
     delivery: Delivery = Delivery.DELIVERED
+    definition: Definition | None = None
+    """The variable definition that the state has, if it is of a kind that has them."""
 
 
 class Op(StrEnum):
@@ -180,7 +183,8 @@ class RecordEvent:
         ),
     ]
     content_hash: Annotated[
-        StrictStr | None, Field(description="128-bit hash of the canonical JSON of data.")
+        StrictStr | None,
+        Field(description="128-bit hash of the canonical JSON of data and, if any, of types."),
     ]
     observed_at: Annotated[
         StrictStr, Field(description="Server clock at the time of reading, UTC.")
@@ -188,6 +192,13 @@ class RecordEvent:
     data: Annotated[
         dict[str, Any] | None, Field(description="The API's object verbatim; null for a delete.")
     ]
+    types: Annotated[
+        dict[StrictStr, StrictStr] | None,
+        Field(
+            description="Types of variables in data.recordData whose text stands for another value,"
+            " by name: number, boolean, date or datetime. All others are what they are in data.",
+        ),
+    ] = None
 
     @property
     def identity(self) -> Identity:

@@ -6,7 +6,7 @@ events of different entities arrive.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from connector.errors import InvalidEventError
@@ -26,6 +26,7 @@ from connector.model.properties import (
     storable,
     storables,
 )
+from connector.model.typed_values import typed_value
 
 _LINKS_LENGTH_MAX = 100
 _NO_LISTS: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
@@ -100,6 +101,8 @@ def node_change(event: RecordEvent) -> NodeChange:
     variables = _variables(data)
     layout = layout_of(entity.name, tuple(data), tuple(variables))
     values = storables(list(variables.values()))
+    if event.types:
+        _type(values, layout.positions, event.types)
     own = [data[field] for field in layout.fields]
     study_key = identity.study_key
     links = [
@@ -117,6 +120,19 @@ def node_change(event: RecordEvent) -> NodeChange:
         identity, event.version, layout.names, values, links, event.content_hash, False, listed,
         parts,
     )  # fmt: skip
+
+
+def _type(
+    values: list[PropertyValue], positions: Mapping[str, int], types: Mapping[str, str]
+) -> None:
+    """Replace the texts of these variables by the values that they stand for."""
+    for name, kind in types.items():
+        index = positions.get(name)
+        if index is None:
+            continue
+        text = values[index]
+        if isinstance(text, str) and (value := typed_value(kind, text)) is not None:
+            values[index] = value
 
 
 def _delete(entity: Entity, event: RecordEvent) -> NodeChange:

@@ -115,4 +115,9 @@ def _is_state(name: str) -> bool:
 
 
 def _line(*parts: object) -> bytes:
-    return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+    # Dates get their type's name, so that they differ from texts.
+    return orjson.dumps(parts, _named, orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATETIME)
+
+
+def _named(value: object) -> list[str]:
+    return [type(value).__name__, str(value)]

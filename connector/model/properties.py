@@ -1,6 +1,7 @@
 """Property names and values: what the graph can hold of an API object. Pure."""
 
 import math
+from datetime import date
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
@@ -21,7 +22,10 @@ _TAKEN_PREFIXES = ("_", "x_", VARIABLE_PREFIX)
 variables can get the same name)."""
 
 
-PropertyValue = str | int | float | bool | list[str] | list[int] | list[float] | list[bool] | None
+PropertyValue = (
+    str | int | float | bool | date | list[str] | list[int] | list[float] | list[bool] | None
+)
+"""A value that Neo4j stores; a ``date`` may be a ``datetime``."""
 _SCALARS = {str, bool, int, float}
 _ALWAYS_STORABLE = {bool, type(None)}
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
@@ -78,6 +82,8 @@ class Layout(NamedTuple):
     """The fields that become properties, without those of the key."""
     names: tuple[str, ...]
     """All property names: variables, fields, key, version, hash."""
+    positions: dict[str, int]
+    """The index of each variable's name and value."""
 
 
 # All records of a form have the same fields and variables: names are derived once per form.
@@ -99,7 +105,9 @@ def layout_of(entity_name: str, fields: tuple[str, ...], variables: tuple[str, .
         for name in variables
     )
     return Layout(
-        tuple(rest), (*variable_names, *rest.values(), *key, "_version", "_hash", MODEL, LINKS)
+        tuple(rest),
+        (*variable_names, *rest.values(), *key, "_version", "_hash", MODEL, LINKS),
+        {name: index for index, name in enumerate(variables)},
     )
 
 

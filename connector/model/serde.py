@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from connector.model.events import (
     id_of,
     valid_id,
 )
+from connector.model.typed_values import definition_of
 
 VERSION_HEADER = "version"
 _DIGITS_MAX = 19  # of an int64
@@ -40,8 +42,10 @@ _BRACKETS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]')
 Headers = list[tuple[str, str | bytes | None]]
 
 
-def content_hash(data: dict[str, Any]) -> str:
+def content_hash(data: dict[str, Any], types: Mapping[str, str] | None = None) -> str:
     """128-bit hash of the canonical (sorted, compact) JSON of ``data``, as 32 hex digits.
+
+    That of ``types`` follows if there are any.
 
     Raises:
         InvalidEventError: ``data`` has no exact JSON form (an integer beyond 64 bits, half of a
@@ -53,6 +57,8 @@ def content_hash(data: dict[str, Any]) -> str:
         raise InvalidEventError("content has no exact JSON form", reason="content") from None
     if _is_too_deep(canonical):
         raise InvalidEventError("content is nested too deeply", reason="content")
+    if types:
+        canonical += orjson.dumps(types, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(canonical, digest_size=16).hexdigest()
 
 
@@ -77,20 +83,21 @@ def encode(event: RecordEvent) -> tuple[bytes, bytes, Headers]:
     """Encode an event as the key, value and CloudEvents headers (binary mode) of a message."""
     key = event.identity.to_key()
     # Not with pydantic, which would walk `data` in Python; orjson writes it verbatim.
-    value = orjson.dumps(
-        {
-            "schemaVersion": event.schema_version,
-            "entity": event.entity,
-            "op": event.op.value,
-            "origin": event.origin.value,
-            "studyKey": event.study_key,
-            "id": event.id,
-            "version": event.version,
-            "contentHash": event.content_hash,
-            "observedAt": event.observed_at,
-            "data": event.data,
-        }
-    )
+    fields: dict[str, Any] = {
+        "schemaVersion": event.schema_version,
+        "entity": event.entity,
+        "op": event.op.value,
+        "origin": event.origin.value,
+        "studyKey": event.study_key,
+        "id": event.id,
+        "version": event.version,
+        "contentHash": event.content_hash,
+        "observedAt": event.observed_at,
+        "data": event.data,
+    }
+    if event.types:
+        fields["types"] = event.types
+    value = orjson.dumps(fields)
     version = str(event.version).encode()
     headers: Headers = [
         *_common_headers(event.study_key, event.entity, event.op, event.observed_at),
@@ -249,4 +256,5 @@ def known_state(identity: Identity, message: Stored, now_ms: int) -> KnownState:
         event.version,
         event.content_hash if _HASH.fullmatch(event.content_hash or "") else "",
         subject if isinstance(subject, int) and event.entity != "study" else None,
+        definition=definition_of(ENTITIES[event.entity], event.data),
     )

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from neo4j.time import Date, DateTime
+
 from connector.model.entities import NODE_KEYS
 from connector.model.graph_state import GraphState, NodeKey, relationship
 from connector.neo4j.database import Neo4jDatabase
@@ -19,7 +21,9 @@ def read_graph(database: Neo4jDatabase, study_key: str | None = None) -> GraphSt
         for (properties,) in database.read(
             f"MATCH (n:{label}) {condition} RETURN properties(n)", study=study_key
         ):
-            state.nodes[node_key(label, properties)] = properties
+            state.nodes[node_key(label, properties)] = {
+                name: _to_native(value) for name, value in properties.items()
+            }
         for kind, properties, start, end_labels, end_properties in database.read(
             f"MATCH (n:{label})-[r]->(m) {condition} RETURN type(r), properties(r), properties(n),"
             " labels(m), properties(m)",
@@ -30,6 +34,11 @@ def read_graph(database: Neo4jDatabase, study_key: str | None = None) -> GraphSt
                 ends = node_key(label, start), node_key(end_label, end_properties)
                 state.relationships.add(relationship(ends[0], kind, ends[1], properties))
     return state
+
+
+def _to_native(value: Any) -> Any:
+    """Python's own date types instead of the driver's."""
+    return value.to_native() if isinstance(value, Date | DateTime) else value
 
 
 def node_key(label: str, properties: dict[str, Any]) -> NodeKey:

@@ -1,7 +1,9 @@
 """Compare the graph with the API, entity by entity and property by property."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from connector.clock import SystemClock
 from connector.config import ImednetSettings, Neo4jSettings
@@ -12,7 +14,7 @@ from connector.model.entity import Entity
 from connector.model.graph_state import GraphState, differences
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
-from connector.ops.expected_graph import add_row
+from connector.ops.expected_graph import add_row, types_of, variable_types
 
 _PAGE_SIZE = 500
 _EXAMPLES_MAX = 10
@@ -30,13 +32,15 @@ class Comparison:
     examples: list[str]
 
 
-def compare(imednet: ImednetSettings, neo4j: Neo4jSettings, study_key: str) -> Comparison:
+def compare(
+    imednet: ImednetSettings, neo4j: Neo4jSettings, study_key: str, *, typed_values: bool = True
+) -> Comparison:
     """Read both sides and compare them; neither may change meanwhile.
 
     A hard-deleted entity, absent from the API, must have no data left in the graph. Those nodes
     are counted separately.
     """
-    expected = _api_state(imednet, study_key)
+    expected = _api_state(imednet, study_key, typed_values=typed_values)
     with Neo4jDatabase(neo4j) as database:
         found = read_graph(database, study_key).settled()
     absent = found.nodes.keys() - expected.nodes.keys()
@@ -71,18 +75,22 @@ def _names_of_data(properties: dict[str, object]) -> set[str]:
     return {name for name in properties if not name.endswith(("_key", "_id"))}
 
 
-def _api_state(settings: ImednetSettings, study_key: str) -> GraphState:
+def _api_state(settings: ImednetSettings, study_key: str, *, typed_values: bool) -> GraphState:
     state = GraphState()
     reader = ImednetReader(settings, SystemClock())
+    types: dict[tuple[int, str], str] = {}
     try:
+        if typed_values:
+            types = variable_types(_rows(reader, READ_KINDS["variable"], study_key))
         for entity in READ_KINDS.values():
-            _add_all(state, reader, entity, study_key)
+            for row in _rows(reader, entity, study_key):
+                add_row(state, entity.name, study_key, row, types_of(row, types))
     finally:
         reader.close()
     return state
 
 
-def _add_all(state: GraphState, reader: ImednetReader, entity: Entity, study_key: str) -> None:
+def _rows(reader: ImednetReader, entity: Entity, study_key: str) -> Iterator[dict[str, Any]]:
     page_number, rows_read = 0, 0
     while True:
         condition = f"studyKey=={study_key}" if entity.name == "study" else None
@@ -97,8 +105,7 @@ def _add_all(state: GraphState, reader: ImednetReader, entity: Entity, study_key
                 parameters=entity.query_parameters,
             )
         )
-        for row in page.rows:
-            add_row(state, entity.name, study_key, row)
+        yield from page.rows
         rows_read += len(page.rows)
         page_number += 1
         if rows_read >= page.total_elements:

@@ -5,6 +5,9 @@ up: comparisons and tests use it as their oracle.
 """
 
 import json
+from collections.abc import Collection, Iterable, Mapping
+from datetime import date, datetime
+from decimal import Decimal
 from functools import cache
 from typing import Any
 
@@ -22,6 +25,7 @@ _RECORD_FIELDS = {
     "subject_oid", "subject_key", "visit_id", "parent_record_id", "keywords", "record_data",
 }  # fmt: skip
 
+_BOOLEANS = ("true", "false")
 _CODING_KEY = ("recordId", "variable", "revision")  # of a coding without an id
 _VISIT, _SUBJECT, _SITE = ("Visit", "visitId"), ("Subject", "subjectId"), ("Site", "siteId")
 _RECORD = ("Record", "recordId")
@@ -53,11 +57,20 @@ _TO_EACH = {
 }
 
 
-def add_row(state: GraphState, entity: str, study_key: str, row: dict[str, Any]) -> NodeKey:
-    """Add the node of a live API row and what belongs to it; return the node's key."""
+def add_row(
+    state: GraphState,
+    entity: str,
+    study_key: str,
+    row: dict[str, Any],
+    types: Mapping[str, str] | None = None,
+) -> NodeKey:
+    """Add the node of a live API row and what belongs to it; return the node's key.
+
+    ``types``: the types of its variables, by name; others stay text.
+    """
     key = _key(entity, study_key, row)
     own = dict(zip(_key_names(entity), key.values, strict=True))
-    state.nodes[key] = _node_properties(row) | own
+    state.nodes[key] = _node_properties(row, types or {}) | own
 
     def node(label: str, field: str, owner: dict[str, Any] = row) -> NodeKey | None:
         value = _without_blank(owner.get(field))
@@ -123,9 +136,63 @@ def _id_field(entity: str) -> str:
     return "annotationId" if entity == "query" else f"{to_camel(entity)}Id"
 
 
-def _node_properties(row: dict[str, Any]) -> dict[str, Any]:
+def variable_types(rows: Iterable[dict[str, Any]]) -> dict[tuple[int, str], str]:
+    """The type of each variable, by form id and lower-case name, from all rows of variables."""
+    types: dict[tuple[int, str], str] = {}
+    for row in rows:
+        place = (row["formId"], row["variableName"].lower())
+        kind = row["variableType"].strip().upper()
+        if types.setdefault(place, kind) != kind:
+            types[place] = "TEXT"
+    return types
+
+
+def types_of(row: dict[str, Any], types: Mapping[tuple[int, str], str]) -> dict[str, str]:
+    """The types of a record's variables, by name."""
+    variables = _without_blank(row.get("recordData")) or {}
+    places = {name: (row.get("formId", 0), name.lower()) for name in variables}
+    return {name: types[place] for name, place in places.items() if place in types}
+
+
+def _typed(value: Any, kind: str) -> Any:
+    """Return what the text stands for; the text itself if that would be written otherwise."""
+    if not isinstance(value, str):
+        return value
+    try:
+        meant, texts = _meant(value, kind.lower())
+    except (ValueError, ArithmeticError):
+        return value
+    return meant if value in texts else value
+
+
+def _meant(text: str, kind: str) -> tuple[Any, Collection[str]]:
+    """Return what a text of this type stands for, and the texts that stand for it exactly.
+
+    Raises:
+        ValueError, ArithmeticError: nothing.
+    """
+    match kind:
+        case "number" if "." in text:
+            meant: Any = float(text)
+            is_exact = Decimal(repr(meant)) == Decimal(text) and len(text.strip("-")) <= 16  # noqa: PLR2004
+            return meant, [f"{Decimal(text):f}"] if is_exact else []
+        case "number":
+            return (meant := int(text)), [str(meant)]
+        case "checkbox" | "boolean":
+            return (meant := text.lower() == "true"), [text] if text.lower() in _BOOLEANS else []
+        case "date":
+            return (meant := date.fromisoformat(text)), [meant.isoformat()]
+        case "datetime":
+            meant = datetime.fromisoformat(text)
+            texts = [f"{meant:%Y-%m-%d{t}%H:%M{s}}" for t in " T" for s in ("", ":%S")]
+            return meant, texts
+    return text, [text]
+
+
+def _node_properties(row: dict[str, Any], types: Mapping[str, str] | None = None) -> dict[str, Any]:
     properties = {to_snake(name): value for name, value in row.items() if name != "recordData"}
-    for name, value in (_without_blank(row.get("recordData")) or {}).items():
+    for name, text in (_without_blank(row.get("recordData")) or {}).items():
+        value = _typed(text, types[name]) if types and name in types else text
         is_field = name in _RECORD_FIELDS or name in properties
         is_reserved = name.startswith(("_", "x_", "var_"))
         properties[f"var_{name}" if is_field or is_reserved else name] = value

@@ -18,7 +18,7 @@ class RefusedItem(NamedTuple, Generic[T]):
 
 
 def write_bisecting(
-    write: Callable[[Sequence[T]], None],
+    write: Callable[[Sequence[T]], object],
     items: Sequence[T],
     size: TransactionSize,
     attempts: int = 1,

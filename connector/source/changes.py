@@ -25,6 +25,7 @@ from connector.model.events import (
     valid_id,
 )
 from connector.model.serde import content_hash
+from connector.model.typed_values import Definitions, definition_of
 
 _SMALL_KIND_DELETES_MAX = 10
 _SMALL_KIND_SHARE_MAX = 1 / 3
@@ -37,6 +38,8 @@ class PageContext:
     study_key: str
     server_ms: int
     origin: Origin
+    definitions: Definitions = field(default_factory=Definitions)
+    """Of the study's variables; without them, values stay text."""
     version_min: int = 0
     """Above every version that the topic held before it lost events; 0 if it lost none."""
     is_full_pass: bool = True
@@ -57,7 +60,8 @@ class PageContext:
 class Changes:
     """The result of change detection: events with their subjects, known states, invalid rows.
 
-    ``undated`` counts the events whose row has a missing or malformed ``dateModified``.
+    ``undated`` counts the events whose row has a missing or malformed ``dateModified``, ``untyped``
+    their texts that do not fit the definitions of their variables.
     """
 
     events: list[tuple[RecordEvent, int | None]] = field(default_factory=list)
@@ -67,6 +71,9 @@ class Changes:
     dead_lettered: set[Identity] = field(default_factory=set)
     """Entities whose diverted event is in the dead letter queue already, with the same content."""
     undated: int = 0
+    untyped: int = 0
+    redefines: bool = False
+    """Whether the definition of a variable has changed."""
     has_repeats: bool = False
     """Whether an earlier page of the same pass has listed one of the rows."""
 
@@ -77,6 +84,8 @@ class Changes:
         self.invalid += later.invalid
         self.dead_lettered |= later.dead_lettered
         self.undated += later.undated
+        self.untyped += later.untyped
+        self.redefines |= later.redefines
         self.has_repeats |= later.has_repeats
 
 
@@ -92,7 +101,8 @@ def detect(
     for row in rows:
         try:
             entity_id = require_id(entity, row, context.study_key)
-            digest = content_hash(row)
+            types, untyped = context.definitions.types_of(row)
+            digest = content_hash(row, types)
         except InvalidEventError as error:
             changes.invalid.append(_invalid(entity, row, context, error.reason))
             continue
@@ -103,10 +113,15 @@ def detect(
             if previous.delivery is Delivery.DIVERTED:
                 changes.dead_lettered.add(Identity(context.study_key, entity.name, entity_id))
         version = next_version(context.version, previous)
-        state = KnownState(version, digest, subject_of(entity, row))
+        definition = definition_of(entity, row)
+        state = KnownState(version, digest, subject_of(entity, row), definition=definition)
+        changes.redefines |= definition != (previous.definition if previous else None)
         changes.known[entity_id] = state
-        changes.events.append((_event(entity, entity_id, state, row, context), state.subject_id))
+        event = _event(entity, entity_id, state, row, context)
+        event.types = types
+        changes.events.append((event, state.subject_id))
         changes.undated += _is_undated(entity, row)
+        changes.untyped += untyped
     return changes
 
 
@@ -123,6 +138,7 @@ def deletions(entity: Entity, gone: Mapping[EntityId, KnownState], context: Page
     for entity_id, previous in gone.items():
         version = next_version(context.version, previous)
         state = KnownState(version, None, previous.subject_id)
+        changes.redefines |= previous.definition is not None
         changes.known[entity_id] = state
         changes.events.append((_event(entity, entity_id, state, None, context), state.subject_id))
     return changes

@@ -19,6 +19,8 @@ class SourceProgress:
     """Rows that were dead-lettered because they cannot be events."""
     undated: int = 0
     """Events published although their row has no usable ``dateModified``."""
+    untyped: int = 0
+    """Texts in published events that do not fit the definitions of their variables."""
     retries: int = 0
     passes: int = 0
     """Completed passes of the track that has the fewest."""

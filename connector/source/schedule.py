@@ -4,7 +4,7 @@ Each track has an interval. Until every kind has been read once, kinds are read 
 first; after that, due tracks take turns.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from connector.model.cursor import Cursor
@@ -66,6 +66,14 @@ def due_ms(track: Track, cursor: Cursor, pace: Pace, now: Moment) -> int | None:
     if position.is_hurried:
         interval = min(interval, pace.list_interval)
     return position.finished_ms + round(interval * 1000)
+
+
+def hurried(cursor: Cursor, tracks: Iterable[Track]) -> Cursor:
+    """The cursor with the next passes of these tracks due early; passes in progress continue."""
+    for track in tracks:
+        position = cursor.position(track.name).model_copy(update={"is_hurried": True})
+        cursor = cursor.moved(track.name, position)
+    return cursor
 
 
 def next_track(cursor: Cursor, pace: Pace, now: Moment, previous: str) -> tuple[Track | None, int]:

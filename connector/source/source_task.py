@@ -5,21 +5,22 @@ the committed state is read back from Kafka.
 """
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import structlog
 
 from connector.errors import BatchTooLargeError, FatalError, RetryableError
-from connector.interfaces import ApiReader, Clock, EventLog, KnownStore, KnownUpdate
+from connector.interfaces import KnownUpdate
 from connector.model.cursor import Cursor, PassPosition
-from connector.retry import AbandonedError, Backoff, retry
+from connector.model.typed_values import Definitions
+from connector.retry import AbandonedError, retry
 from connector.source import changes, tracks, window
 from connector.source.changes import Changes, PageContext
 from connector.source.passes import Passes
+from connector.source.ports import SourceOptions, SourcePorts
 from connector.source.progress import SnapshotProgress, SourceProgress
-from connector.source.reading import OpenStream, ReadAhead, ReadPage, after_repeats
-from connector.source.schedule import Pace
+from connector.source.reading import ReadPage, after_repeats
+from connector.source.schedule import Pace, hurried
 from connector.source.tracks import Mode, Track
 
 log = structlog.stdlib.get_logger("connector.source")
@@ -28,39 +29,21 @@ _IDLE_COMMIT_SECONDS = 60.0
 """How long the position of windows without changes may stay uncommitted."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourcePorts:
-    """Everything outside the source that its loop uses."""
-
-    reader: ApiReader
-    event_log: EventLog
-    known: KnownStore
-    clock: Clock
-    open_stream: OpenStream = ReadAhead
-
-
-@dataclass(frozen=True, slots=True)
-class SourceLimits:
-    """The task's limit on deletes, and its back-off."""
-
-    max_delete_ratio: float
-    new_backoff: Callable[[], Backoff] = field(default=lambda: Backoff(60.0))
-
-
 class SourceTask:
     """Publishes the changes of one study until it is stopped."""
 
     def __init__(
-        self, study_key: str, ports: SourcePorts, pace: Pace, limits: SourceLimits
+        self, study_key: str, ports: SourcePorts, pace: Pace, options: SourceOptions
     ) -> None:
         self._study_key = study_key
         self._ports = ports
         self._pace = pace
-        self._limits = limits
-        self._backoff = limits.new_backoff()
+        self._options = options
+        self._backoff = options.new_backoff()
         self._cursor: Cursor | None = None
+        self._definitions = Definitions()
         self._passes = Passes(
-            ports.reader, ports.clock, pace, limits.new_backoff, ports.open_stream
+            ports.reader, ports.clock, pace, options.new_backoff, ports.open_stream
         )
         self._committed_at = 0.0
         self._sweep_since_ms: int | None = None
@@ -143,7 +126,7 @@ class SourceTask:
                     found.extend(self._detect(read, cursor, update))
                 last = after_repeats(pages[-1], cursor, has_repeats=found.has_repeats)
                 end = self._finish_full_pass(last, found, update, cursor)
-                advanced = self._cursor_after(track, pages, end, cursor)
+                advanced = self._cursor_after(track, pages, end, found, cursor)
                 if not self._may_stay_uncommitted(track, found):
                     advanced = self._commit(found, advanced, update)
         except BatchTooLargeError as error:
@@ -154,7 +137,20 @@ class SourceTask:
             self._passes.close_all()
             raise
         self._cursor = advanced
+        if found.redefines:
+            self._redefine()
         self._count(track, pages, found)
+
+    def _redefine(self) -> None:
+        """Type values by the definitions as just published, of rows not yet published, too."""
+        self._definitions = self._load_definitions()
+        for track in tracks.TYPED:  # their open passes do not know that the next one is due early
+            self._passes.close(track.entity.name)
+
+    def _load_definitions(self) -> Definitions:
+        if not self._options.typed_values:
+            return Definitions()
+        return Definitions(self._ports.known.definitions())
 
     def _may_stay_uncommitted(self, track: Track, found: Changes) -> bool:
         """Whether only a window's position has changed: if that is lost, it is read again."""
@@ -204,6 +200,7 @@ class SourceTask:
             self._study_key,
             read.page.server_ms,
             window.origin(read.track, read.before),
+            self._definitions,
             version_min=cursor.version_floor,
             is_full_pass=read.track.mode is Mode.FULL,
         )
@@ -222,7 +219,7 @@ class SourceTask:
         if last.before.rows + len(last.page.rows) == 0:
             # The pass itself listed nothing: rows that windows have listed do not make it credible.
             vanished = replace(vanished, listed=0)
-        ratio_max, is_short = self._limits.max_delete_ratio, last.after.is_short
+        ratio_max, is_short = self._options.max_delete_ratio, last.after.is_short
         if reason := changes.reason_not_to_delete(vanished, ratio_max, is_short=is_short):
             self._log.error(
                 "sweep deleted nothing",
@@ -244,16 +241,15 @@ class SourceTask:
         return last.after.model_copy(update={"is_hurried": is_hurried})
 
     def _cursor_after(
-        self, track: Track, pages: list[ReadPage], end: PassPosition, cursor: Cursor
+        self, track: Track, pages: list[ReadPage], end: PassPosition, found: Changes, cursor: Cursor
     ) -> Cursor:
-        """The cursor after these pages; a full pass is due early if the API's clock went back."""
+        """The cursor after these pages; full passes that have become necessary are due early."""
         cursor = cursor.moved(track.name, end)
         first = pages[0]
         if window.clock_went_back(first.before, first.after, self._pace.overlap):
             self._log.warning("API clock went back, sweep scheduled", kind=track.entity.name)
-            full = cursor.position(track.full.name)
-            cursor = cursor.moved(track.full.name, full.model_copy(update={"is_hurried": True}))
-        return cursor
+            cursor = hurried(cursor, [track.full])
+        return hurried(cursor, tracks.TYPED) if found.redefines else cursor
 
     def _count(self, track: Track, pages: list[ReadPage], found: Changes) -> None:
         last, rows = pages[-1], sum(len(read.page.rows) for read in pages)
@@ -264,6 +260,7 @@ class SourceTask:
             )
         self.progress.invalid += len(found.invalid)
         self.progress.undated += found.undated
+        self.progress.untyped += found.untyped
         self._backoff.reset()
         self.snapshot.count(last, rows)
         if window.ends_pass(last.before, last.after):
@@ -293,6 +290,7 @@ class SourceTask:
             self._ports.known.rebuild(self._ports.event_log.replay(), cursor)
             cursor = window.full_passes_restarted(cursor, due=opened.lost is not None)
             self._log.info("known states rebuilt from the topic", sequence=cursor.sequence)
+        self._definitions = self._load_definitions()
         if opened.lost:
             # This commits the topic's new mark. Otherwise, if the topic grew past the old mark
             # before the next start, the loss would no longer be detected.

@@ -6,6 +6,7 @@ from enum import Enum
 from connector.model.cursor import PassPosition
 from connector.model.entities import READ_KINDS
 from connector.model.entity import Entity, Reading
+from connector.model.properties import VARIABLES_FIELD
 
 
 class Mode(Enum):
@@ -51,6 +52,10 @@ TRACKS: tuple[Track, ...] = tuple(
     for mode in Mode
     if mode is Mode.FULL or entity.reading is not Reading.LISTED
 )
+TYPED: tuple[Track, ...] = tuple(
+    track for track in TRACKS if track.mode is Mode.FULL and VARIABLES_FIELD in track.entity.fields
+)
+"""The full tracks of kinds with form variables, whose values the definitions type."""
 STUDY = Track(READ_KINDS["study"], Mode.FULL)
 """Read before all others: it shows whether the API knows the study."""
 

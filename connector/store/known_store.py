@@ -8,29 +8,33 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from connector.errors import FatalError, RetryableError
 from connector.interfaces import InvalidRow, VanishedRows
 from connector.model.cursor import Cursor
 from connector.model.events import Delivery, EntityId, Identity, KnownState
+from connector.model.typed_values import Definition
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS known (
   entity TEXT NOT NULL, id NOT NULL, version INTEGER NOT NULL, hash BLOB, subject_id INTEGER,
   seen_pass INTEGER NOT NULL DEFAULT 0, missed INTEGER NOT NULL DEFAULT 0,
-  delivery INTEGER NOT NULL DEFAULT 0,
+  delivery INTEGER NOT NULL DEFAULT 0, definition TEXT,
   PRIMARY KEY (entity, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS invalid_row (hash BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-_LAYOUT = 2
+_LAYOUT = 3
 _ROWS_PER_PUT = 100
 _PUT = """
-INSERT INTO known (entity, id, version, hash, subject_id, seen_pass) VALUES {rows}
+INSERT INTO known (entity, id, version, hash, subject_id, definition, seen_pass) VALUES {rows}
 ON CONFLICT DO UPDATE SET version = excluded.version, hash = excluded.hash,
-  subject_id = excluded.subject_id, seen_pass = excluded.seen_pass, missed = 0, delivery = 0
+  subject_id = excluded.subject_id, definition = excluded.definition,
+  seen_pass = excluded.seen_pass, missed = 0, delivery = 0
   WHERE excluded.version >= version
 """
-_COLUMNS = "id, version, hash, subject_id, delivery"
+_COLUMNS = "id, version, hash, subject_id, delivery, definition"
 _SIGHTINGS_TO_DELETE = 2
 _IDS_PER_QUERY = 500
 
@@ -138,6 +142,11 @@ class SqliteKnownStore:
                 found[row[0]] = _known(row[1:])
         return found
 
+    def definitions(self) -> list[Definition]:
+        """See `connector.interfaces.KnownStore`."""
+        query = "SELECT definition FROM known WHERE definition IS NOT NULL"
+        return [Definition(*orjson.loads(text)) for (text,) in self._db.execute(query)]
+
     @contextmanager
     def update(self) -> Iterator["_Update"]:
         """See `connector.interfaces.KnownStore`."""
@@ -240,7 +249,7 @@ def _parts(ids: Sequence[EntityId]) -> Iterator[tuple[str, Sequence[EntityId]]]:
 def _put(db: sqlite3.Connection, rows: Iterator[tuple[Any, ...]]) -> None:
     # Many rows per statement: each statement releases the GIL, and we wait to get it back.
     while part := list(islice(rows, _ROWS_PER_PUT)):
-        placeholders = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(part))
+        placeholders = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(part))
         db.execute(_PUT.format(rows=placeholders), list(chain.from_iterable(part)))
 
 
@@ -248,12 +257,18 @@ def _name(cursor: Cursor) -> str:
     return f"{cursor.lineage}/{cursor.sequence}"
 
 
-def _columns(state: KnownState) -> tuple[int, bytes | None, int | None]:
+def _columns(state: KnownState) -> tuple[int, bytes | None, int | None, str | None]:
     digest = None if state.content_hash is None else bytes.fromhex(state.content_hash)
-    return state.version, digest, state.subject_id
+    definition = None if state.definition is None else orjson.dumps(list(state.definition)).decode()
+    return state.version, digest, state.subject_id, definition
 
 
-def _known(row: tuple[int, bytes | None, int | None, int]) -> KnownState:
-    version, digest, subject_id, delivery = row
-    content_hash = None if digest is None else digest.hex()
-    return KnownState(version, content_hash, subject_id, Delivery(delivery))
+def _known(row: tuple[int, bytes | None, int | None, int, str | None]) -> KnownState:
+    version, digest, subject_id, delivery, definition = row
+    return KnownState(
+        version,
+        None if digest is None else digest.hex(),
+        subject_id,
+        Delivery(delivery),
+        None if definition is None else Definition(*orjson.loads(definition)),
+    )

@@ -18,12 +18,13 @@ from connector.lab.simulator.workload import Workload
 from connector.model.entities import ENTITIES, NODE_KEYS, READ_KINDS
 from connector.model.events import Identity, Op, RecordEvent
 from connector.model.graph_state import GraphState, differences
-from connector.ops.expected_graph import add_row
+from connector.ops.expected_graph import add_row, types_of, variable_types
 from connector.retry import Backoff
 from connector.source import tracks
+from connector.source.ports import SourceOptions, SourcePorts
 from connector.source.reading import ReadPage
 from connector.source.schedule import Pace
-from connector.source.source_task import SourceLimits, SourcePorts, SourceTask
+from connector.source.source_task import SourceTask
 from connector.source.tracks import Mode
 from connector.store.known_store import SqliteKnownStore
 from tests.fakes.clock import FakeClock
@@ -116,7 +117,7 @@ class World:
             self.known = SqliteKnownStore(":memory:")
         ports = SourcePorts(self.api, self.log, self.known, self.local, self._stream)
         self.task = SourceTask(
-            KEY, ports, self.pace, SourceLimits(0.5, lambda: Backoff(1.0, rng=self.rng))
+            KEY, ports, self.pace, SourceOptions(0.5, lambda: Backoff(1.0, rng=self.rng))
         )
 
     def _stream(self, pages: Iterator[ReadPage]) -> PagesAhead:
@@ -291,9 +292,10 @@ def _published(ordered: list[tuple[int, str | None, bool]], *, was_diverted: boo
 def api_state(study: Study) -> GraphState:
     state = GraphState()
     add_row(state, "study", study.key, study.row)
+    types = variable_types(study.table("variables").rows())
     for entity in list(READ_KINDS.values())[1:]:
         for row in study.table(entity.resource).rows():
-            add_row(state, entity.name, study.key, row)
+            add_row(state, entity.name, study.key, row, types_of(row, types))
     return state
 
 

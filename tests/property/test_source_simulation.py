@@ -22,7 +22,8 @@ from connector.model.entities import ENTITIES
 from connector.model.graph_state import differences
 from connector.retry import Backoff
 from connector.source import passes
-from connector.source.source_task import SourceLimits, SourcePorts, SourceTask
+from connector.source.ports import SourceOptions, SourcePorts
+from connector.source.source_task import SourceTask
 from tests.oracle import fold
 from tests.property.source_world import KEY, PACE, World, api_state, live
 
@@ -323,7 +324,7 @@ def test_an_api_slower_than_one_step_still_completes_every_kind() -> None:
     slow = Slow()
     ports = SourcePorts(slow, world.log, world.known, world.local)
     with patch.object(passes, "_WAIT_SECONDS", 0.02):
-        task = SourceTask(KEY, ports, world.pace, SourceLimits(0.5, lambda: Backoff(1.0)))
+        task = SourceTask(KEY, ports, world.pace, SourceOptions(0.5, lambda: Backoff(1.0)))
         end = time.monotonic() + 60
         while task.progress.passes < 2 and time.monotonic() < end:
             world.tick(task.step() or 0.05)

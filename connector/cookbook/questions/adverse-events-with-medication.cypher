@@ -1,9 +1,12 @@
 // Which adverse events (form AE) began while the subject took a medication (form CM)?
+// toString: complete dates are typed, partial ones (2024-UN-UN) are text; both sort as text.
 MATCH (ae:Record {study_key: $study, form_key: 'AE'})
-WHERE ae.AESTDTC <> '' AND NOT ae:Deleted AND NOT coalesce(ae.deleted, false)
+WHERE NOT ae:Deleted AND NOT coalesce(ae.deleted, false)
+WITH ae, toString(ae.AESTDTC) AS began WHERE began <> ''
 MATCH (cm:Record {study_key: $study, subject_key: ae.subject_key})
 WHERE cm.form_key = 'CM' AND NOT cm:Deleted AND NOT coalesce(cm.deleted, false)
-  AND cm.CMSTDTC <> '' AND cm.CMSTDTC <= ae.AESTDTC AND (cm.CMENDTC IS NULL OR cm.CMENDTC = '' OR cm.CMENDTC >= ae.AESTDTC)
-RETURN ae.subject_key AS subject, ae.record_id AS adverse_event, ae.AETERM AS term, ae.AESTDTC AS began,
+WITH ae, began, cm, toString(cm.CMSTDTC) AS started, toString(coalesce(cm.CMENDTC, '')) AS ended
+WHERE started <> '' AND started <= began AND (ended = '' OR ended >= began)
+RETURN ae.subject_key AS subject, ae.record_id AS adverse_event, ae.AETERM AS term, began,
        cm.record_id AS medication, cm.CMTRT AS treatment
 ORDER BY subject, adverse_event, medication
