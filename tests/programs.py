@@ -18,10 +18,18 @@ from connector.lab.simulator.api import API_KEY, SECURITY_KEY
 PROGRAM = [sys.executable, "-m", "connector"]
 
 
+_PATIENCE = 5
+
+
 def wait_until(holds: Callable[[], object], seconds: float, what: str) -> None:
-    end = time.monotonic() + seconds
+    """Wait for what takes less than ``seconds`` on a free machine; five times as long at most.
+
+    On a busy machine everything takes several times as long; only what hangs takes longer. What a
+    promise says in seconds is not tested here, but measured by the benchmark.
+    """
+    end = time.monotonic() + seconds * _PATIENCE
     while not holds():
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        assert time.monotonic() < end, f"not within {seconds * _PATIENCE} s: {what}"
         time.sleep(0.05)
 
 
@@ -46,7 +54,7 @@ def run_program(command: str, environment: dict[str, str]) -> subprocess.Complet
     done = subprocess.run(
         [*PROGRAM, *command.split()],
         env={**os.environ, "LOG_FORMAT": "json", **environment},
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stderr
     return done

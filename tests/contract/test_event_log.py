@@ -40,7 +40,7 @@ def logs(request: pytest.FixtureRequest) -> Open:
 
 def opened(log: EventLog) -> OpenedLog:
     """Open the log as a source does, retrying while a new topic has no leader."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 150
     while True:
         try:
             return log.open()

@@ -569,7 +569,7 @@ def _blocked(database: Neo4jDatabase) -> list[list[Any]]:
     )
 
 
-def _until(holds: Callable[[], bool], seconds: float = 20) -> bool:
+def _until(holds: Callable[[], bool], seconds: float = 100) -> bool:
     import time
 
     end = time.monotonic() + seconds

@@ -220,14 +220,14 @@ def test_setup_says_what_differs_and_check_changes_nothing(variables: dict[str, 
     wanted = variables | {"KAFKA_EVENTS_TOPIC": "not.made.by.check"}
     done = subprocess.run(
         [*PROGRAM, "setup", "--check"], env={**os.environ, **wanted},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert "topic not.made.by.check: missing" in done.stdout
     swapped = variables | {"KAFKA_EVENTS_TOPIC": variables["KAFKA_DEAD_LETTER_TOPIC"]}
     done = subprocess.run(
         [*PROGRAM, "setup"], env={**os.environ, **swapped},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert "cleanup.policy is delete, should be compact" in done.stdout

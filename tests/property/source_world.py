@@ -96,7 +96,8 @@ class World:
         self.api = SimulatedApi(self.study, self.server, self.faults)
         self.api.before, self.api.after = self._before_read, self._after_read
         self.api.answering = self._while_answering
-        self.api.shuffles_ties = lambda: not self.is_calm and self.rng.random() < 0.3
+        ties = random.Random(seed + 2)
+        self.api.shuffles_ties = lambda: not self.is_calm and ties.random() < 0.3
         self.topic, self.cursors = InMemoryTopic(), dict[str, bytes]()
         self.sink = LaggingSink(self.topic)
         self.topic_was_lost = self.deletes_were_forgotten = False

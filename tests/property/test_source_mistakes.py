@@ -20,7 +20,7 @@ from connector.store import known_store
 from tests.fakes.in_memory_kafka import InMemoryEventLog
 from tests.property.test_source_simulation import failure, quiet
 
-_SEEDS_MAX = 300
+_SEEDS_MAX = 600
 request, advance, publish = window.next_request, window.advance, InMemoryEventLog.publish
 
 
@@ -220,7 +220,7 @@ def a_rebuilt_cache_continues_the_pass() -> Iterator[None]:
     ],
 )
 def test_the_simulation_finds(mistake: Callable[[], Iterator[None]]) -> None:
-    """The simulation finds each planted mistake within 300 seeds."""
+    """The simulation finds each planted mistake within 600 seeds."""
     quiet()
     with mistake():  # type: ignore[attr-defined]
         found = next((report for seed in range(_SEEDS_MAX) if (report := failure(seed))), None)
