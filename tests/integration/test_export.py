@@ -438,8 +438,13 @@ def test_queries_written_for_the_earlier_graph_return_the_right_rows(
         sink.write_batch(list(table.rows()), batch_id="b")
     assert len(expected) > 100
     assert sorted(map(tuple, database.read(query, study=study))) == expected
-    export_to_neo4j(sdk, study, neo4j_settings.uri, auth)
+    texts = Neo4jSinkConfig(typed_values=False)  # as that module stored them
+    export_to_neo4j(sdk, study, neo4j_settings.uri, auth, config=texts)
     assert sorted(map(tuple, database.read(query, study=study))) == expected
+    assert compare(imednet(api), neo4j_settings, study, typed_values=False).different == 0
+    export_to_neo4j(sdk, study, neo4j_settings.uri, auth)
+    typed = [(subject, record, float(text)) for subject, record, text in expected]
+    assert sorted(map(tuple, database.read(query, study=study))) == sorted(typed)
     assert compare(imednet(api), neo4j_settings, study).different == 0
 
 

@@ -3,10 +3,12 @@
 ``SIMULATION_SEEDS`` sets their number (``make simulation``: 100 000); ``SEED`` runs a single one.
 """
 
+import json
 import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from unittest.mock import patch
 
@@ -24,6 +26,7 @@ from connector.retry import Backoff
 from connector.source import passes
 from connector.source.ports import SourceOptions, SourcePorts
 from connector.source.source_task import SourceTask
+from connector.store.known_store import SqliteKnownStore
 from tests.oracle import fold
 from tests.property.source_world import KEY, PACE, World, api_state, live
 
@@ -204,6 +207,35 @@ def test_rows_of_equal_sort_values_in_any_order_delete_nothing_that_is_there() -
     assert world.faults_found() == []
 
 
+@pytest.mark.parametrize("loses_cache", [False, True])
+def test_a_changed_definition_reaches_every_record_it_affects(*, loses_cache: bool) -> None:
+    """A changed definition republishes the records that it affects, even across a restart.
+
+    The records have not changed, so no window finds them; and the next sweep is a year away.
+    """
+    world = World(1)
+    world.run()
+    world.pace = replace(PACE, sweep_interval=3e7)
+    world.restart()
+    table = world.study.table("variables")
+    for variable in table.rows():
+        kind = "TEXT" if variable["variableType"] == "NUMBER" else "NUMBER"
+        table.put(variable | {"variableType": kind, "dateModified": now(world)})
+    count = len(world.topic.messages())
+    for _ in range(1000):
+        world.step()
+        if len(world.topic.messages()) > count:
+            break
+    if loses_cache:
+        world.known = SqliteKnownStore(":memory:")
+    world.restart()
+    for _ in range(1500):
+        world.step()
+    found = [json.loads(each.value or b"") for each in world.topic.messages()[count:]]
+    assert {"variable", "record"} <= {each["entity"] for each in found}
+    assert world.faults_found() == []
+
+
 def test_a_delete_that_the_topic_loses_is_published_again() -> None:
     """A delete that the topic loses is published again.
 
@@ -274,8 +306,7 @@ def test_a_row_that_is_edited_after_a_sweep_and_removed_is_deleted_by_the_next_t
     until(lambda: sweeps() > count)
     until(lambda: not (world.task._cursor or Cursor(study_key=KEY)).position("record.full").in_pass)
     row = orjson.loads(table.bodies[edited])
-    at = api_date(datetime.fromtimestamp(world.server.now_ms() / 1000, UTC))
-    table.put(row | {"recordStatus": "edited", "dateModified": at})
+    table.put(row | {"recordStatus": "edited", "dateModified": now(world)})
     version = known[edited].version
     until(lambda: world.known.lookup("record", [edited])[edited].version > version)
     table.remove(edited)
@@ -293,6 +324,11 @@ def test_rows_without_a_date_are_published_and_counted() -> None:
         world.step()
     assert world.log.invalid == []
     assert world.task.progress.undated > 0
+
+
+def now(world: World) -> str:
+    """The API's clock, as its rows have it."""
+    return api_date(datetime.fromtimestamp(world.server.now_ms() / 1000, UTC))
 
 
 def deleted(world: World, record_id: int) -> bool:
