@@ -127,11 +127,11 @@ def _type(
 ) -> None:
     """Replace the texts of these variables by the values that they stand for."""
     for name, kind in types.items():
-        index = positions.get(name)
-        if index is None:
+        index = positions.get(name, -1)
+        if index < 0 or type(text := values[index]) is not str:
             continue
-        text = values[index]
-        if isinstance(text, str) and (value := typed_value(kind, text)) is not None:
+        value = typed_value(kind, text)
+        if value is not None:
             values[index] = value
 
 

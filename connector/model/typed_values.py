@@ -9,6 +9,7 @@ import datetime as dt
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from connector.model.entity import Entity
@@ -36,6 +37,7 @@ _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+")
 _DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DATETIME = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2})?")
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_CACHED_MAX = 20_000
 _EXACT_DIGITS_MAX = 15
 """Every decimal of so many significant digits is a different 64-bit float, and readable from it."""
 
@@ -85,24 +87,33 @@ class Definitions:
             form_id: {name: kind for name, kind in names.items() if kind != TEXT}
             for form_id, names in found.items()
         }
+        # The records of a form have the same variables: their types are looked up once.
+        self._defined_names = lru_cache(maxsize=4096)(self._names_of)
 
     def types_of(self, row: Mapping[str, Any]) -> RowTypes:
         """Find the types of an API row's variables."""
         form_id, variables = row.get(_FORM_FIELD), row.get(VARIABLES_FIELD)
-        defined = self._forms.get(form_id) if type(form_id) is int else None
-        if not defined or not isinstance(variables, dict):
+        if type(form_id) is not int or form_id not in self._forms:
+            return _NO_TYPES
+        if not isinstance(variables, dict):
             return _NO_TYPES
         types: dict[str, str] = {}
         untyped = 0
-        for name, text in variables.items():
-            kind = defined.get(name.lower())
-            if kind is None or type(text) is not str:
+        for name, kind in self._defined_names(form_id, tuple(variables)):
+            text = variables[name]
+            if type(text) is not str:
                 continue
-            if typed_value(kind, text) is not None:
+            if _PARSERS[kind](text) is not None:
                 types[name] = kind
             elif not is_blank(text):
                 untyped += 1
         return RowTypes(types or None, untyped)
+
+    def _names_of(self, form_id: int, variables: tuple[str, ...]) -> list[tuple[str, str]]:
+        """Names and types of those variables that do not stay text."""
+        defined = self._forms.get(form_id, {})
+        kinds = ((name, defined.get(name.lower())) for name in variables)
+        return [(name, kind) for name, kind in kinds if kind is not None]
 
 
 def typed_value(kind: str, text: str) -> PropertyValue:
@@ -115,6 +126,8 @@ def typed_value(kind: str, text: str) -> PropertyValue:
     return None if parse is None else parse(text)
 
 
+# Numbers, and dates even more, repeat in a study.
+@lru_cache(maxsize=_CACHED_MAX)
 def _number(text: str) -> int | float | None:
     if _INTEGER.fullmatch(text):
         number = int(text)
@@ -128,6 +141,7 @@ def _boolean(text: str) -> bool | None:
     return {"true": True, "false": False}.get(text.lower())
 
 
+@lru_cache(maxsize=_CACHED_MAX)
 def _date(text: str) -> dt.date | None:
     try:
         return dt.date.fromisoformat(text) if _DATE.fullmatch(text) else None
@@ -135,6 +149,7 @@ def _date(text: str) -> dt.date | None:
         return None
 
 
+@lru_cache(maxsize=_CACHED_MAX)
 def _datetime(text: str) -> dt.datetime | None:
     try:
         return dt.datetime.fromisoformat(text) if _DATETIME.fullmatch(text) else None
