@@ -22,10 +22,17 @@ from benchmarks.report import Figures, show
 from benchmarks.sections import SECTIONS as SINK_SECTIONS
 from benchmarks.sections import Bench
 from benchmarks.snapshot import big_study, snapshot
+from benchmarks.typed_values import typed_values
 from connector.lab.servers.local import local_servers, remove_data
 
 OUTPUT = Path("bench-output")
-SECTIONS = {**SINK_SECTIONS, "snapshot": snapshot, "big study": big_study, "export": export}
+SECTIONS = {
+    **SINK_SECTIONS,
+    "typed values": typed_values,
+    "snapshot": snapshot,
+    "big study": big_study,
+    "export": export,
+}
 
 
 def main() -> int:

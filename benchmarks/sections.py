@@ -91,7 +91,7 @@ def throughput(bench: Bench) -> Figures:
     load = work.first_load(STUDY, bench.events)
     phases = [load, work.replay(load), work.updates(load), work.hot_set(load)]
     for contender in (SINK, QUIX, PLAIN_MERGE):  # warm up the database's JVM
-        _phases(bench, contender, phases)
+        measure_phases(bench, contender, phases)
         bench.log(f"warm-up: {contender.name}")
     graphs = set()
     for number in range(bench.rounds):
@@ -99,17 +99,17 @@ def throughput(bench: Bench) -> Figures:
         figures[UPPER_BOUND]["first load"].append(bench.graph.upper_bound(load, TRANSACTION))
         for contender in (SINK, QUIX, PLAIN_MERGE, SINK_2, SINK_4):
             rates = figures[contender.name]
-            for name, value in _phases(bench, contender, phases).items():
+            for name, value in measure_phases(bench, contender, phases).items():
                 rates[name].append(value)
             graphs.add(tuple(bench.graph.counts().items()))
-            bench.log(f"round {number + 1}: {contender.name}: {_last(rates)}")
-        bench.log(f"round {number + 1}: {UPPER_BOUND}: {_last(figures[UPPER_BOUND])}")
+            bench.log(f"round {number + 1}: {contender.name}: {last_of(rates)}")
+        bench.log(f"round {number + 1}: {UPPER_BOUND}: {last_of(figures[UPPER_BOUND])}")
     if len(graphs) != 1:
         raise AssertionError(f"The contenders wrote different graphs: {graphs}")
     return figures
 
 
-def _phases(bench: Bench, contender: Contender, phases: list[work.Work]) -> dict[str, float]:
+def measure_phases(bench: Bench, contender: Contender, phases: list[work.Work]) -> dict[str, float]:
     """Measure one contender's rates, phase after phase, starting with an empty graph."""
     rates: dict[str, float] = {}
     with bench.contest(contender) as (feed, children):
@@ -140,7 +140,7 @@ def latency(bench: Bench, per_second: float = 200, seconds: float = 10) -> Figur
             for name, share in (("p50", 0.5), ("p99", 0.99)):
                 value = latencies[int(len(latencies) * share)]
                 figures[contender.name][f"{name} ms"].append(value)
-            bench.log(f"round {number + 1}: {contender.name}: {_last(figures[contender.name])}")
+            bench.log(f"round {number + 1}: {contender.name}: {last_of(figures[contender.name])}")
     return figures
 
 
@@ -181,7 +181,7 @@ def distance(bench: Bench) -> Figures:
             with _proxied(bench, delay) as uri, bench.contest(SINK, NEO4J_URI=uri) as (feed, _):
                 seconds = bench.seconds_to_apply(feed, feed.load(load))
             figures[name]["first load"].append(bench.events / seconds)
-            bench.log(f"round {number + 1}: {name}: {_last(figures[name])}")
+            bench.log(f"round {number + 1}: {name}: {last_of(figures[name])}")
     return figures
 
 
@@ -199,7 +199,7 @@ def scaling(bench: Bench) -> Figures:
             ):
                 seconds = bench.seconds_to_apply(feed, feed.load(load))
             figures[contender.name]["first load"].append(len(load.events) / seconds)
-            bench.log(f"round {number + 1}: {contender.name}: {_last(figures[contender.name])}")
+            bench.log(f"round {number + 1}: {contender.name}: {last_of(figures[contender.name])}")
     return figures
 
 
@@ -250,7 +250,7 @@ def million(bench: Bench, total: int = 1_000_000, outage_seconds: float = 60) ->
                 rates["rate at 50 000"].append(chunk / at_50_000)
                 rates["rate at 1 000 000"].append(chunk / statistics.median(at_million))
                 rates["peak memory MB"].append(peak_memory_mb(children[0]))
-    bench.log(f"million: {_last(rates)}")
+    bench.log(f"million: {last_of(rates)}")
     return {SINK.name: rates}
 
 
@@ -277,7 +277,8 @@ def _load_backlog(feed: Feed, chunk: int, total: int) -> Loaded:
     return last
 
 
-def _last(rates: dict[str, list[float]]) -> str:
+def last_of(rates: dict[str, list[float]]) -> str:
+    """Return the newest value of each figure, for the log."""
     return ", ".join(f"{name} {values[-1]:,.4g}" for name, values in rates.items())
 
 

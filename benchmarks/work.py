@@ -26,6 +26,23 @@ def first_load(study: str, count: int, start: int = 0) -> Work:
     return Work("first load", [_event(row, 1) for row in _rows(study, count, start)])
 
 
+def typed(load: Work, **types: int) -> Work:
+    """Return the same records, the first of whose variables have these types (name=number).
+
+    Dates replace the texts of their variables. ``typed(load, date=0)`` has no types, but the same
+    texts as ``typed(load, date=2)``.
+    """
+    dates, numbers = VARIABLES[:2], VARIABLES[2 : 2 + types.get("number", 0)]
+    kinds = dict.fromkeys(dates[: types.get("date", 0)], "date") | dict.fromkeys(numbers, "number")
+    events = []
+    for number, event in enumerate(load.events):
+        row = dict(event.data or {})
+        day = f"2024-{number % 12 + 1:02}-{number % 28 + 1:02}"
+        row["recordData"] = row["recordData"] | dict.fromkeys(dates, day)
+        events.append(_event(row, event.version, kinds))
+    return Work("first load", events)
+
+
 def replay(load: Work) -> Work:
     """Return the same events again."""
     return Work("replay", load.events)
@@ -74,7 +91,7 @@ def _rows(study: str, count: int, start: int) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
-def _event(row: dict[str, Any], version: int) -> RecordEvent:
+def _event(row: dict[str, Any], version: int, types: dict[str, str] | None = None) -> RecordEvent:
     return RecordEvent(
         entity="record",
         op=Op.UPSERT,
@@ -82,7 +99,8 @@ def _event(row: dict[str, Any], version: int) -> RecordEvent:
         study_key=row["studyKey"],
         id=row["recordId"],
         version=version,
-        content_hash=content_hash(row),
+        content_hash=content_hash(row, types),
         observed_at=OBSERVED_AT,
         data=row,
+        types=types or None,
     )
