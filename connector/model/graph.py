@@ -7,6 +7,7 @@ events of different entities arrive.
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any, NamedTuple
 
 from connector.errors import InvalidEventError
@@ -69,6 +70,8 @@ class NodeChange(NamedTuple):
     is_delete: bool = False
     listed: Sequence[Sequence[ListedLink]] = ()
     parts: Sequence[Sequence[dict[str, PropertyValue]]] = ()
+    temporal: Sequence[int] = ()
+    """The indexes of the values that are dates and datetimes."""
 
     @property
     def properties(self) -> dict[str, PropertyValue]:
@@ -101,8 +104,7 @@ def node_change(event: RecordEvent) -> NodeChange:
     variables = _variables(data)
     layout = layout_of(entity.name, tuple(data), tuple(variables))
     values = storables(list(variables.values()))
-    if event.types:
-        _type(values, layout.positions, event.types)
+    temporal = _type(values, layout.positions, event.types) if event.types else ()
     own = [data[field] for field in layout.fields]
     study_key = identity.study_key
     links = [
@@ -118,21 +120,29 @@ def node_change(event: RecordEvent) -> NodeChange:
     values += mixed_storables(own)
     return NodeChange(
         identity, event.version, layout.names, values, links, event.content_hash, False, listed,
-        parts,
+        parts, temporal,
     )  # fmt: skip
 
 
 def _type(
     values: list[PropertyValue], positions: Mapping[str, int], types: Mapping[str, str]
-) -> None:
-    """Replace the texts of these variables by the values that they stand for."""
+) -> list[int]:
+    """Replace the texts of these variables by the values that they stand for.
+
+    Returns the indexes of dates and datetimes.
+    """
+    temporal = []
     for name, kind in types.items():
         index = positions.get(name, -1)
         if index < 0 or type(text := values[index]) is not str:
             continue
         value = typed_value(kind, text)
-        if value is not None:
-            values[index] = value
+        if value is None:
+            continue
+        values[index] = value
+        if isinstance(value, date):
+            temporal.append(index)
+    return temporal
 
 
 def _delete(entity: Entity, event: RecordEvent) -> NodeChange:

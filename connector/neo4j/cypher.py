@@ -19,6 +19,7 @@ from connector.model.entity import Entity, Reference
 from connector.model.events import EntityId, Identity
 from connector.model.graph import NodeChange, key_values
 from connector.model.properties import LINKS, MODEL
+from connector.neo4j.moments import Moment, assignments, moments_of, values_with_texts
 from connector.neo4j.probes import is_outdated, node_pattern
 
 DELETED_LABEL = "Deleted"
@@ -97,17 +98,16 @@ def _create_statements(group: list[NodeChange]) -> list[Statement]:
     """Build one statement for each shape that many nodes share, and one for all others."""
     entity = group[0].identity.entity
     shapes: dict[_Shape, list[NodeChange]] = defaultdict(list)
-    others = []
+    others: list[NodeChange] = []
     for change in group:
-        if any(change.listed) or any(change.parts):
-            others.append(change)
-            continue
         targets = tuple([link.target and link.target.entity for link in change.links])
-        shapes[_Shape(entity, change.names, targets)].append(change)
+        has_more = any(change.listed) or any(change.parts)
+        (others if has_more else shapes[_Shape(entity, change.names, targets)]).append(change)
     result = []
     for shape, changes in shapes.items():
-        if len(changes) >= _SAME_SHAPE_MIN and (cypher := _create_same_shape(shape)):
-            result.append(Statement(cypher, _rows_by_targets(changes), changes))
+        moments = moments_of(changes)
+        if len(changes) >= _SAME_SHAPE_MIN and (cypher := _create_same_shape(shape, moments)):
+            result.append(Statement(cypher, _rows_by_targets(changes, moments), changes))
         else:
             others += changes
     if others:
@@ -115,12 +115,12 @@ def _create_statements(group: list[NodeChange]) -> list[Statement]:
     return result
 
 
-def _rows_by_targets(changes: list[NodeChange]) -> list[list[Any]]:
+def _rows_by_targets(changes: list[NodeChange], moments: Sequence[Moment]) -> list[list[Any]]:
     """Build rows ``[study_key, target ids, [values of a node, ...]]``, in the order of `_rows`."""
     grouped: dict[tuple[EntityId | None, ...], list[list[Any]]] = defaultdict(list)
     for change in changes:
         ids = [link.target and link.target.id for link in change.links]
-        grouped[change.identity.study_key, *ids].append(change.values)
+        grouped[change.identity.study_key, *ids].append(values_with_texts(change, moments))
     return [
         [study, ids, nodes] for (study, *ids), nodes in sorted(grouped.items(), key=itemgetter(0))
     ]
@@ -158,7 +158,7 @@ def _create(entity_name: str) -> str:
 
 
 @lru_cache(maxsize=512)
-def _create_same_shape(shape: _Shape) -> str | None:
+def _create_same_shape(shape: _Shape, moments: tuple[Moment, ...]) -> str | None:
     """Like `_create`, for the rows of `_rows_by_targets`; None if a name is not a plain identifier.
 
     The database does not process a name with each value, and looks up the targets of a row once.
@@ -167,7 +167,6 @@ def _create_same_shape(shape: _Shape) -> str | None:
     if not all(map(_PLAIN_NAME.fullmatch, shape.names)):
         return None
     entity = ENTITIES[shape.entity]
-    values = (f"n.`{name}` = properties[{index}]" for index, name in enumerate(shape.names))
     targets = [
         (index, reference, target)
         for index, (reference, target) in enumerate(
@@ -183,7 +182,7 @@ def _create_same_shape(shape: _Shape) -> str | None:
                 for index, _, target in targets
             ),
             f"WITH * UNWIND row[2] AS properties CREATE (n:{entity.label})",
-            f"SET {', '.join(values)}",
+            f"SET {assignments(shape.names, moments)}",
             *(f"CREATE {_path(f'p{index}', reference)}" for index, reference, _ in targets),
         ]
     )

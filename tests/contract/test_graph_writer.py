@@ -18,7 +18,7 @@ from connector.model.entities import ENTITIES
 from connector.model.entity import Reference
 from connector.model.events import Identity, RecordEvent
 from connector.model.graph import node_change
-from connector.model.graph_state import GraphState, NodeKey
+from connector.model.graph_state import GraphState, NodeKey, same
 from connector.neo4j import cypher, probes
 from connector.neo4j.database import Neo4jDatabase, _Rows
 from connector.neo4j.reader import read_graph
@@ -494,12 +494,52 @@ def test_bulk_creation_of_similar_nodes_equals_creating_each_alone(
     assert_equal(expected(newer, *events[1:]), graph.state())
 
 
+def test_dates_and_datetimes_are_written_as_such_by_every_statement(
+    graph: Graph, study: str
+) -> None:
+    """Created in bulk, one by one or merged, dates are dates; other values of the same property stay.
+
+    In bulk they travel as texts, beside partial dates, numbers and lists of the same property.
+    """
+    days = ["2024-02-29", "2024-UN-UN", "", None, 20_240_229, ["2024-02-29"], "0001-01-01"]
+    times = [
+        "2024-02-29 10:11",
+        "2024-02-29T10:11:12",
+        "10:11",
+        "9999-12-31 23:59:59",
+        True,
+        1.5,
+        {},
+    ]
+    types = {"day": "date", "both": "date", "at": "datetime", "count": "number"}
+    events = []
+    for number in range(3 * cypher._SAME_SHAPE_MIN):
+        day, at = days[number % 7], times[number % 7]
+        variables = {"day": day, "text": "2024-02-29", "both": "2024-03-01", "at": at, "count": "7"}
+        event = upsert(row(study, number + 1, recordData=variables), 5)
+        event.types = types | ({"both": "datetime"} if number % 2 else {})
+        events.append(event)
+    changes = [node_change(event) for event in events]
+    bulk, single, merged = changes[:-70], changes[-70:-60], changes[-60:]
+    for part in (bulk, single):
+        graph.writer.write(part, absent={change.identity for change in part})
+    graph.writer.write(merged)
+    found = graph.state()
+    for change in changes:
+        node = found.nodes[NodeKey("Record", (study, change.identity.id))]
+        for name in ("day", "text", "both", "at", "count"):
+            wanted = change.properties.get(name)
+            assert same(node.get(name), wanted), (name, node.get(name), wanted)
+    kinds = {type(node.get("day")).__name__ for node in found.nodes.values()}
+    assert kinds >= {"date", "str", "int", "list", "NoneType"}
+
+
 @pytest.mark.parametrize("name", ["a`b", "a b", "a-b", "1a", "é", "a\\u0060", "a\n", "$rows", ""])
 def test_a_name_that_is_no_plain_identifier_never_gets_into_a_statement(name: str) -> None:
     """Only names that are plain identifiers become part of a statement's text."""
     for names, is_in in ((("SYSBP", "_x1"), True), (("SYSBP", name), False)):
         shape = cypher._Shape("record", names, ("visit", None))
-        assert (cypher._create_same_shape(shape) is not None) is is_in
+        assert (cypher._create_same_shape(shape, ()) is not None) is is_in
 
 
 def test_any_order_and_repetition_gives_the_same_graph(graph: Graph, study: str) -> None:

@@ -1,0 +1,57 @@
+"""Dates and datetimes as texts on the wire, converted by the database. Pure text and values.
+
+The driver (6.4.1) takes 9 us to send a date and 105 us to send a datetime, a text 0.1 us.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from connector.model.graph import NodeChange
+
+_FUNCTIONS: dict[type, str] = {dt.date: "date", dt.datetime: "localdatetime"}
+
+
+class Moment(NamedTuple):
+    """Values of one property that arrive as texts, and the function that converts them."""
+
+    place: int
+    """Its index among the node's values."""
+    function: str
+
+
+def moments_of(changes: Sequence[NodeChange]) -> tuple[Moment, ...]:
+    """The dates and datetimes that any of these nodes of one shape have."""
+    return tuple(
+        sorted(
+            {
+                Moment(place, _FUNCTIONS[type(change.values[place])])
+                for change in changes
+                for place in change.temporal
+            }
+        )
+    )
+
+
+def values_with_texts(change: NodeChange, moments: Sequence[Moment]) -> list[Any]:
+    """The node's values without dates and datetimes, then a text or None for each moment."""
+    if not moments:
+        return change.values
+    values: list[Any] = list(change.values)
+    texts: list[str | None] = []
+    for place, function in moments:
+        value = values[place]
+        if _FUNCTIONS.get(type(value)) == function:
+            texts.append(value.isoformat())
+            values[place] = None
+        else:
+            texts.append(None)
+    return values + texts
+
+
+def assignments(names: Sequence[str], moments: Sequence[Moment]) -> str:
+    """The Cypher that sets all properties of ``n`` from the list ``properties``."""
+    values = [f"properties[{place}]" for place in range(len(names))]
+    for offset, (place, function) in enumerate(moments, len(names)):
+        values[place] = f"coalesce({function}(properties[{offset}]), {values[place]})"
+    return ", ".join(f"n.`{name}` = {value}" for name, value in zip(names, values, strict=True))
