@@ -126,6 +126,7 @@ class SourceTask:
                     found.extend(self._detect(read, cursor, update))
                 last = after_repeats(pages[-1], cursor, has_repeats=found.has_repeats)
                 end = self._finish_full_pass(last, found, update, cursor)
+                found.redefines &= self._options.typed_values
                 advanced = self._cursor_after(track, pages, end, found, cursor)
                 if not self._may_stay_uncommitted(track, found):
                     advanced = self._commit(found, advanced, update)
