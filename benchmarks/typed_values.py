@@ -16,8 +16,8 @@ def typed_values(bench: Bench) -> Figures:
     load = work.first_load(STUDY, bench.events)
     loads = {
         TEXT: work.typed(load),
-        NUMBERS: work.typed(load, number=8),
-        DATES: work.typed(load, number=8, date=2),
+        NUMBERS: work.typed(load, numbers=8),
+        DATES: work.typed(load, numbers=8, dates=2),
     }
     for number in range(bench.rounds):
         for name, each in loads.items():

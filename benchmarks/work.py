@@ -26,19 +26,18 @@ def first_load(study: str, count: int, start: int = 0) -> Work:
     return Work("first load", [_event(row, 1) for row in _rows(study, count, start)])
 
 
-def typed(load: Work, **types: int) -> Work:
-    """Return the same records, the first of whose variables have these types (name=number).
+def typed(load: Work, numbers: int = 0, dates: int = 0) -> Work:
+    """Return the same records with two dates, and types for this many numbers and dates (0 - 2).
 
-    Dates replace the texts of their variables. ``typed(load, date=0)`` has no types, but the same
-    texts as ``typed(load, date=2)``.
+    The texts do not depend on the types.
     """
-    dates, numbers = VARIABLES[:2], VARIABLES[2 : 2 + types.get("number", 0)]
-    kinds = dict.fromkeys(dates[: types.get("date", 0)], "date") | dict.fromkeys(numbers, "number")
+    kinds = dict.fromkeys(VARIABLES[:dates], "date")
+    kinds |= dict.fromkeys(VARIABLES[2 : 2 + numbers], "number")
     events = []
     for number, event in enumerate(load.events):
         row = dict(event.data or {})
         day = f"2024-{number % 12 + 1:02}-{number % 28 + 1:02}"
-        row["recordData"] = row["recordData"] | dict.fromkeys(dates, day)
+        row["recordData"] = row["recordData"] | dict.fromkeys(VARIABLES[:2], day)
         events.append(_event(row, event.version, kinds))
     return Work("first load", events)
 

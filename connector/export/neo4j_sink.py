@@ -15,7 +15,6 @@ from connector.export.errors import (
 )
 from connector.export.outcome import refused_text
 from connector.export.rows import (
-    NO_DEFINITIONS,
     RefusedRow,
     api_objects,
     changes_of,
@@ -37,7 +36,7 @@ from connector.model.entities import ENTITIES
 from connector.model.entity import Entity
 from connector.model.events import Identity
 from connector.model.graph import NodeChange
-from connector.model.typed_values import Definitions
+from connector.model.typed_values import NO_DEFINITIONS, Definitions
 from connector.neo4j.export_positions import ExportPositions, StoredPosition
 from connector.neo4j.export_queries import ExportQueries
 from connector.neo4j.writer import Neo4jGraphWriter

@@ -17,7 +17,7 @@ from connector.model.entity import Entity, snake_case
 from connector.model.events import EntityId, Identity, Op, Origin, RecordEvent, id_of, valid_id
 from connector.model.graph import NodeChange, node_change
 from connector.model.serde import content_hash
-from connector.model.typed_values import Definitions
+from connector.model.typed_values import NO_DEFINITIONS, Definitions
 from connector.source.changes import require_id
 
 _BY_PROPERTY = {
@@ -68,9 +68,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return value
-
-
-NO_DEFINITIONS = Definitions()
 
 
 def change_of(

@@ -25,7 +25,6 @@ from connector.export.neo4j_sink import Neo4jExportSink
 from connector.export.outcome import raise_if_incomplete
 from connector.export.reading import parts_of, progress_bar
 from connector.export.resume import ExportProgress, starting
-from connector.export.rows import NO_DEFINITIONS
 from connector.export.sink import iter_batches
 from connector.export.sweep import Sweep
 from connector.export.vanished import ALL_IDS
@@ -33,7 +32,7 @@ from connector.interfaces import ApiReader, Clock
 from connector.model.cursor import Cursor, PassPosition
 from connector.model.entities import DEFINING_KINDS, READ_KINDS
 from connector.model.entity import Entity
-from connector.model.typed_values import Definition, Definitions, definition_of
+from connector.model.typed_values import NO_DEFINITIONS, Definition, Definitions, definition_of
 from connector.neo4j.export_positions import StoredPosition
 from connector.retry import Backoff, retry
 from connector.source import window

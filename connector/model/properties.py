@@ -28,7 +28,7 @@ PropertyValue = (
 """A value that Neo4j stores; a ``date`` may be a ``datetime``."""
 _SCALARS = {str, bool, int, float}
 _ALWAYS_STORABLE = {bool, type(None)}
-_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 _NAME_BYTES_MAX = 65_535
 """Neo4j's documented limit (Cypher manual, naming rules). 5.26.30 stores longer names in its
 default format; the Enterprise Edition's block format takes 16 383 characters (not checked here)."""
@@ -61,7 +61,7 @@ def mixed_storables(values: list[Any]) -> list[PropertyValue]:
     return [
         value
         if ((kind := type(value)) is str and value.isascii())
-        or (kind is int and _INT64_MIN <= value <= _INT64_MAX)
+        or (kind is int and INT64_MIN <= value <= INT64_MAX)
         or kind in _ALWAYS_STORABLE
         else storable(value)
         for value in values
@@ -178,7 +178,7 @@ def storable(value: Any) -> PropertyValue:
 
 def _checked_scalar(value: Any) -> Any:
     kind = type(value)
-    if kind is int and not _INT64_MIN <= value <= _INT64_MAX:
+    if kind is int and not INT64_MIN <= value <= INT64_MAX:
         raise InvalidEventError("an integer does not fit into 64 bits", reason="integer")
     if kind is float and not math.isfinite(value):
         raise InvalidEventError("a number is not finite", reason="number")

@@ -13,7 +13,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from connector.model.entity import Entity
-from connector.model.properties import VARIABLES_FIELD, PropertyValue, is_blank
+from connector.model.properties import (
+    INT64_MAX,
+    INT64_MIN,
+    VARIABLES_FIELD,
+    PropertyValue,
+    is_blank,
+)
 
 TEXT = "text"
 _FORM_FIELD = "formId"
@@ -36,10 +42,9 @@ _INTEGER = re.compile("0|-?[1-9][0-9]{0,18}")
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+")
 _DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DATETIME = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2})?")
-_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _CACHED_MAX = 20_000
 _EXACT_DIGITS_MAX = 15
-"""Every decimal of so many significant digits is a different 64-bit float, and readable from it."""
+"""A decimal with this many significant digits survives conversion to a 64-bit float and back."""
 
 
 class Definition(NamedTuple):
@@ -116,6 +121,10 @@ class Definitions:
         return [(name, kind) for name, kind in kinds if kind is not None]
 
 
+NO_DEFINITIONS = Definitions()
+"""All values stay text."""
+
+
 def typed_value(kind: str, text: str) -> PropertyValue:
     """The value that ``text`` stands for exactly; None if it does not, or the type is unknown.
 
@@ -131,7 +140,7 @@ def typed_value(kind: str, text: str) -> PropertyValue:
 def _number(text: str) -> int | float | None:
     if _INTEGER.fullmatch(text):
         number = int(text)
-        return number if _INT64_MIN <= number <= _INT64_MAX else None
+        return number if INT64_MIN <= number <= INT64_MAX else None
     if _DECIMAL.fullmatch(text) and len(text.strip("-")) - 1 <= _EXACT_DIGITS_MAX:
         return float(text)
     return None
@@ -141,25 +150,24 @@ def _boolean(text: str) -> bool | None:
     return {"true": True, "false": False}.get(text.lower())
 
 
-@lru_cache(maxsize=_CACHED_MAX)
-def _date(text: str) -> dt.date | None:
-    try:
-        return dt.date.fromisoformat(text) if _DATE.fullmatch(text) else None
-    except ValueError:
-        return None
+def _iso_parser(
+    form: re.Pattern[str], parse: Callable[[str], dt.date]
+) -> Callable[[str], dt.date | None]:
+    """Parse texts of this form only: ``fromisoformat`` accepts many more."""
 
+    @lru_cache(maxsize=_CACHED_MAX)
+    def parsed(text: str) -> dt.date | None:
+        try:
+            return parse(text) if form.fullmatch(text) else None
+        except ValueError:
+            return None
 
-@lru_cache(maxsize=_CACHED_MAX)
-def _datetime(text: str) -> dt.datetime | None:
-    try:
-        return dt.datetime.fromisoformat(text) if _DATETIME.fullmatch(text) else None
-    except ValueError:
-        return None
+    return parsed
 
 
 _PARSERS: dict[str, Callable[[str], PropertyValue]] = {
     "number": _number,
     "boolean": _boolean,
-    "date": _date,
-    "datetime": _datetime,
+    "date": _iso_parser(_DATE, dt.date.fromisoformat),
+    "datetime": _iso_parser(_DATETIME, dt.datetime.fromisoformat),
 }

@@ -25,7 +25,7 @@ from connector.model.events import (
     valid_id,
 )
 from connector.model.serde import content_hash
-from connector.model.typed_values import Definitions, definition_of
+from connector.model.typed_values import NO_DEFINITIONS, Definitions, definition_of
 
 _SMALL_KIND_DELETES_MAX = 10
 _SMALL_KIND_SHARE_MAX = 1 / 3
@@ -38,7 +38,7 @@ class PageContext:
     study_key: str
     server_ms: int
     origin: Origin
-    definitions: Definitions = field(default_factory=Definitions)
+    definitions: Definitions = NO_DEFINITIONS
     """Of the study's variables; without them, values stay text."""
     version_min: int = 0
     """Above every version that the topic held before it lost events; 0 if it lost none."""

@@ -12,7 +12,7 @@ import structlog
 from connector.errors import BatchTooLargeError, FatalError, RetryableError
 from connector.interfaces import KnownUpdate
 from connector.model.cursor import Cursor, PassPosition
-from connector.model.typed_values import Definitions
+from connector.model.typed_values import NO_DEFINITIONS, Definitions
 from connector.retry import AbandonedError, retry
 from connector.source import changes, tracks, window
 from connector.source.changes import Changes, PageContext
@@ -41,7 +41,7 @@ class SourceTask:
         self._options = options
         self._backoff = options.new_backoff()
         self._cursor: Cursor | None = None
-        self._definitions = Definitions()
+        self._definitions = NO_DEFINITIONS
         self._passes = Passes(
             ports.reader, ports.clock, pace, options.new_backoff, ports.open_stream
         )
@@ -150,7 +150,7 @@ class SourceTask:
 
     def _load_definitions(self) -> Definitions:
         if not self._options.typed_values:
-            return Definitions()
+            return NO_DEFINITIONS
         return Definitions(self._ports.known.definitions())
 
     def _may_stay_uncommitted(self, track: Track, found: Changes) -> bool:

@@ -13,6 +13,7 @@ import orjson
 from connector.errors import FatalError, RetryableError
 from connector.interfaces import InvalidRow, VanishedRows
 from connector.model.cursor import Cursor
+from connector.model.entities import DEFINING_KINDS
 from connector.model.events import Delivery, EntityId, Identity, KnownState
 from connector.model.typed_values import Definition
 
@@ -144,8 +145,13 @@ class SqliteKnownStore:
 
     def definitions(self) -> list[Definition]:
         """See `connector.interfaces.KnownStore`."""
-        query = "SELECT definition FROM known WHERE definition IS NOT NULL"
-        return [Definition(*orjson.loads(text)) for (text,) in self._db.execute(query)]
+        # By kind, which the key begins with: a scan would read the records of the study, too.
+        query = "SELECT definition FROM known WHERE entity = ? AND definition IS NOT NULL"
+        return [
+            Definition(*orjson.loads(text))
+            for entity in DEFINING_KINDS
+            for (text,) in self._db.execute(query, (entity.name,))
+        ]
 
     @contextmanager
     def update(self) -> Iterator["_Update"]:

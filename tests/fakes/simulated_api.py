@@ -32,7 +32,7 @@ class SimulatedApi:
         self.answering: Callable[[], None] = lambda: None
         """Called after the rows are selected and before the answer's clock is read."""
         self.shuffles_ties: Callable[[], bool] = lambda: False
-        """Whether to order the next page's rows of equal sort values anew."""
+        """Whether to shuffle rows with equal sort values on the next page."""
         self.requests: list[PageRequest] = []
 
     def read(self, request: PageRequest) -> Page:

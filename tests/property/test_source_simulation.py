@@ -180,7 +180,7 @@ def test_an_api_that_announces_a_row_too_many_deletes_nothing_until_it_is_right_
 
 
 def test_rows_of_equal_sort_values_in_any_order_delete_nothing_that_is_there() -> None:
-    """An API that orders rows of equal sort values anew for each page deletes no row by that.
+    """An API that reorders rows with equal sort values between pages causes no delete.
 
     It lists one row twice and another never, with right totals, and may do so in pass after pass.
     """
