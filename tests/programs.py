@@ -17,8 +17,9 @@ from connector.lab.simulator.api import API_KEY, SECURITY_KEY
 
 PROGRAM = [sys.executable, "-m", "connector"]
 
-
 _PATIENCE = 5
+_LOG_SHOWN = 10_000
+"""Characters of a program's log that a failed test shows."""
 
 
 def wait_until(holds: Callable[[], object], seconds: float, what: str) -> None:
@@ -68,6 +69,9 @@ def running(
     child = Child(command, [*program, *command.split()], log, common | environment)
     try:
         yield child
+    except BaseException:
+        sys.stderr.write(f"--- the end of {log} ---\n{log.read_text()[-_LOG_SHOWN:]}")
+        raise
     finally:
         child.stop()
 

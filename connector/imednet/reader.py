@@ -82,15 +82,20 @@ class ImednetReader:
         try:
             with self._throttle.turn():
                 started = time.monotonic()
-                response = self._client.get(path, parameters, headers=self._keys.headers())
-        except ApiError as error:
-            raise self._translate(error, request) from None  # its text repeats the response body
+                response = self._get(path, parameters, request)
         except httpx.ReadTimeout:
             raise BatchTooLargeError(_failure(request, "no response in time")) from None
         except (ImednetError, httpx.HTTPError, httpx.InvalidURL) as error:
             raise RetryableError(f"No response from the API: {type(error).__name__}") from None
         self._has_authenticated = True
         return _page(response, request, started)
+
+    def _get(self, path: str, parameters: dict[str, Any], request: PageRequest) -> httpx.Response:
+        """Send the request; if the API limits the rate, hold all others before this returns."""
+        try:
+            return self._client.get(path, parameters, headers=self._keys.headers())
+        except ApiError as error:
+            raise self._translate(error, request) from None  # its text repeats the response body
 
     def _translate(self, error: ApiError, request: PageRequest) -> ConnectorError:
         status = error.status_code or 0

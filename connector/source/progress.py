@@ -1,10 +1,12 @@
 """The source's counters, for the log and the progress bars."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from connector.model.cursor import Cursor
 from connector.source import window
 from connector.source.reading import ReadPage
-from connector.source.tracks import Mode
+from connector.source.tracks import Mode, Track
 
 
 @dataclass(slots=True)
@@ -44,3 +46,27 @@ class SnapshotProgress:
         self.total = self.rows + window.rows_left(last.page)
         if last.is_last:
             self.kind = ""
+
+
+class CompletedPasses:
+    """The passes completed since the start, by track.
+
+    They are counted by the cursor's positions, not by the calls that published them: a transaction
+    whose outcome was in doubt may have completed a pass, too.
+    """
+
+    def __init__(self, tracks: Iterable[Track]) -> None:
+        self.by_track = dict.fromkeys((track.name for track in tracks), 0)
+        self._positions: dict[str, int] = {}
+        """The passes of the latest cursor, by track."""
+
+    def count(self, cursor: Cursor) -> int:
+        """Count the passes that this cursor completes beyond the previous one.
+
+        Returns the passes of the track that has the fewest. The first cursor completes none.
+        """
+        for name in self.by_track:
+            passes = cursor.position(name).passes
+            self.by_track[name] += max(0, passes - self._positions.get(name, passes))
+            self._positions[name] = passes
+        return min(self.by_track.values())

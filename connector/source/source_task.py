@@ -18,7 +18,7 @@ from connector.source import changes, tracks, window
 from connector.source.changes import Changes, PageContext
 from connector.source.passes import Passes
 from connector.source.ports import SourceOptions, SourcePorts
-from connector.source.progress import SnapshotProgress, SourceProgress
+from connector.source.progress import CompletedPasses, SnapshotProgress, SourceProgress
 from connector.source.reading import ReadPage, after_repeats
 from connector.source.schedule import Pace, hurried
 from connector.source.tracks import Mode, Track
@@ -48,8 +48,7 @@ class SourceTask:
         self._committed_at = 0.0
         self._sweep_since_ms: int | None = None
         self._must_reread_topic = False
-        self._completed = dict.fromkeys((track.name for track in tracks.TRACKS), 0)
-        """Passes completed since the start, by track."""
+        self._completed = CompletedPasses(tracks.TRACKS)
         self.progress = SourceProgress()
         self.snapshot = SnapshotProgress()
         self._log = log.bind(study=study_key)
@@ -93,6 +92,7 @@ class SourceTask:
             self._cursor = None
         if self._cursor is None:
             self._cursor = self._recover()
+            self.progress.passes = self._completed.count(self._cursor)
         track, idle_seconds = self._passes.next(self._cursor, self._sweep_since_ms)
         if track is None:
             return idle_seconds
@@ -138,6 +138,7 @@ class SourceTask:
             self._passes.close_all()
             raise
         self._cursor = advanced
+        self.progress.passes = self._completed.count(advanced)
         if found.redefines:
             self._redefine()
         self._count(track, pages, found)
@@ -264,9 +265,6 @@ class SourceTask:
         self.progress.untyped += found.untyped
         self._backoff.reset()
         self.snapshot.count(last, rows)
-        if window.ends_pass(last.before, last.after):
-            self._completed[track.name] += 1
-            self.progress.passes = min(self._completed.values())
 
     def _recover(self) -> Cursor:
         """Return the committed cursor; on return the cache matches it and the topic."""

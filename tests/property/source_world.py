@@ -228,7 +228,7 @@ class World:
     def _passes(self) -> dict[str, int]:
         return {
             name: count
-            for name, count in self.task._completed.items()
+            for name, count in self.task._completed.by_track.items()
             if not (self.windows_only and name in _SWEPT)
         }
 

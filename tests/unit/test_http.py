@@ -5,15 +5,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from pydantic import SecretStr
 
 from connector.clock import SystemClock
 from connector.config import ImednetSettings
-from connector.errors import BatchTooLargeError, FatalError
+from connector.errors import BatchTooLargeError, FatalError, RetryableError
 from connector.imednet.http import is_loopback
 from connector.imednet.reader import ImednetReader
+from connector.imednet.throttle import Throttle
 from connector.interfaces import PageRequest
 
 REQUEST = PageRequest("S1", "records", None, "recordId,asc", 500, 0)
@@ -62,6 +64,58 @@ def test_a_missing_key_or_key_file_is_reported_at_startup() -> None:
         ImednetReader(settings(api_key_file="/nowhere"), SystemClock())
     with pytest.raises(FatalError, match="must both be set"):
         ImednetReader(settings(security_key=None), SystemClock())
+
+
+@pytest.fixture
+def limiting() -> Iterator[tuple[str, list[float]]]:
+    """An API that answers every request with 429, and when each request arrived."""
+    arrived: list[float] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            arrived.append(time.monotonic())
+            self.send_response(429)
+            self.send_header("Retry-After", "1")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", arrived
+        server.shutdown()
+
+
+def test_a_request_that_waits_for_its_slot_also_waits_out_a_429(
+    limiting: tuple[str, list[float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that waits for its slot starts only after the hold of the 429 before it.
+
+    It started at once if it got the slot before the hold was set.
+    """
+    url, arrived = limiting
+    hold = Throttle.hold
+
+    def hold_late(throttle: Throttle, seconds: float) -> None:
+        time.sleep(0.2)
+        hold(throttle, seconds)
+
+    monkeypatch.setattr(Throttle, "hold", hold_late)
+    reader = ImednetReader(settings(base_url=url, requests_at_once_max=1), SystemClock())
+
+    def read() -> None:
+        with pytest.raises(RetryableError):
+            reader.read(REQUEST)
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    reader.close()
+    assert arrived[1] - arrived[0] >= 1
 
 
 @pytest.mark.parametrize(
