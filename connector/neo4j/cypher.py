@@ -1,26 +1,23 @@
 """Converts graph changes to Cypher statements with parameters. Pure text and values.
 
-Names in statements come from `connector.model.entities`. Statements that create many nodes of one
-form also contain that form's property names, which must be plain identifiers. Every value is a
-parameter.
+Names in statements come from `connector.model.entities`; every value is a parameter.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache, lru_cache
-from operator import itemgetter
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any
 
 from connector.model.entities import ENTITIES
 from connector.model.entity import Entity, Reference
-from connector.model.events import EntityId, Identity
+from connector.model.events import Identity
 from connector.model.graph import NodeChange, key_values
 from connector.model.properties import LINKS, MODEL
-from connector.neo4j.moments import Moment, assignments, moments_of, values_with_texts
-from connector.neo4j.probes import is_outdated, node_pattern
+from connector.neo4j.bulk_create import create_in_bulk
+from connector.neo4j.patterns import node_pattern, relationship_pattern
+from connector.neo4j.probes import is_outdated
+from connector.neo4j.statement import Statement
 
 DELETED_LABEL = "Deleted"
 _REMOVE_OTHERS = (
@@ -28,27 +25,6 @@ _REMOVE_OTHERS = (
     " AND NOT name STARTS WITH 'x_'] | REMOVE n[name])"
 )
 _ORDER = {name: index for index, name in enumerate(ENTITIES)}
-_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SAME_SHAPE_MIN = 64
-"""This many nodes of one shape, or more, get their own CREATE statement; for fewer it costs more
-than it saves (measured with 53 properties, on 5.26.30)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """Cypher with one parameter, ``rows``; run it with the prefix `KEEP_PLAN`.
-
-    ``created``: the changes whose nodes it creates; it fails if one of the nodes exists.
-    """
-
-    cypher: str
-    rows: Sequence[Any]
-    created: Sequence[NodeChange] = ()
-
-    @property
-    def count(self) -> int:
-        """The number of changes that the statement makes."""
-        return len(self.created or self.rows)
 
 
 class _WriteMode(IntEnum):
@@ -84,46 +60,12 @@ def statements(changes: Sequence[NodeChange], absent: Container[Identity] = ()) 
     return result
 
 
-class _Shape(NamedTuple):
-    """The shape shared by nodes that one statement can create: kind, properties, targets."""
-
-    entity: str
-    names: tuple[str, ...]
-    """Property names."""
-    targets: tuple[str | None, ...]
-    """The target kind of each reference; None: no target."""
-
-
 def _create_statements(group: list[NodeChange]) -> list[Statement]:
     """Build one statement for each shape that many nodes share, and one for all others."""
-    entity = group[0].identity.entity
-    shapes: dict[_Shape, list[NodeChange]] = defaultdict(list)
-    others: list[NodeChange] = []
-    for change in group:
-        targets = tuple([link.target and link.target.entity for link in change.links])
-        has_more = any(change.listed) or any(change.parts)
-        (others if has_more else shapes[_Shape(entity, change.names, targets)]).append(change)
-    result = []
-    for shape, changes in shapes.items():
-        moments = moments_of(changes)
-        if len(changes) >= _SAME_SHAPE_MIN and (cypher := _create_same_shape(shape, moments)):
-            result.append(Statement(cypher, _rows_by_targets(changes, moments), changes))
-        else:
-            others += changes
+    result, others = create_in_bulk(group)
     if others:
-        result.append(Statement(_create(entity), _rows(others), others))
+        result.append(Statement(_create(group[0].identity.entity), _rows(others), others))
     return result
-
-
-def _rows_by_targets(changes: list[NodeChange], moments: Sequence[Moment]) -> list[list[Any]]:
-    """Build rows ``[study_key, target ids, [values of a node, ...]]``, in the order of `_rows`."""
-    grouped: dict[tuple[EntityId | None, ...], list[list[Any]]] = defaultdict(list)
-    for change in changes:
-        ids = [link.target and link.target.id for link in change.links]
-        grouped[change.identity.study_key, *ids].append(values_with_texts(change, moments))
-    return [
-        [study, ids, nodes] for (study, *ids), nodes in sorted(grouped.items(), key=itemgetter(0))
-    ]
 
 
 def _rows(group: list[NodeChange]) -> list[dict[str, Any]]:
@@ -155,37 +97,6 @@ def _create(entity_name: str) -> str:
     entity = ENTITIES[entity_name]
     create = f"UNWIND $rows AS row CREATE (n:{entity.label}) SET n = row.properties"
     return "\n".join([create, *_links(entity, "true"), *_new_parts(entity)])
-
-
-@lru_cache(maxsize=512)
-def _create_same_shape(shape: _Shape, moments: tuple[Moment, ...]) -> str | None:
-    """Like `_create`, for the rows of `_rows_by_targets`; None if a name is not a plain identifier.
-
-    The database does not process a name with each value, and looks up the targets of a row once.
-    No escape sequence lets a plain name close the quotes around it.
-    """
-    if not all(map(_PLAIN_NAME.fullmatch, shape.names)):
-        return None
-    entity = ENTITIES[shape.entity]
-    targets = [
-        (index, reference, target)
-        for index, (reference, target) in enumerate(
-            zip(entity.references, shape.targets, strict=True)
-        )
-        if target is not None
-    ]
-    return "\n".join(
-        [
-            "UNWIND $rows AS row",
-            *(
-                f"MERGE {node_pattern(f'p{index}', ENTITIES[target], 'row[0]', f'row[1][{index}]')}"
-                for index, _, target in targets
-            ),
-            f"WITH * UNWIND row[2] AS properties CREATE (n:{entity.label})",
-            f"SET {assignments(shape.names, moments)}",
-            *(f"CREATE {_path(f'p{index}', reference)}" for index, reference, _ in targets),
-        ]
-    )
 
 
 @cache
@@ -247,7 +158,7 @@ def _is_unlinked(entity: Entity) -> str:
 
 
 def _is_moved(entity: Entity) -> str:
-    counts = (f"COUNT {{ {_path('', reference)} }}" for reference in _owned(entity))
+    counts = (f"COUNT {{ {relationship_pattern('', reference)} }}" for reference in _owned(entity))
     return (
         f"unlinked OR coalesce(n.{MODEL}, 0) <> {entity.model_revision}"
         f" OR coalesce(n.{LINKS}, '') <> row.links OR {' + '.join((*counts, '0'))} < row.count"
@@ -257,7 +168,7 @@ def _is_moved(entity: Entity) -> str:
 def _unlink(reference: Reference) -> str:
     return (
         "FOREACH (r IN CASE WHEN is_moved AND NOT unlinked"
-        f" THEN [{_path('', reference, 'r')} | r] ELSE [] END | DELETE r)"
+        f" THEN [{relationship_pattern('', reference, 'r')} | r] ELSE [] END | DELETE r)"
     )
 
 
@@ -270,7 +181,7 @@ def _links(entity: Entity, condition: str) -> list[str]:
         f"FOREACH (t IN CASE WHEN {condition} AND row.to[{index}][0] = '{target.entity}'"
         f" THEN [row.to[{index}]] ELSE [] END"
         f" | MERGE {node_pattern('p', ENTITIES[target.entity], 'row.key[0]', 't[1]')}"
-        f" CREATE {_path('p', reference)})"
+        f" CREATE {relationship_pattern('p', reference)})"
         for index, reference in enumerate(entity.references)
         for target in reference.targets
     ]
@@ -290,10 +201,3 @@ def _new_parts(entity: Entity) -> list[str]:
         f" | CREATE (n)-[:{part.relationship}]->(part:{part.label}) SET part = properties)"
         for index, part in enumerate(entity.parts)
     ]
-
-
-def _path(other: str, reference: Reference, variable: str = "") -> str:
-    kind = reference.relationship
-    if reference.outgoing:
-        return f"(n)-[{variable}:{kind}]->({other})"
-    return f"({other})-[{variable}:{kind}]->(n)"

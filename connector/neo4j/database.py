@@ -20,7 +20,6 @@ from connector.errors import (
 )
 from connector.interfaces import Span
 from connector.neo4j import checkpoints
-from connector.neo4j.cypher import Statement
 from connector.neo4j.driver import FROM_SETTINGS, new_driver
 from connector.neo4j.failures import translate
 from connector.neo4j.probes import KEEP_PLAN
@@ -37,6 +36,7 @@ from connector.neo4j.schema import (
     obstacles,
     schema,
 )
+from connector.neo4j.statement import Statement
 
 _ONLINE_SECONDS_MAX = 300
 

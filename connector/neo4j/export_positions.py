@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.schema import EXPORT_POSITION_LABEL
+from connector.neo4j.statement import Statement
 
 _KEEP = (
     f"UNWIND $rows AS row MERGE (n:{EXPORT_POSITION_LABEL} {{study_key: row.study_key}})"

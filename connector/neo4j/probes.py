@@ -5,6 +5,7 @@ from functools import cache
 from connector.model.entities import ENTITIES
 from connector.model.entity import Entity
 from connector.model.properties import LINKS, MODEL
+from connector.neo4j.patterns import node_pattern
 
 KEEP_PLAN = "CYPHER replan=skip"
 """Each statement has one sensible plan: index seeks on the constraints, chosen even on an empty
@@ -82,10 +83,3 @@ SUBJECTS_OF_VISITS = (
     " WHERE n.subject_id > 0 RETURN n.visit_id, n.subject_id"
 )
 """The subject of each visit; visits without a subject (0, blank text) are omitted."""
-
-
-def node_pattern(variable: str, entity: Entity, study_key: str, own_id: str) -> str:
-    """Build the pattern of the node with this key; a study's key is the first value alone."""
-    pairs = zip(entity.key_properties, (study_key, own_id), strict=False)
-    key = ", ".join(f"{name}: {value}" for name, value in pairs)
-    return f"({variable}:{entity.label} {{{key}}})"

@@ -10,9 +10,9 @@ from connector.model.events import Identity
 from connector.model.graph import NodeChange, key_values
 from connector.model.properties import LINKS
 from connector.neo4j import checkpoints, cypher, probes
-from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.failures import NODE_EXISTS
+from connector.neo4j.statement import Statement
 
 
 class Neo4jGraphWriter:

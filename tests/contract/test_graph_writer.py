@@ -19,9 +19,10 @@ from connector.model.entity import Reference
 from connector.model.events import Identity, RecordEvent
 from connector.model.graph import node_change
 from connector.model.graph_state import GraphState, NodeKey, same
-from connector.neo4j import cypher, probes
+from connector.neo4j import bulk_create, cypher, probes
 from connector.neo4j.database import Neo4jDatabase, _Rows
 from connector.neo4j.reader import read_graph
+from connector.neo4j.statement import Statement
 from connector.neo4j.writer import Neo4jGraphWriter
 from tests.builders import delete, record_row, upsert
 from tests.fakes.in_memory_graph import InMemoryGraph
@@ -61,7 +62,7 @@ class RealGraph:
     def set_property(self, record_id: int, name: str, value: Any) -> None:
         match = "UNWIND $rows AS row MATCH (n:Record {study_key: row.s, record_id: row.id})"
         rows = [{"s": self.study, "id": record_id, "value": value}]
-        self.database.write(cypher.Statement(f"{match} SET n.`{name}` = row.value", rows), {})
+        self.database.write(Statement(f"{match} SET n.`{name}` = row.value", rows), {})
 
 
 @pytest.fixture(params=["fake", pytest.param("neo4j", marks=pytest.mark.servers)])
@@ -285,7 +286,7 @@ def set_references(monkeypatch: pytest.MonkeyPatch) -> Iterator[SetReferences]:
     """Set the references and the model revision of records in the table of kinds."""
 
     def clear() -> None:
-        for each in (*vars(cypher).values(), *vars(probes).values()):
+        for each in (*vars(cypher).values(), *vars(bulk_create).values(), *vars(probes).values()):
             if hasattr(each, "cache_clear"):
                 each.cache_clear()
 
@@ -389,7 +390,7 @@ def test_a_graph_of_the_earlier_version_is_brought_up_to_date_by_a_replay(
         " CREATE (v)-[:HAS_RECORD]->(n:Record {study_key: row[0], record_id: 1, _version: 3,"
         " _hash: 'old', SYSBP: '120', keywords: 'text', old: true})-[:CHILD_OF]->(p)"
     )
-    database.write(cypher.Statement(old, [[study]]), {})
+    database.write(Statement(old, [[study]]), {})
     assert graph.writer.probe({event.identity: 3}).outdated == {event.identity}
     apply(graph, event)
     assert_equal(expected(event), graph.state())
@@ -408,7 +409,7 @@ def test_relationships_that_an_earlier_versions_delete_left_are_removed_by_a_rep
         " DELETE r SET n = {study_key: row, visit_id: 1, _version: 2, deleted: true}"
         " SET n:Deleted"
     )
-    database.write(cypher.Statement(older, [study]), {})
+    database.write(Statement(older, [study]), {})
     gone = delete(1, 2, "visit", study)
     apply(graph, gone)
     assert_equal(expected(gone), graph.state())
@@ -425,7 +426,7 @@ def test_a_neighbour_deleted_by_hand_is_linked_again_by_the_next_change(
     graph = RealGraph(study, database)
     apply(graph, upsert(row(study, keywords=[keyword(1)]), 1))
     by_hand = "UNWIND $rows AS row MATCH (n:Visit|Keyword {study_key: row[0]}) DETACH DELETE n"
-    database.write(cypher.Statement(by_hand, [[study]]), {})
+    database.write(Statement(by_hand, [[study]]), {})
     newest = upsert(row(study, keywords=[keyword(1)], recordStatus="x"), 2)
     apply(graph, newest)
     assert_equal(expected(newest), graph.state())
@@ -484,7 +485,7 @@ def test_bulk_creation_of_similar_nodes_equals_creating_each_alone(
     events = [
         upsert(row(study, 1000 * place + number + 1, **shape), 5)
         for place, shape in enumerate(shapes)
-        for number in range(cypher._SAME_SHAPE_MIN)
+        for number in range(bulk_create._ALIKE_MIN)
     ]
     newer = upsert(row(study, 1, visitId=8), 9)
     apply(graph, newer, upsert(row(study, 1003), 2), events[-1])
@@ -513,7 +514,7 @@ def test_dates_and_datetimes_are_written_as_such_by_every_statement(
     ]
     types = {"day": "date", "both": "date", "at": "datetime", "count": "number"}
     events = []
-    for number in range(3 * cypher._SAME_SHAPE_MIN):
+    for number in range(3 * bulk_create._ALIKE_MIN):
         day, at = days[number % 7], times[number % 7]
         variables = {"day": day, "text": "2024-02-29", "both": "2024-03-01", "at": at, "count": "7"}
         event = upsert(row(study, number + 1, recordData=variables), 5)
@@ -538,8 +539,8 @@ def test_dates_and_datetimes_are_written_as_such_by_every_statement(
 def test_a_name_that_is_no_plain_identifier_never_gets_into_a_statement(name: str) -> None:
     """Only names that are plain identifiers become part of a statement's text."""
     for names, is_in in ((("SYSBP", "_x1"), True), (("SYSBP", name), False)):
-        shape = cypher._Shape("record", names, ("visit", None))
-        assert (cypher._create_same_shape(shape, ()) is not None) is is_in
+        shape = bulk_create._Shape("record", names, ("visit", None))
+        assert bulk_create._has_plain_names(shape) is is_in
 
 
 def test_any_order_and_repetition_gives_the_same_graph(graph: Graph, study: str) -> None:

@@ -12,9 +12,9 @@ from connector.kafka.group_offsets import GroupOffsets
 from connector.kafka.topic_log import read_to_end
 from connector.lab.servers.local import LocalNeo4j
 from connector.lab.servers.processes import free_port
-from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
+from connector.neo4j.statement import Statement
 from tests.fault.load import live_edits, messages, publish_load
 from tests.oracle import assert_equal, fold
 from tests.programs import consumed_all, run_program, running, wait_until

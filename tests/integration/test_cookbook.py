@@ -16,8 +16,8 @@ from connector.lab.simulator.study import Study, build_study
 from connector.lab.simulator.workload import Workload
 from connector.model.entities import READ_KINDS
 from connector.model.graph import node_change
-from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.statement import Statement
 from connector.neo4j.writer import Neo4jGraphWriter
 from tests.builders import upsert
 from tests.programs import run_program

@@ -14,8 +14,8 @@ from connector.config import Neo4jSettings
 from connector.export import ExportConfigurationError, Neo4jExportSink, export_to_neo4j
 from connector.lab.servers.local import LocalNeo4j
 from connector.lab.servers.processes import free_port
-from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.statement import Statement
 from connector.ops.compare import compare
 from tests.exporting import Open, count, imednet, rows
 

@@ -25,9 +25,9 @@ from connector.interfaces import Page, PageRequest
 from connector.lab.simulator.api import Simulation
 from connector.lab.simulator.study import build_study
 from connector.model.entities import ENTITIES, READ_KINDS
-from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
+from connector.neo4j.statement import Statement
 from connector.ops.compare import compare
 from tests.exporting import QUICK, Open, count, imednet, rows
 from tests.fakes.clock import FakeClock

@@ -18,9 +18,9 @@ from connector.lab.simulator.api import API_KEY, SECURITY_KEY, Simulation
 from connector.lab.simulator.server import serving
 from connector.lab.simulator.study import build_study
 from connector.model.graph_state import GraphState
-from connector.neo4j.cypher import Statement
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
+from connector.neo4j.statement import Statement
 from connector.ops.compare import compare
 from tests.oracle import assert_equal, fold
 from tests.programs import consumed_all, passes, running, source_environment, wait_until
