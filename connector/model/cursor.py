@@ -56,6 +56,9 @@ class PassPosition(_Value):
         return self.started_ms is not None
 
 
+_BEGINNING = PassPosition()
+
+
 class TopicMark(_Value):
     """A state of the events topic: its id and the bounds of its partitions."""
 
@@ -97,7 +100,7 @@ class Cursor(_Value):
 
     def position(self, track: str) -> PassPosition:
         """The position of this track; the beginning if it has never been read."""
-        return self.positions.get(track, PassPosition())
+        return self.positions.get(track, _BEGINNING)
 
     def moved(self, track: str, position: PassPosition) -> "Cursor":
         """The next cursor, with this track at the given position."""

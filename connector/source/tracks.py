@@ -1,7 +1,7 @@
 """Tracks: the ways to read a kind, either all rows or only the changed ones. Pure."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from connector.model.cursor import PassPosition
 from connector.model.entities import READ_KINDS
@@ -9,7 +9,7 @@ from connector.model.entity import Entity, Reading
 from connector.model.properties import VARIABLES_FIELD
 
 
-class Mode(Enum):
+class Mode(StrEnum):
     """Which rows a track reads."""
 
     FULL = "full"
@@ -28,7 +28,7 @@ class Track:
     @property
     def name(self) -> str:
         """The key of the track's position in the cursor."""
-        return f"{self.entity.name}.{self.mode.value}"
+        return f"{self.entity.name}.{self.mode}"
 
     @property
     def is_keyset(self) -> bool:
