@@ -17,6 +17,9 @@ from connector.lab.simulator.api import API_KEY, SECURITY_KEY
 
 PROGRAM = [sys.executable, "-m", "connector"]
 
+FAST_EDITS = {"SOURCE_MAX_DELETE_RATIO": "1"}
+"""For sources of studies with many edits per second: while a busy machine completes a pass, they
+delete a fifth of a kind, which the source takes for a fault of the API."""
 _PATIENCE = 5
 _LOG_SHOWN = 10_000
 """Characters of a program's log that a failed test shows."""

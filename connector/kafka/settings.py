@@ -34,8 +34,16 @@ def admin(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def group_observer(settings: KafkaSettings, group_id: str) -> dict[str, Any]:
-    """Options to read a group's offsets without joining it."""
-    return admin(settings) | {"group.id": group_id, "enable.auto.commit": False}
+    """Options to read a group's offsets and lag without joining it.
+
+    The end of a partition is the high watermark. The last stable offset, the default, lies before
+    events that are committed: a transaction's markers are written after the commit is acknowledged.
+    """
+    return admin(settings) | {
+        "group.id": group_id,
+        "enable.auto.commit": False,
+        "isolation.level": "read_uncommitted",
+    }
 
 
 def transactional_producer(settings: KafkaSettings, study_key: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from connector.kafka.consumer import KafkaEventConsumer
 from connector.kafka.dead_letters import KafkaDeadLetterQueue
 from connector.kafka.event_log import KafkaEventLog
 from connector.kafka.group_offsets import CommittedOffset, GroupOffsets
+from connector.kafka.settings import transactional_producer
 from connector.kafka.topic_log import read_to_end
 from connector.kafka.topics import Topics
 from connector.model.cursor import Cursor
@@ -196,6 +197,25 @@ def test_a_resumed_partition_does_not_wait_for_idle_partitions(
         waited.append(time.monotonic() - began)
     assert statistics.median(waited) < 0.2, waited
     member.consumer.close()
+
+
+@pytest.mark.servers
+def test_the_lag_counts_events_whose_transaction_has_not_ended(
+    kafka_settings: KafkaSettings, study: str
+) -> None:
+    """The lag counts events whose transaction has not ended.
+
+    It ends after its commit is acknowledged. Until then the lag was 0, as if they did not exist.
+    """
+    lag = GroupOffsets(kafka_settings, study)
+    before = lag.lag()
+    producer = Producer(transactional_producer(kafka_settings, study))
+    producer.init_transactions(60)
+    producer.begin_transaction()
+    producer.produce(kafka_settings.events_topic, b"x", b"key")
+    producer.flush(60)
+    assert lag.lag() == before + 1
+    producer.abort_transaction(60)
 
 
 @pytest.mark.servers

@@ -18,7 +18,7 @@ from connector.lab.simulator.server import serving
 from connector.lab.simulator.study import build_study
 from connector.neo4j.database import Neo4jDatabase
 from connector.ops.compare import compare
-from tests.programs import consumed_all, passes, running, source_environment, wait_until
+from tests.programs import FAST_EDITS, consumed_all, passes, running, source_environment, wait_until
 
 pytestmark = pytest.mark.servers
 OUTAGE_SECONDS = 8
@@ -41,7 +41,12 @@ def test_an_outage_of_kafka_is_waited_out_by_source_and_sink(
         broker.wait()
         Topics(kafka).ensure(make=True)
         with serving(simulation) as api:
-            variables = environment | broker.environment | source_environment(api, study, tmp_path)
+            variables = (
+                environment
+                | broker.environment
+                | source_environment(api, study, tmp_path)
+                | FAST_EDITS
+            )
             variables |= {
                 "SINK_GROUP_ID": study, "SOURCE_RETRY_WAIT_SECONDS_MAX": "2",
                 "KAFKA_CONNECT_TIMEOUT_SECONDS": "3", "KAFKA_REQUEST_TIMEOUT_SECONDS": "5",

@@ -19,6 +19,7 @@ from connector.neo4j.database import Neo4jDatabase
 from connector.ops.compare import compare
 from tests.brokers import delete_records
 from tests.programs import (
+    FAST_EDITS,
     PROGRAM,
     consumed_all,
     passes,
@@ -52,7 +53,7 @@ def world(
     simulation = Simulation({study: build_study(study, 20, 600, 7)}, edits_per_second=30)
     with serving(simulation) as api:
         variables = environment | topics | source_environment(api, study, tmp_path / "known") | {
-            "SINK_GROUP_ID": study, "SINK_CHECK_INTERVAL_SECONDS": "1",
+            **FAST_EDITS, "SINK_GROUP_ID": study, "SINK_CHECK_INTERVAL_SECONDS": "1",
             "SINK_SESSION_TIMEOUT_SECONDS": "6", "SOURCE_RETRY_WAIT_SECONDS_MAX": "1",
         }  # fmt: skip
         imednet = ImednetSettings(

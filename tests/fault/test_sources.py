@@ -18,7 +18,7 @@ from connector.lab.simulator.study import build_study
 from connector.model.graph_state import differences
 from tests.fault.load import how_many, messages
 from tests.oracle import fold
-from tests.programs import passes, running, source_environment, wait_until
+from tests.programs import FAST_EDITS, passes, running, source_environment, wait_until
 from tests.property.source_world import api_state, live
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(0)]
@@ -36,7 +36,9 @@ def test_kill_9_between_any_two_steps_repeats_nothing_and_loses_nothing(
     rng = random.Random(5)
     simulation = Simulation({study: build_study(study, 60, 4000, 3)}, edits_per_second=80)
     with serving(simulation) as api:
-        variables = environment | topics | source_environment(api, study, tmp_path / "known")
+        variables = (
+            environment | topics | source_environment(api, study, tmp_path / "known") | FAST_EDITS
+        )
         for kill in range(KILLS):
             with running("source", variables, tmp_path / f"source-{kill}.log") as source:
                 asked = len(simulation.answered)
@@ -76,7 +78,9 @@ def test_of_two_sources_of_one_study_the_first_ends_with_a_clear_line(
     """When a second source of a study starts, the first one ends with one clear line."""
     simulation = Simulation({study: build_study(study, 5, 100, 3)}, edits_per_second=50)
     with serving(simulation) as api:
-        variables = environment | topics | source_environment(api, study, tmp_path / "known")
+        variables = (
+            environment | topics | source_environment(api, study, tmp_path / "known") | FAST_EDITS
+        )
         with running("source", variables, tmp_path / "first.log") as first:
             done = passes(first.log)
             wait_until(lambda: done() >= 1, 60, "a first pass")

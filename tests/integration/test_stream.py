@@ -23,7 +23,7 @@ from connector.neo4j.reader import read_graph
 from connector.neo4j.statement import Statement
 from connector.ops.compare import compare
 from tests.oracle import assert_equal, fold
-from tests.programs import consumed_all, passes, running, source_environment, wait_until
+from tests.programs import FAST_EDITS, consumed_all, passes, running, source_environment, wait_until
 
 pytestmark = pytest.mark.servers
 HARD_DELETES = 3
@@ -76,7 +76,7 @@ def stream(
     Topics(kafka).ensure(make=True)
     simulation = Simulation({study: build_study(study, 40, 1500, 7)}, edits_per_second=60)
     with serving(simulation) as api:
-        variables = environment | names | source_environment(api, study, folder)
+        variables = environment | names | source_environment(api, study, folder) | FAST_EDITS
         imednet = ImednetSettings(
             base_url=api, api_key=SecretStr(API_KEY), security_key=SecretStr(SECURITY_KEY)
         )
