@@ -75,6 +75,10 @@ def replay(
             "--rewind", help="Move the live group's own offsets instead; stop its sinks first."
         ),
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Also rewrite nodes that have the event's own version."),
+    ] = False,
     config: Config = None,
 ) -> None:
     """Apply events from the topic again, in a separate consumer group (or rewind the live one)."""
@@ -82,7 +86,9 @@ def replay(
 
     if (start is None) == (join is None):
         raise FatalError("Give either --from or --join")
-    arguments = command.ReplayArguments(start or "", end, study, join, plan, rewind)
+    if join and force:
+        raise FatalError("A worker that joins follows the replay's plan. Omit --force")
+    arguments = command.ReplayArguments(start or "", end, study, join, plan, rewind, force)
     command.run(Settings.load(config), arguments)
 
 
@@ -136,6 +142,32 @@ def query(
         raise typer.BadParameter("Give either --csv or --json")
     output = command.Format.CSV if csv else command.Format.JSON if json else command.Format.TABLE
     command.run(Settings.load(config), name, study, output)
+
+
+@app.command()
+def verify(
+    study: Annotated[str | None, typer.Option(help="Only this study; without it, all.")] = None,
+    against: Annotated[
+        str, typer.Option(metavar="topic|api", help="What to compare the graph with.")
+    ] = "topic",
+    wait: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds that differences may take to disappear."),
+    ] = 60.0,
+    limit: Annotated[int, typer.Option(min=0, help="Differences to list.")] = 20,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Apply the topic's events again where they differ.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: Config = None,
+) -> None:
+    """Compare every node, property and relationship; exit 0 equal, 1 different, 2 inconclusive."""
+    from connector.cli import verify as command
+
+    if against not in tuple(command.Against):
+        raise typer.BadParameter("Give topic or api", param_hint="--against")
+    arguments = command.VerifyArguments(study, command.Against(against), wait, limit, repair, json)
+    command.run(Settings.load(config), arguments)
 
 
 @app.command()

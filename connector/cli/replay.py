@@ -38,6 +38,7 @@ class ReplayArguments:
     join: str | None
     plan_only: bool
     rewind: bool
+    force: bool = False
 
 
 def run(settings: Settings, arguments: ReplayArguments) -> None:
@@ -53,10 +54,11 @@ def run(settings: Settings, arguments: ReplayArguments) -> None:
     if arguments.join:
         _join(settings, arguments.join, console)
         return
-    if arguments.rewind and (arguments.end != "end" or arguments.study_key or arguments.plan_only):
+    is_limited = arguments.end != "end" or arguments.study_key or arguments.plan_only
+    if arguments.rewind and (is_limited or arguments.force):
         raise FatalError(
-            "--rewind always covers all studies, to the end of the topic. Omit --to, --study and"
-            " --plan"
+            "--rewind always covers all studies, to the end of the topic, for the live sinks. Omit"
+            " --to, --study, --plan and --force"
         )
     plan = _make_plan(settings, arguments)
     if arguments.plan_only:
@@ -77,7 +79,7 @@ def _make_plan(settings: Settings, arguments: ReplayArguments) -> ReplayPlan:
         resolve(TopicPosition.parse(text), topic_bounds, lambda at: offsets_at(kafka, topic, at))
         for text in (arguments.start, arguments.end)
     )
-    return ReplayPlan.between(start, end, topic_bounds, arguments.study_key)
+    return ReplayPlan.between(start, end, topic_bounds, arguments.study_key, force=arguments.force)
 
 
 def _show_plan(settings: Settings, plan: ReplayPlan, console: Console) -> None:
@@ -153,7 +155,8 @@ def _work(settings: Settings, group: str, plan: ReplayPlan, console: Console) ->
         workers.append(RangedConsumer(consumer, plan, committed, stop, SystemClock()))
         return workers[0]
 
-    progress = apply(settings.model_copy(update={"sink": sink}), restrict_to_plan)
+    replay = settings.model_copy(update={"sink": sink})
+    progress = apply(replay, restrict_to_plan, force=plan.force)
     is_done = workers[0].is_done or plan.is_done(committed())
     if is_done:
         observer.forget()  # a no-op until the last worker leaves: the group has members

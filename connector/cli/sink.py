@@ -40,10 +40,13 @@ def run(settings: Settings, *, accept_gap: bool = False) -> None:
 def apply(
     settings: Settings,
     wrap: Callable[[EventConsumer, threading.Event], EventConsumer] = lambda consumer, _: consumer,
+    *,
+    force: bool = False,
 ) -> SinkProgress:
     """Apply events until a signal, or the wrapped consumer, sets the stop event; return the totals.
 
-    ``wrap`` gets the consumer and the stop event and returns the consumer to read from.
+    ``wrap`` gets the consumer and the stop event and returns the consumer to read from. With
+    ``force``, events rewrite nodes of their own version, too.
 
     Raises:
         FatalError: as raised by `run`.
@@ -59,7 +62,7 @@ def apply(
         consumer = KafkaEventConsumer(settings.kafka, settings.sink)
         ports = SinkPorts(
             consumer=wrap(consumer, stop),
-            writer=Neo4jGraphWriter(database, {"group": settings.sink.group_id}),
+            writer=Neo4jGraphWriter(database, {"group": settings.sink.group_id}, force=force),
             dead_letters=KafkaDeadLetterQueue(settings.kafka, settings.sink.group_id),
             clock=SystemClock(),
             writers=WriterThreads(settings.sink.writers_max),

@@ -65,9 +65,10 @@ class GraphState:
         """A hash that is equal for equal states, independent of any order."""
         settled = self.settled()
         lines = [
-            _line(key.label, key.values, properties) for key, properties in settled.nodes.items()
+            canonical(key.label, key.values, properties)
+            for key, properties in settled.nodes.items()
         ] + [
-            _line(
+            canonical(
                 each.kind,
                 (each.start.label, *each.start.values),
                 (each.end.label, *each.end.values),
@@ -107,6 +108,8 @@ def differences(expected: GraphState, actual: GraphState) -> Iterator[str]:
 
 def same(one: object, other: object) -> bool:
     """Whether both are equal in value and type: 1, 1.0 and True are three values in the graph."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
     return type(one) is type(other) and one == other
 
 
@@ -114,7 +117,8 @@ def _is_state(name: str) -> bool:
     return name in _STATE_NAMES or not name.startswith(("_", "x_"))
 
 
-def _line(*parts: object) -> bytes:
+def canonical(*parts: object) -> bytes:
+    """These values as JSON that is equal only for equal values."""
     # Dates get their type's name, so that they differ from texts.
     return orjson.dumps(parts, _named, orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATETIME)
 

@@ -35,11 +35,14 @@ class _WriteMode(IntEnum):
     DELETE = 3
 
 
-def statements(changes: Sequence[NodeChange], absent: Container[Identity] = ()) -> list[Statement]:
+def statements(
+    changes: Sequence[NodeChange], absent: Container[Identity] = (), *, force: bool = False
+) -> list[Statement]:
     """Build one statement, and so one round trip, for each kind and write mode; parents first.
 
     ``absent`` entities are created, unless another change in the batch may have made a stub of them
-    first. Many nodes of one shape get their own statement.
+    first. Many nodes of one shape get their own statement. With ``force``, nodes of the same
+    version are rewritten, with their relationships.
     """
     targets = {link.target for change in changes for link in change.links}
     groups: dict[tuple[int, _WriteMode], list[NodeChange]] = defaultdict(list)
@@ -56,7 +59,7 @@ def statements(changes: Sequence[NodeChange], absent: Container[Identity] = ()) 
             result += _create_statements(group)
         else:
             cypher = _merge if mode is _WriteMode.MERGE else _delete
-            result.append(Statement(cypher(group[0].identity.entity), _rows(group)))
+            result.append(Statement(cypher(group[0].identity.entity, force=force), _rows(group)))
     return result
 
 
@@ -100,18 +103,18 @@ def _create(entity_name: str) -> str:
 
 
 @cache
-def _merge(entity_name: str) -> str:
+def _merge(entity_name: str, *, force: bool) -> str:
     entity = ENTITIES[entity_name]
     tail = [*_links(entity, "is_moved"), *_new_parts(entity)]
-    return _guarded(entity, f"REMOVE n:{DELETED_LABEL}", tail)
+    return _guarded(entity, f"REMOVE n:{DELETED_LABEL}", tail, force=force)
 
 
 @cache
-def _delete(entity_name: str) -> str:
-    return _guarded(ENTITIES[entity_name], f"SET n:{DELETED_LABEL}", [])
+def _delete(entity_name: str, *, force: bool) -> str:
+    return _guarded(ENTITIES[entity_name], f"SET n:{DELETED_LABEL}", [], force=force)
 
 
-def _guarded(entity: Entity, label: str, tail: list[str]) -> str:
+def _guarded(entity: Entity, label: str, tail: list[str], *, force: bool) -> str:
     """Make each row's node match the row, unless the node has this version or a newer one.
 
     The lock precedes the guard: two writers that both evaluated the guard first would both pass
@@ -125,14 +128,17 @@ def _guarded(entity: Entity, label: str, tail: list[str]) -> str:
     some are missing, because somebody deleted the node at the other end. ``unlinked``: a stub owns
     no relationships, nor does an entity that this model deleted (an earlier one may have left
     some). Parts are always replaced. User properties (``x_``) are kept.
+    With ``force`` nothing is believed that the node records about itself.
     """
+    is_unlinked = "false" if force else _is_unlinked(entity)
+    is_moved = "true" if force else _is_moved(entity)
     lines = [
         "UNWIND $rows AS row",
         f"MERGE {node_pattern('n', entity, 'row.key[0]', 'row.key[1]')}",
         f"SET n:{entity.label}",
-        f"WITH n, row WHERE {is_outdated(entity, 'row.version')}",
-        f"WITH n, row, {_is_unlinked(entity)} AS unlinked",
-        f"WITH n, row, unlinked, {_is_moved(entity)} AS is_moved",
+        f"WITH n, row WHERE {is_outdated(entity, 'row.version', force=force)}",
+        f"WITH n, row, {is_unlinked} AS unlinked",
+        f"WITH n, row, unlinked, {is_moved} AS is_moved",
         _REMOVE_OTHERS,
         f"SET n += row.properties {label}",
         *(_unlink(owned) for owned in _owned(entity)),

@@ -13,23 +13,27 @@ graph. Replanning because the graph has grown would stall events (150 ms measure
 
 
 @cache
-def probe(entity_name: str) -> str:
+def probe(entity_name: str, *, force: bool = False) -> str:
     """Build the query from rows ``[key values..., version]`` to the indexes of those to write.
 
     It returns a single row of two lists, absent and outdated: the driver spends longer on a result
-    row than the database does.
+    row than the database does. ``force`` is that of `is_outdated`.
 
     Reads take no lock and need none: versions only grow, so a stale change stays stale.
     """
     entity = ENTITIES[entity_name]
-    return _probe(entity, is_outdated(entity, f"row[{len(entity.key_properties)}]"))
+    version = f"row[{len(entity.key_properties)}]"
+    return _probe(entity, is_outdated(entity, version, force=force))
 
 
-def is_outdated(entity: Entity, version: str) -> str:
+def is_outdated(entity: Entity, version: str, *, force: bool = False) -> str:
     """Build the guard: the node has an older version, or the same from an earlier model.
 
-    A graph written before models had revisions has none.
+    A graph written before models had revisions has none. With ``force``, the same version from any
+    model is outdated, too.
     """
+    if force:
+        return f"coalesce(n._version, -1) <= {version}"
     return (
         f"(coalesce(n._version, -1) < {version} OR n._version = {version}"
         f" AND {_is_of_earlier_model(entity)})"

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from connector.errors import InvalidEventError, RetryableError
@@ -18,16 +19,20 @@ from connector.neo4j.statement import Statement
 class Neo4jGraphWriter:
     """See `connector.interfaces.GraphWriter` for the contract of each call."""
 
-    def __init__(self, database: Neo4jDatabase, metadata: Mapping[str, Any]) -> None:
+    def __init__(
+        self, database: Neo4jDatabase, metadata: Mapping[str, Any], *, force: bool = False
+    ) -> None:
+        """``force``: `write` also rewrites nodes that have the change's own version."""
         self._database = database
         self._metadata = dict(metadata)
+        self._force = force
 
     def probe(self, versions: Mapping[Identity, int]) -> ProbeResult:
         """Run one read-only query for each kind of entity."""
         rows = {
             identity: [*key_values(identity), version] for identity, version in versions.items()
         }
-        return self._run_probe(probes.probe, rows)
+        return self._run_probe(partial(probes.probe, force=self._force), rows)
 
     def probe_content(self, changes: Sequence[NodeChange]) -> ProbeResult:
         """Like `probe`, but also leaves out changes whose content the graph already has.
@@ -95,7 +100,7 @@ class Neo4jGraphWriter:
     ) -> WriteResult:
         """Run each statement in its own transaction, parents first."""
         were_absent = True
-        statements = cypher.statements(changes, absent)
+        statements = cypher.statements(changes, absent, force=self._force)
         for statement in statements:
             moves_checkpoint = advance and statement is statements[-1]
             if not self._write(statement, span, advance=moves_checkpoint):
@@ -110,7 +115,7 @@ class Neo4jGraphWriter:
         except InvalidEventError as error:
             if not statement.created or error.reason != NODE_EXISTS:
                 raise
-            (guarded,) = cypher.statements(statement.created)
+            (guarded,) = cypher.statements(statement.created, force=self._force)
             self._database.write(guarded, metadata, span, advance=advance)
             return False
         return True

@@ -98,10 +98,14 @@ def resolve(
 
 @dataclass(frozen=True, slots=True)
 class ReplayPlan:
-    """The events to replay: a range of each partition, and the study (None: all studies)."""
+    """The events to replay: a range of each partition, and the study (None: all studies).
+
+    With ``force``, an event also rewrites a node that has the event's version already.
+    """
 
     ranges: Mapping[int, Range]
     study_key: str | None = None
+    force: bool = False
 
     @classmethod
     def between(
@@ -110,6 +114,8 @@ class ReplayPlan:
         end: Mapping[int, int],
         bounds: Mapping[int, Range],
         study_key: str | None,
+        *,
+        force: bool = False,
     ) -> Self:
         """Skips partitions that are not in ``start``; replays those not in ``end`` to their end."""
         ranges = {}
@@ -117,7 +123,7 @@ class ReplayPlan:
             stop = end.get(partition, available.end)
             first = start.get(partition, stop)
             ranges[partition] = Range(first, max(first, stop))
-        return cls(ranges, study_key)
+        return cls(ranges, study_key, force)
 
     def holds(self, key: bytes | None) -> bool:
         """Whether messages with this key are replayed. An invalid key belongs to no study."""
@@ -131,7 +137,8 @@ class ReplayPlan:
     def note(self, partition: int) -> str:
         """One partition's part of this plan, as text to store with its offset."""
         start, end = self.ranges[partition]
-        return orjson.dumps({"from": start, "to": end, "study": self.study_key}).decode()
+        note = {"from": start, "to": end, "study": self.study_key, "force": self.force}
+        return orjson.dumps(note).decode()
 
     @classmethod
     def from_notes(cls, notes: Mapping[int, str]) -> Self:
@@ -143,12 +150,13 @@ class ReplayPlan:
         try:
             parsed = {partition: orjson.loads(note) for partition, note in notes.items() if note}
             ranges = {each: Range(note["from"], note["to"]) for each, note in parsed.items()}
-            study_key = next(iter(parsed.values()))["study"]
+            first = next(iter(parsed.values()))
+            study_key, force = first["study"], bool(first.get("force"))
         except (orjson.JSONDecodeError, KeyError, TypeError, StopIteration):
             raise FatalError(
                 "No replay of this name is in progress: it has finished, or was never started"
             ) from None
-        return cls(ranges, study_key)
+        return cls(ranges, study_key, force)
 
     def is_done(self, offsets: Mapping[int, int]) -> bool:
         """Whether a group with these committed offsets has finished."""

@@ -84,6 +84,23 @@ def window_is_replayed(variables: dict[str, str], study: str) -> None:
     assert "has members" in refused
 
 
+def test_a_forced_replay_rewrites_nodes_that_have_the_events_version(
+    variables: dict[str, str], kafka_settings: KafkaSettings, database: Neo4jDatabase, study: str
+) -> None:
+    """With --force, a node changed by hand is rewritten with its links; without it, it is not."""
+    statement = (
+        "UNWIND $rows AS row MATCH (p)-[r:HAS_RECORD]->(n:Record {study_key: row.study}) WITH n, r"
+        " LIMIT 10 SET n.record_status = 'by hand' DELETE r"
+    )
+    before = read_graph(database, study).digest()
+    database.write(Statement(statement, [{"study": study}]), {})
+    assert number("written", replay("--from beginning", variables)) == 0
+    assert read_graph(database, study).digest() != before
+    assert number("written", replay("--from beginning --force", variables)) >= RECORDS // 2
+    assert read_graph(database, study).digest() == before
+    assert_equal(fold(messages(kafka_settings)), read_graph(database, study))
+
+
 def test_a_replay_of_all_by_three_workers_rebuilds_an_emptied_graph(
     variables: dict[str, str],
     kafka_settings: KafkaSettings,

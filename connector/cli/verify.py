@@ -1,0 +1,223 @@
+"""``imednet-connector verify``: prove that the graph equals the topic, or the API."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+from rich.table import Table
+
+from connector import logs
+from connector.config import Settings
+from connector.errors import FatalError
+from connector.kafka.topics import Topics
+from connector.model.comparison import Problem
+from connector.model.entities import READ_KINDS
+from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.node_reader import NodeReader
+from connector.neo4j.writer import Neo4jGraphWriter
+from connector.ops.repair import Repair, Repaired
+from connector.ops.verification import Verification, Verifier
+from connector.ops.wanted import ApiStates, OnRows, TopicStates
+from connector.store.wanted_states import FoundDifference, WantedStates
+
+
+class Against(StrEnum):
+    """What the graph is compared with."""
+
+    TOPIC = "topic"
+    API = "api"
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyArguments:
+    """The command's options."""
+
+    study: str | None
+    against: Against
+    wait_seconds: float
+    limit: int
+    repair: bool
+    as_json: bool
+
+
+def run(settings: Settings, arguments: VerifyArguments) -> None:
+    """Compare and print; exit with 0 if equal, 1 if different, 2 if inconclusive.
+
+    Raises:
+        FatalError: a server is unreachable, or neither side has the study.
+    """
+    logs.configure(settings.log)
+    study, against = arguments.study, arguments.against
+    with (
+        Neo4jDatabase(settings.neo4j) as database,
+        closing(WantedStates()) as states,
+        _progress() as on_rows,
+    ):
+        source = _source(settings, arguments, on_rows)
+        verifier = Verifier(NodeReader(database), states, source, on_rows)
+        result = verifier.run(study, arguments.wait_seconds)
+        repaired = Repaired()
+        if arguments.repair and result.problems:
+            repair = _Repair(settings, database, states, on_rows)
+            repair.run(against, repaired)
+            verifier.look_again(states.differing_studies())
+            result = verifier.counted(result)
+        found = list(states.differences(arguments.limit))
+    if study and not result.nodes.total() and not result.problems:
+        raise FatalError(f"Neither the graph nor the {against} has study {study}. Check --study")
+    if arguments.as_json:
+        typer.echo(json.dumps(_as_json(result, found, repaired), indent=2))
+    else:
+        _print(result, found, against)
+        _print_repaired(result, repaired, arguments)
+    raise typer.Exit(result.exit_code)
+
+
+def _source(
+    settings: Settings, arguments: VerifyArguments, on_rows: OnRows
+) -> TopicStates | ApiStates:
+    if arguments.against is Against.TOPIC:
+        Topics(settings.kafka).check()
+        return TopicStates(settings, arguments.study, on_rows)
+    if arguments.study is None:
+        raise FatalError("Give the study to compare with the API: --study KEY")
+    return ApiStates(settings, arguments.study, on_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Repair:
+    """What a repair needs."""
+
+    settings: Settings
+    database: Neo4jDatabase
+    found: WantedStates
+    on_rows: OnRows
+
+    def run(self, against: Against, result: Repaired) -> None:
+        """Repair all studies with differences."""
+        for study in self.found.differing_studies():
+            if against is Against.TOPIC:
+                self._study(study, self.found, result)
+                continue
+            with closing(WantedStates()) as topic:
+                TopicStates(self.settings, study, self.on_rows).load(topic)
+                self._study(study, topic, result)
+
+    def _study(self, study: str, topic: WantedStates, result: Repaired) -> None:
+        writer = Neo4jGraphWriter(self.database, {"repair": study}, force=True)
+        repair = Repair(study, self.found, topic, writer, NodeReader(self.database))
+        repair.apply_events(result)
+        if not any(problem is Problem.EXTRA for _, problem in self.found.problems()):
+            return
+        try:
+            api = ApiStates(self.settings, study, self.on_rows)
+        except FatalError as error:
+            result.notes.append(f"Extra nodes were left: the API must confirm them. {error}")
+            return
+        with closing(api):
+            repair.delete_extras(api, self.settings.source.max_delete_ratio, result)
+
+
+@contextmanager
+def _progress() -> Iterator[OnRows]:
+    """Show on a terminal what is being read, and how many rows of it."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), TextColumn("{task.completed:,}"))
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        tasks: dict[str, Any] = {}
+
+        def on_rows(what: str, count: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=None)
+            bar.advance(tasks[what], count)
+
+        yield on_rows
+
+
+def _as_json(
+    result: Verification, found: list[FoundDifference], repaired: Repaired
+) -> dict[str, Any]:
+    problems: dict[str, dict[str, int]] = {}
+    for (kind, problem), count in sorted(result.problems.items()):
+        problems.setdefault(kind, {})[problem] = count
+    return {
+        "result": ("equal", "different", "inconclusive")[result.exit_code],
+        "digest": result.digest,
+        "nodes": dict(result.nodes),
+        "differences": problems,
+        "unconfirmed": result.unconfirmed,
+        "repaired": asdict(repaired),
+        "examples": [
+            {
+                "study": each.identity.study_key,
+                "kind": each.identity.entity,
+                "id": each.identity.id,
+                "problem": each.problem,
+                "names": each.names,
+                "confirmed": is_confirmed,
+            }
+            for each, is_confirmed in found
+        ],
+    }
+
+
+def _print(result: Verification, found: list[FoundDifference], against: Against) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table("kind", title=f"graph compared with the {against}", title_justify="left")
+    for column in ("nodes", *Problem):
+        table.add_column(column, justify="right")
+    for entity in READ_KINDS.values():
+        counts = [result.problems[entity.name, problem] for problem in Problem]
+        if result.nodes[entity.name] or any(counts):
+            cells = [f"{each:,}" if each else "" for each in counts]
+            table.add_row(entity.plural, f"{result.nodes[entity.name]:,}", *cells)
+    console.print(table)
+    for (identity, problem, names), is_confirmed in found:
+        text = f"{identity.study_key} {identity.entity} {identity.id}: {problem}"
+        details = f" ({', '.join(names)})" if names else ""
+        console.print(f"{text}{details}{'' if is_confirmed else ', unconfirmed'}", markup=False)
+    hidden = result.problems.total() - len(found)
+    if hidden > 0:
+        console.print(f"... and {hidden:,} more. To see them, raise --limit")
+    console.print(f"digest of the graph as it was read: {result.digest}")
+
+
+def _print_repaired(result: Verification, repaired: Repaired, arguments: VerifyArguments) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    if arguments.repair:
+        console.print(f"repaired: {repaired.applied:,} applied, {repaired.deleted:,} deleted")
+    for note in repaired.notes:
+        console.print(note, markup=False)
+    console.print(_conclusion(result, arguments))
+
+
+def _conclusion(result: Verification, arguments: VerifyArguments) -> str:
+    nodes, total = result.nodes.total(), result.problems.total()
+    if result.exit_code == 0:
+        return f"equal: all {nodes:,} nodes are as the {arguments.against} has them"
+    by_problem: Counter[str] = Counter()
+    for (_, problem), count in result.problems.items():
+        by_problem[problem] += count
+    counts = ", ".join(f"{count:,} {problem}" for problem, count in by_problem.items())
+    if result.exit_code == 1 and not arguments.repair:
+        return f"different: {counts}. To fix the graph, verify again with --repair"
+    if result.exit_code == 1 and arguments.against is Against.API:
+        return (
+            f"different: {counts}. The topic does not have what the API has. To publish it, run:"
+            " imednet-connector source --sweep"
+        )
+    if result.exit_code == 1:
+        return f"different: {counts}. These could not be repaired"
+    return (
+        f"inconclusive: {total:,} nodes differ ({counts}), but the sinks have not committed all"
+        " events. Check that they run, then verify again, with a longer --wait if need be"
+    )

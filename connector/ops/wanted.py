@@ -1,0 +1,175 @@
+"""Where a verification gets the wanted states from: the events topic, or the API."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from typing import Protocol
+
+from connector.clock import SystemClock
+from connector.config import KafkaSettings, Settings
+from connector.errors import RetryableError
+from connector.imednet.reader import ImednetReader
+from connector.interfaces import ApiReader, Range, TopicPartition
+from connector.kafka.consumer import message_of
+from connector.kafka.group_offsets import GroupOffsets
+from connector.kafka.topic_log import bounds, read_ranges
+from connector.model.cursor import Cursor
+from connector.model.entities import READ_KINDS
+from connector.model.entity import Entity
+from connector.model.events import Identity, Origin, RecordEvent
+from connector.model.serde import encode
+from connector.model.typed_values import Definitions
+from connector.sink.states import State, parse
+from connector.source.changes import PageContext, detect
+from connector.source.personal_data import WithoutPersonalData
+from connector.source.reading import PassOptions, ReadPage, read_pass
+from connector.source.schedule import Pace
+from connector.source.tracks import Mode, Track
+from connector.store.wanted_states import StoredState, WantedStates
+
+_CHECK_SECONDS = 0.5
+OnRows = Callable[[str, int], None]
+"""Called with what is being read, and the number of rows since the last call."""
+
+
+class WantedSource(Protocol):
+    """Fills `WantedStates`, and keeps them up to date between two looks at the graph."""
+
+    has_versions: bool
+    """Whether the versions of the states are those that the graph should have."""
+
+    def load(self, states: WantedStates) -> None:
+        """Store all states. Blocks."""
+
+    def refresh(self, states: WantedStates, until: float) -> bool:
+        """Store what is new; wait for the graph's writers until ``until`` (monotonic seconds).
+
+        Returns whether the graph must now hold all the states stored before this call.
+        """
+
+
+class TopicStates:
+    """The states on the events topic."""
+
+    has_versions = True
+
+    def __init__(self, settings: Settings, study_key: str | None, on_rows: OnRows) -> None:
+        self._kafka: KafkaSettings = settings.kafka
+        self._group_id, self._study_key = settings.sink.group_id, study_key
+        self._on_rows = on_rows
+        self._ends: dict[int, int] = {}
+
+    def load(self, states: WantedStates) -> None:
+        """See `WantedSource`."""
+        self._read(states)
+
+    def refresh(self, states: WantedStates, until: float) -> bool:
+        """See `WantedSource`."""
+        self._read(states)
+        return self._is_applied(until)
+
+    def _read(self, states: WantedStates) -> None:
+        topic = self._kafka.events_topic
+        now = bounds(self._kafka, topic)
+        ranges = {
+            each: Range(max(self._ends.get(each, start), start), end)
+            for each, (start, end) in now.items()
+        }
+        states.add(self._states(ranges))
+        self._ends = {each: end for each, (_, end) in now.items()}
+
+    def _states(self, ranges: Mapping[int, Range]) -> Iterator[tuple[Identity, StoredState]]:
+        now_ms = SystemClock().now_ms()
+        for raw in read_ranges(self._kafka, self._kafka.events_topic, ranges):
+            partition = TopicPartition(self._kafka.events_topic, raw.partition() or 0)
+            state = parse(message_of(raw, partition), now_ms)
+            self._on_rows("topic", 1)
+            if not isinstance(state, State):
+                continue  # no sink applies it: it is a dead letter
+            if self._study_key in (None, state.identity.study_key):
+                yield state.identity, StoredState(state.version, state.message.value)
+
+    def _is_applied(self, until: float) -> bool:
+        """Wait until the sinks' group has committed all that was read; False if it has not."""
+        with closing(GroupOffsets(self._kafka, self._group_id)) as group:
+            while True:
+                try:
+                    committed = {each: found.offset for each, found in group.committed().items()}
+                except RetryableError:
+                    committed = {}
+                if all((committed.get(each) or 0) >= end for each, end in self._ends.items()):
+                    return True
+                if time.monotonic() > until:
+                    return False
+                time.sleep(_CHECK_SECONDS)
+
+
+class ApiStates:
+    """The states that the API lists now, as events of the version 0."""
+
+    has_versions = False
+
+    def __init__(self, settings: Settings, study_key: str, on_rows: OnRows) -> None:
+        """Create the client; sends nothing.
+
+        Raises:
+            FatalError: a key is missing.
+        """
+        self._client = ImednetReader(settings.imednet, SystemClock())
+        omit = settings.source.omit_personal_data
+        self._reader: ApiReader = WithoutPersonalData(self._client) if omit else self._client
+        self._study_key, self._on_rows = study_key, on_rows
+        self._pace = Pace(0, 0, 0, 0, overlap=0, page_size=settings.source.page_size)
+        self._has_types = settings.source.typed_values
+        self._definitions = Definitions()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def load(self, states: WantedStates) -> None:
+        """See `WantedSource`."""
+        for entity in READ_KINDS.values():
+            self._read(entity, states)
+
+    def refresh(self, states: WantedStates, until: float) -> bool:
+        """See `WantedSource`. Reads the kinds with differences again, when the time is up."""
+        time.sleep(max(0.0, until - time.monotonic()))
+        kinds = {kind for kind, _ in states.problems()}
+        for entity in READ_KINDS.values():
+            if entity.name in kinds or (kinds and entity.definition_fields):
+                states.clear(entity.name, self._study_key)
+                self._read(entity, states)
+        return True
+
+    def _read(self, entity: Entity, states: WantedStates) -> None:
+        definitions = []
+        for page in self.pages(entity):
+            context = PageContext(
+                self._study_key, page.page.server_ms, Origin.SNAPSHOT, self._definitions
+            )
+            found = detect(entity, page.page.rows, {}, context)
+            states.add(self._without_versions(event for event, _ in found.events))
+            definitions += [each.definition for each in found.known.values() if each.definition]
+        if definitions and self._has_types:
+            self._definitions = Definitions(definitions)
+
+    def pages(self, entity: Entity) -> Iterator[ReadPage]:
+        """Yield the pages of one full pass. Blocks.
+
+        Raises:
+            ConnectorError: as `read_pass`.
+        """
+        cursor = Cursor(study_key=self._study_key)
+        options = PassOptions(self._pace, self._pace.page_size)
+        track = Track(entity, Mode.FULL)
+        for page in read_pass(self._reader, track, cursor, options, SystemClock()):
+            self._on_rows(entity.plural, len(page.page.rows))
+            yield page
+
+    def _without_versions(
+        self, events: Iterable[RecordEvent]
+    ) -> Iterator[tuple[Identity, StoredState]]:
+        for event in events:
+            event.version = 0
+            yield event.identity, StoredState(0, encode(event)[1])

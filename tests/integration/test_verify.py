@@ -1,0 +1,211 @@
+"""``verify`` on real servers: it names what was planted in the graph, and nothing else."""
+
+import json
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector.config import KafkaSettings
+from connector.kafka.topics import Topics
+from connector.lab.simulator.api import Simulation
+from connector.lab.simulator.server import serving
+from connector.lab.simulator.study import build_study
+from connector.model.entities import READ_KINDS
+from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.statement import Statement
+from tests.programs import (
+    FAST_EDITS,
+    consumed_all,
+    passes,
+    run_program,
+    running,
+    source_environment,
+    wait_until,
+)
+
+pytestmark = pytest.mark.servers
+
+
+@dataclass
+class World:
+    """A study whose stream is at rest, and its graph."""
+
+    study: str
+    simulation: Simulation
+    kafka: KafkaSettings
+    variables: dict[str, str]
+    database: Neo4jDatabase
+
+    def verify(self, options: str = "", code: int = 0) -> dict[str, Any]:
+        found, returned = self.verify_at_any_time(f"--wait 2 {options}")
+        assert returned == code, found
+        return found
+
+    def verify_at_any_time(self, options: str) -> tuple[dict[str, Any], int]:
+        done = run_program(f"verify --study {self.study} --json {options}", self.variables)
+        assert done.stdout, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        assert found["result"] == ("equal", "different", "inconclusive")[done.returncode]
+        return found, done.returncode
+
+
+@pytest.fixture(scope="module")
+def world(
+    environment: dict[str, str], database: Neo4jDatabase, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    study, folder = f"T{uuid.uuid4().hex[:8]}", tmp_path_factory.mktemp("verify")
+    names = {
+        "KAFKA_EVENTS_TOPIC": f"{study}.events",
+        "KAFKA_CURSORS_TOPIC": f"{study}.cursors",
+        "KAFKA_DEAD_LETTER_TOPIC": f"{study}.dlq",
+    }
+    kafka = KafkaSettings(
+        bootstrap_servers=environment["KAFKA_BOOTSTRAP_SERVERS"],
+        events_topic=names["KAFKA_EVENTS_TOPIC"],
+        cursors_topic=names["KAFKA_CURSORS_TOPIC"],
+        dead_letter_topic=names["KAFKA_DEAD_LETTER_TOPIC"],
+        topic_partitions=4,
+    )
+    Topics(kafka).ensure(make=True)
+    simulation = Simulation({study: build_study(study, 15, 300, 7)}, edits_per_second=40)
+    with serving(simulation) as api:
+        variables = environment | names | FAST_EDITS | {"SINK_GROUP_ID": study}
+        variables |= source_environment(api, study, folder)
+        with (
+            running("source", variables, folder / "source.log"),
+            running("sink", variables, folder / "sink.log"),
+        ):
+            done = passes(folder / "source.log")
+            wait_until(lambda: done() >= 3, 90, "three passes during edits")
+            simulation.edits_per_second = 0
+            for _ in range(3):
+                simulation.workloads[0].hard_delete()
+            wanted = done() + 4
+            wait_until(lambda: done() >= wanted, 90, "passes after the edits")
+            wait_until(consumed_all(kafka, study), 60, "the group's lag is 0")
+        yield World(study, simulation, kafka, variables, database)
+
+
+@pytest.mark.parametrize("against", ["topic", "api"])
+def test_a_graph_that_the_stream_wrote_is_equal(world: World, against: str) -> None:
+    """The graph that the stream wrote equals the topic and the API."""
+    found = world.verify(f"--against {against}")
+    assert found["result"] == "equal"
+    assert found["nodes"]["record"] > 290
+    assert set(found["nodes"]) == set(READ_KINDS)
+    assert not found["examples"]
+
+
+RECORD = "UNWIND $rows AS row MATCH (n:Record {study_key: row.study, record_id: row.id}) "
+STUDY = "UNWIND $rows AS row "
+EXTRA = 987_654_321
+PLANTS = [
+    # the statement, and the kind and the problem that must be reported
+    (f"{RECORD} SET n.AGE = 'planted'", "record", "different"),
+    (f"{RECORD} SET n.visit_id = toString(n.visit_id)", "record", "different"),
+    (f"{RECORD} REMOVE n.form_key", "record", "different"),
+    (f"{RECORD} SET n:Deleted", "record", "different"),
+    (f"{RECORD} SET n._version = n._version - 1, n.form_key = 'old'", "record", "stale"),
+    (f"{RECORD} REMOVE n._model", "record", "stale"),
+    (f"{RECORD} MATCH (p)-[r:HAS_RECORD]->(n) DELETE r", "record", "wrongly linked"),
+    (f"{RECORD} MATCH (p)-[:HAS_RECORD]->(n) CREATE (p)-[:HAS_RECORD]->(n)", "record",
+     "wrongly linked"),
+    ((f"{RECORD} MATCH (:Visit)-[r:HAS_RECORD]->(n) MATCH (s:Study {{study_key: row.study}})"
+     " DELETE r CREATE (s)-[:HAS_RECORD]->(n)"), "record", "wrongly linked"),
+    (f"{RECORD} SET n.x_note = 'kept', n._own = 1", "record", ""),
+    (f"{STUDY} MATCH (n:RecordRevision {{study_key: row.study}}) WITH n LIMIT 1 DETACH DELETE n",
+     "record_revision", "missing"),
+    ((f"{STUDY} MATCH (:Query {{study_key: row.study}})-[:HAS_COMMENT]->(c) WITH c LIMIT 1"
+     " DETACH DELETE c"), "query", "different"),
+    (f"{STUDY} CREATE (:Record {{study_key: row.study, record_id: {EXTRA}, _version: 5}})",
+     "record", "extra"),
+    (f"{STUDY} CREATE (:Site {{study_key: row.study, site_id: {EXTRA}, site_name: 'X'}})",
+     "site", "extra"),
+    (f"{STUDY} CREATE (:Visit {{study_key: row.study, visit_id: {EXTRA}}})", "visit", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("against", ["topic", "api"])
+def test_what_is_planted_is_named_and_repaired(world: World, against: str) -> None:
+    """All that is planted is reported, and nothing else; a repair fixes it.
+
+    User properties, stubs and what the connector reserves are no differences.
+    """
+    before = world.verify(f"--against {against}")["digest"]
+    records = world.database.read(
+        "MATCH (:Visit)-[:HAS_RECORD]->(n:Record {study_key: $study}) WHERE NOT n:Deleted"
+        " AND n.form_key IS NOT NULL RETURN n.record_id LIMIT $count",
+        study=world.study,
+        count=len(PLANTS),
+    )
+    planted = Counter[tuple[str, str]]()
+    for (statement, kind, problem), (record_id,) in zip(PLANTS, records, strict=True):
+        rows = [{"study": world.study, "id": record_id}]
+        world.database.write(Statement(statement, rows), {})
+        # The API has no versions: what is older there is different.
+        is_seen_as = (
+            "different" if (against, "_version -" in statement) == ("api", True) else problem
+        )
+        planted[kind, is_seen_as] += bool(problem)
+    found = world.verify(f"--against {against} --limit 100", code=1)
+    named = Counter((each["kind"], each["problem"]) for each in found["examples"])
+    assert named == +planted
+    assert all(each["confirmed"] for each in found["examples"])
+    assert {"AGE"} in [set(each["names"]) for each in found["examples"]]
+    fixed = world.verify(f"--against {against} --repair")
+    assert fixed["repaired"] == {"applied": len(PLANTS) - 4, "deleted": 2, "notes": []}
+    again = world.verify(f"--against {against}")
+    extras = again["nodes"]["record"] + again["nodes"]["site"]
+    assert extras == found["nodes"]["record"] + found["nodes"]["site"] + 1  # one had no version
+    clear = "UNWIND $rows AS row MATCH (n {study_key: row.study}) WHERE n.record_id = row.id"
+    for name in ("record_id", "site_id", "visit_id"):
+        statement = f"{clear.replace('record_id', name)} DETACH DELETE n"
+        world.database.write(Statement(statement, [{"study": world.study, "id": EXTRA}]), {})
+    assert world.verify(f"--against {against}")["digest"] == before
+
+
+def test_differences_that_only_mean_that_the_graph_is_being_written_are_not_confirmed(
+    world: World, tmp_path: Path
+) -> None:
+    """During live edits nothing is confirmed as different; nor while no sink runs."""
+    with (
+        running("source", world.variables, tmp_path / "source.log") as source,
+        running("sink", world.variables, tmp_path / "sink.log") as sink,
+    ):
+        world.simulation.edits_per_second = 60
+        done = passes(source.log)
+        wait_until(lambda: done() >= 2, 60, "two passes during edits")
+        for against in ("topic", "api", "topic", "api"):
+            found, code = world.verify_at_any_time(f"--against {against} --wait 10")
+            assert code in {0, 2}, found
+        assert sink.stop() == 0
+        wanted = done() + 2
+        wait_until(lambda: done() >= wanted, 60, "passes without a sink")
+        world.simulation.edits_per_second = 0
+        found = world.verify(code=2)
+        assert found["unconfirmed"] == sum(
+            sum(each.values()) for each in found["differences"].values()
+        )
+        wanted = done() + 4
+        wait_until(lambda: done() >= wanted, 60, "passes after the edits")
+    with running("sink", world.variables, tmp_path / "again.log"):
+        wait_until(consumed_all(world.kafka, world.study), 60, "the group's lag is 0")
+    assert world.verify()["result"] == "equal"
+    assert world.verify("--against api")["result"] == "equal"
+
+
+def test_wrong_arguments_get_one_line_that_says_what_to_do(world: World) -> None:
+    """Unknown studies and missing arguments are explained in one line."""
+    for options, text in (
+        ("--study NOWHERE", "Neither the graph nor the topic has study NOWHERE"),
+        ("--against api", "Give the study to compare with the API: --study KEY"),
+        ("--against both", "Give topic or api"),
+    ):
+        done = run_program(f"verify --wait 0 {options}", world.variables)
+        assert done.returncode != 0
+        assert text in done.stderr
