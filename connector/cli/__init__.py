@@ -1,7 +1,7 @@
 """The command line: reads the environment, wires objects together, sets exit codes.
 
-Exit codes: 0 success; 1 failure, with the reason on stderr; 2 invalid usage; 130 ended by a second
-signal.
+Exit codes: 0 success; 1 failure, with the reason on stderr; 2 invalid usage, or a verification that
+is inconclusive; 130 ended by a second signal.
 """
 
 import io

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from connector import logs
 from connector.config import Settings
-from connector.errors import FatalError
+from connector.errors import ConnectorError, FatalError
 from connector.kafka.topics import Topics
 from connector.model.comparison import Problem
 from connector.model.entities import READ_KINDS
@@ -50,10 +50,23 @@ class VerifyArguments:
 def run(settings: Settings, arguments: VerifyArguments) -> None:
     """Compare and print; exit with 0 if equal, 1 if different, 2 if inconclusive.
 
-    Raises:
-        FatalError: a server is unreachable, or neither side has the study.
+    A comparison that failed is inconclusive, too: an outage must not look like a difference.
     """
     logs.configure(settings.log)
+    try:
+        result = _verify(settings, arguments)
+    except ConnectorError as error:
+        typer.echo(f"imednet-connector: {error}", err=True)
+        raise typer.Exit(2) from None
+    raise typer.Exit(result.exit_code)
+
+
+def _verify(settings: Settings, arguments: VerifyArguments) -> Verification:
+    """Compare, repair if asked to, and print the result.
+
+    Raises:
+        ConnectorError: a server does not answer, or neither side has the study.
+    """
     study, against = arguments.study, arguments.against
     with (
         Neo4jDatabase(settings.neo4j) as database,
@@ -77,7 +90,7 @@ def run(settings: Settings, arguments: VerifyArguments) -> None:
     else:
         _print(result, found, against)
         _print_repaired(result, repaired, arguments)
-    raise typer.Exit(result.exit_code)
+    return result
 
 
 def _source(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import orjson
 
+from connector.errors import FatalError
 from connector.model.comparison import Difference, Problem
 from connector.model.events import EntityId, Identity
 
@@ -64,12 +65,22 @@ class WantedStates:
         self._db.close()
 
     def add(self, states: Iterable[tuple[Identity, StoredState]]) -> None:
-        """Store these states; of two with one version the first counts, as in the graph."""
+        """Store these states; of two with one version the first counts, as in the graph.
+
+        Raises:
+            FatalError: there is no space for them.
+        """
         rows = (
             (each.entity, each.study_key, each.id, version, value)
             for each, (version, value) in states
         )
-        self._db.executemany("INSERT OR IGNORE INTO state VALUES (?, ?, ?, ?, ?)", rows)
+        try:
+            self._db.executemany("INSERT OR IGNORE INTO state VALUES (?, ?, ?, ?, ?)", rows)
+        except sqlite3.OperationalError as error:
+            raise FatalError(
+                f"Cannot store the states to compare with: {error}. Set SQLITE_TMPDIR to a folder"
+                " with more space"
+            ) from None
 
     def clear(self, entity: str, study_key: str) -> None:
         """Forget the states of one kind in a study."""

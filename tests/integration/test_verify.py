@@ -205,7 +205,9 @@ def test_wrong_arguments_get_one_line_that_says_what_to_do(world: World) -> None
         ("--study NOWHERE", "Neither the graph nor the topic has study NOWHERE"),
         ("--against api", "Give the study to compare with the API: --study KEY"),
         ("--against both", "Give topic or api"),
+        ("", "Check NEO4J_URI and that the server is running"),
     ):
-        done = run_program(f"verify --wait 0 {options}", world.variables)
-        assert done.returncode != 0
+        refused = {} if options else {"NEO4J_URI": "bolt://127.0.0.1:1"}
+        done = run_program(f"verify --wait 0 {options}", world.variables | refused)
+        assert done.returncode == 2
         assert text in done.stderr
