@@ -1,15 +1,18 @@
 """Where a verification gets the wanted states from: the events topic, or the API."""
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import Protocol
 
+import structlog
+
 from connector.clock import SystemClock
 from connector.config import KafkaSettings, Settings
 from connector.errors import RetryableError
 from connector.imednet.reader import ImednetReader
-from connector.interfaces import ApiReader, Range, TopicPartition
+from connector.interfaces import ApiReader, Clock, Page, PageRequest, Range, TopicPartition
 from connector.kafka.consumer import message_of
 from connector.kafka.group_offsets import GroupOffsets
 from connector.kafka.topic_log import bounds, read_ranges
@@ -19,6 +22,7 @@ from connector.model.entity import Entity
 from connector.model.events import Identity, Origin, RecordEvent
 from connector.model.serde import encode
 from connector.model.typed_values import Definitions
+from connector.retry import Backoff, retry
 from connector.sink.states import State, parse
 from connector.source.changes import PageContext, detect
 from connector.source.personal_data import WithoutPersonalData
@@ -27,7 +31,11 @@ from connector.source.schedule import Pace
 from connector.source.tracks import Mode, Track
 from connector.store.wanted_states import StoredState, WantedStates
 
+log = structlog.stdlib.get_logger("connector.verify")
+
 _CHECK_SECONDS = 0.5
+_ATTEMPTS_MAX = 10
+_RETRY_SECONDS_MAX = 30.0
 OnRows = Callable[[str, int], None]
 """Called with what is being read, and the number of rows since the last call."""
 
@@ -104,6 +112,26 @@ class TopicStates:
                 time.sleep(_CHECK_SECONDS)
 
 
+class PatientReader:
+    """An `ApiReader` that repeats a failed request up to ten times: in a long pass some fail."""
+
+    def __init__(self, reader: ApiReader, clock: Clock) -> None:
+        self._reader, self._clock = reader, clock
+
+    def read(self, request: PageRequest) -> Page:
+        """See `ApiReader`."""
+        backoff = Backoff(_RETRY_SECONDS_MAX)
+
+        def failed(error: Exception, delay_seconds: float) -> None:
+            if backoff.failures >= _ATTEMPTS_MAX:
+                raise error
+            log.warning("retrying", reason=str(error), delay_seconds=round(delay_seconds, 1))
+
+        return retry(
+            lambda: self._reader.read(request), backoff, self._clock, threading.Event(), failed
+        )
+
+
 class ApiStates:
     """The states that the API lists now, as events of the version 0."""
 
@@ -116,8 +144,9 @@ class ApiStates:
             FatalError: a key is missing.
         """
         self._client = ImednetReader(settings.imednet, SystemClock())
+        reader = PatientReader(self._client, SystemClock())
         omit = settings.source.omit_personal_data
-        self._reader: ApiReader = WithoutPersonalData(self._client) if omit else self._client
+        self._reader: ApiReader = WithoutPersonalData(reader) if omit else reader
         self._study_key, self._on_rows = study_key, on_rows
         self._pace = Pace(0, 0, 0, 0, overlap=0, page_size=settings.source.page_size)
         self._has_types = settings.source.typed_values

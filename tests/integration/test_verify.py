@@ -93,8 +93,10 @@ def world(
 
 @pytest.mark.parametrize("against", ["topic", "api"])
 def test_a_graph_that_the_stream_wrote_is_equal(world: World, against: str) -> None:
-    """The graph that the stream wrote equals the topic and the API."""
+    """The graph that the stream wrote equals the topic and the API, some of whose requests fail."""
+    world.simulation.faults.shares = {"server_error": 0.2}
     found = world.verify(f"--against {against}")
+    world.simulation.faults.shares = {}
     assert found["result"] == "equal"
     assert found["nodes"]["record"] > 290
     assert set(found["nodes"]) == set(READ_KINDS)
