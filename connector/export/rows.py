@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -14,7 +13,15 @@ from connector.errors import InvalidEventError
 from connector.interfaces import UnreadableRow
 from connector.model.entities import ENTITIES
 from connector.model.entity import Entity, snake_case
-from connector.model.events import EntityId, Identity, Op, Origin, RecordEvent, id_of, valid_id
+from connector.model.events import (
+    EntityId,
+    Identity,
+    KnownState,
+    Origin,
+    id_of,
+    new_event,
+    valid_id,
+)
 from connector.model.graph import NodeChange, node_change
 from connector.model.serde import content_hash
 from connector.model.typed_values import NO_DEFINITIONS, Definitions
@@ -84,15 +91,15 @@ def change_of(
     """
     entity_id = require_id(entity, row, study_key)
     types = definitions.types_of(row).types
-    event = _event(entity, entity_id, row, study_key, version, content_hash(row, types))
-    event.types = types
-    return node_change(event)
+    identity = Identity(study_key, entity.name, entity_id)
+    state = KnownState(version, content_hash(row, types), None)
+    return node_change(new_event(identity, state, row, Origin.SNAPSHOT, types=types))
 
 
 def deletion_of(entity: Entity, entity_id: EntityId, study_key: str, version: int) -> NodeChange:
     """Build the change that deletes this entity."""
-    event = _event(entity, entity_id, {}, study_key, version, None)
-    return node_change(replace(event, op=Op.DELETE, origin=Origin.SWEEP, data=None))
+    identity = Identity(study_key, entity.name, entity_id)
+    return node_change(new_event(identity, KnownState(version, None, None), None, Origin.SWEEP))
 
 
 def api_objects(
@@ -207,27 +214,8 @@ def _derived(entity: Entity, row: dict[str, Any], study_key: str) -> NodeChange 
     if entity_id is None:
         return None
     try:
-        return node_change(_event(entity, entity_id, row, study_key, _DERIVED_VERSION, None))
+        identity = Identity(study_key, entity.name, entity_id)
+        state = KnownState(_DERIVED_VERSION, None, None)
+        return node_change(new_event(identity, state, row, Origin.SNAPSHOT))
     except InvalidEventError:
         return None  # the record that names it is refused for the same reason
-
-
-def _event(
-    entity: Entity,
-    entity_id: EntityId,
-    row: dict[str, Any],
-    study_key: str,
-    version: int,
-    digest: str | None,
-) -> RecordEvent:
-    return RecordEvent(
-        entity=entity.name,
-        op=Op.UPSERT,
-        origin=Origin.SNAPSHOT,
-        study_key=study_key,
-        id=entity_id,
-        version=version,
-        content_hash=digest,
-        observed_at="",
-        data=row,
-    )

@@ -210,3 +210,28 @@ class RecordEvent:
         if (self.op is Op.DELETE) != (self.data is None):
             raise ValueError("an upsert must have data, a delete must not")
         return self
+
+
+def new_event(
+    identity: Identity,
+    state: KnownState,
+    data: dict[str, Any] | None,
+    origin: Origin,
+    *,
+    observed_at: str = "",
+    types: dict[str, str] | None = None,
+) -> RecordEvent:
+    """Build the event of this state; without data, it deletes the entity."""
+    study_key, entity, entity_id = identity
+    return RecordEvent(
+        entity=entity,
+        op=Op.DELETE if data is None else Op.UPSERT,
+        origin=origin,
+        study_key=study_key,
+        id=entity_id,
+        version=state.version,
+        content_hash=state.content_hash,
+        observed_at=observed_at,
+        data=data,
+        types=types,
+    )

@@ -13,7 +13,7 @@ from connector.interfaces import GraphWriter, VanishedRows
 from connector.model.comparison import FoundNode, Problem
 from connector.model.entities import READ_KINDS
 from connector.model.entity import Entity
-from connector.model.events import EntityId, Identity, KnownState, Op, Origin, RecordEvent, valid_id
+from connector.model.events import EntityId, Identity, KnownState, Origin, new_event, valid_id
 from connector.model.graph import NodeChange, node_change
 from connector.neo4j.node_reader import NodeReader
 from connector.ops.verification import wanted_change
@@ -133,9 +133,5 @@ def _gone(
 
 def _deletion(node: FoundNode) -> NodeChange:
     """The marker of the deleted entity, with the node's version: any newer event replaces it."""
-    study_key, entity, entity_id = node.identity
-    event = RecordEvent(
-        entity=entity, op=Op.DELETE, origin=Origin.SWEEP, study_key=study_key, id=entity_id,
-        version=node.version or 0, content_hash=None, observed_at="", data=None,
-    )  # fmt: skip
-    return node_change(event)
+    state = KnownState(node.version or 0, None, None)
+    return node_change(new_event(node.identity, state, None, Origin.SWEEP))

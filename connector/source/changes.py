@@ -18,10 +18,10 @@ from connector.model.events import (
     EntityId,
     Identity,
     KnownState,
-    Op,
     Origin,
     RecordEvent,
     id_of,
+    new_event,
     valid_id,
 )
 from connector.model.serde import content_hash
@@ -117,8 +117,10 @@ def detect(
         state = KnownState(version, digest, subject_of(entity, row), definition=definition)
         changes.redefines |= definition != (previous.definition if previous else None)
         changes.known[entity_id] = state
-        event = _event(entity, entity_id, state, row, context)
-        event.types = types
+        identity = Identity(context.study_key, entity.name, entity_id)
+        event = new_event(
+            identity, state, row, context.origin, observed_at=context.observed_at, types=types
+        )
         changes.events.append((event, state.subject_id))
         changes.undated += _is_undated(entity, row)
         changes.untyped += untyped
@@ -140,7 +142,9 @@ def deletions(entity: Entity, gone: Mapping[EntityId, KnownState], context: Page
         state = KnownState(version, None, previous.subject_id)
         changes.redefines |= previous.definition is not None
         changes.known[entity_id] = state
-        changes.events.append((_event(entity, entity_id, state, None, context), state.subject_id))
+        identity = Identity(context.study_key, entity.name, entity_id)
+        event = new_event(identity, state, None, context.origin, observed_at=context.observed_at)
+        changes.events.append((event, state.subject_id))
     return changes
 
 
@@ -213,26 +217,6 @@ def require_id(entity: Entity, row: Any, study_key: str) -> EntityId:
 def _is_undated(entity: Entity, row: Mapping[str, Any]) -> bool:
     # Published anyway: states are ordered by the server's clock, not by this date.
     return "dateModified" in entity.fields and not is_api_date(row.get("dateModified"))
-
-
-def _event(
-    entity: Entity,
-    entity_id: EntityId,
-    state: KnownState,
-    data: dict[str, Any] | None,
-    context: PageContext,
-) -> RecordEvent:
-    return RecordEvent(
-        entity=entity.name,
-        op=Op.DELETE if data is None else Op.UPSERT,
-        origin=context.origin,
-        study_key=context.study_key,
-        id=entity_id,
-        version=state.version,
-        content_hash=state.content_hash,
-        observed_at=context.observed_at,
-        data=data,
-    )
 
 
 def _invalid(entity: Entity, row: Any, context: PageContext, reason: str) -> InvalidRow:
