@@ -171,6 +171,17 @@ def verify(
 
 
 @app.command()
+def rebuild(
+    study: Annotated[str | None, typer.Option(help="Only this study; without it, all.")] = None,
+    config: Config = None,
+) -> None:
+    """Fill an empty graph from the topic, then verify it and print its digest."""
+    from connector.cli import rebuild as command
+
+    command.run(Settings.load(config), study)
+
+
+@app.command()
 def setup(
     config: Config = None,
     check: Annotated[bool, typer.Option("--check", help="Only report; change nothing.")] = False,

@@ -171,6 +171,20 @@ def test_what_is_planted_is_named_and_repaired(world: World, against: str) -> No
     assert world.verify(f"--against {against}")["digest"] == before
 
 
+def test_a_rebuild_of_an_emptied_study_reproduces_the_digest(world: World) -> None:
+    """A rebuild fills an emptied study with the same graph, and refuses one that is not empty."""
+    digest = world.verify()["digest"]
+    refused = run_program(f"rebuild --study {world.study}", world.variables)
+    assert refused.returncode == 1
+    assert "verify --repair" in refused.stderr
+    clear = "UNWIND $rows AS row MATCH (n {study_key: row.study}) DETACH DELETE n"
+    world.database.write(Statement(clear, [{"study": world.study}]), {})
+    rebuilt = run_program(f"rebuild --study {world.study}", world.variables)
+    assert rebuilt.returncode == 0, rebuilt.stdout + rebuilt.stderr
+    assert digest in rebuilt.stdout
+    assert "equal: all" in rebuilt.stdout
+
+
 def test_differences_that_only_mean_that_the_graph_is_being_written_are_not_confirmed(
     world: World, tmp_path: Path
 ) -> None:

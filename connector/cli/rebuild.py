@@ -1,0 +1,47 @@
+"""``imednet-connector rebuild``: fill an empty graph from the topic, and verify it."""
+
+from connector import logs
+from connector.cli import replay, verify
+from connector.cli.replay import ReplayArguments
+from connector.cli.verify import Against, VerifyArguments
+from connector.config import Settings
+from connector.errors import FatalError
+from connector.kafka.topics import Topics
+from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.node_reader import NodeReader
+
+_WAIT_SECONDS = 60.0
+_DIFFERENCES_SHOWN = 20
+
+
+def run(settings: Settings, study: str | None) -> None:
+    """Create the schema, replay the whole topic, and verify; exit as `verify.run` does.
+
+    Raises:
+        FatalError: a server is unreachable, the graph is not empty, or the replay was stopped.
+    """
+    logs.configure(settings.log)
+    Topics(settings.kafka).check()
+    with Neo4jDatabase(settings.neo4j) as database:
+        _require_empty(NodeReader(database), study)
+        database.create_schema(database.missing_schema())
+    start, end = "beginning", "end"
+    replay.run(settings, ReplayArguments(start, end, study, None, plan_only=False, rewind=False))
+    verify.run(
+        settings,
+        VerifyArguments(
+            study, Against.TOPIC, _WAIT_SECONDS, _DIFFERENCES_SHOWN, repair=False, as_json=False
+        ),
+    )
+
+
+def _require_empty(reader: NodeReader, study: str | None) -> None:
+    studies = sorted(reader.studies())
+    if study is not None:
+        studies = [each for each in studies if each == study]
+    if studies:
+        raise FatalError(
+            f"The graph is not empty: it has study {', '.join(studies)}. A rebuild fills an empty"
+            " graph. To update this one, run: imednet-connector replay --from beginning; to correct"
+            " it: imednet-connector verify --repair"
+        )
