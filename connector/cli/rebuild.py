@@ -3,15 +3,12 @@
 from connector import logs
 from connector.cli import replay, verify
 from connector.cli.replay import ReplayArguments
-from connector.cli.verify import Against, VerifyArguments
+from connector.cli.verify import VerifyArguments
 from connector.config import Settings
 from connector.errors import FatalError
 from connector.kafka.topics import Topics
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.node_reader import NodeReader
-
-_WAIT_SECONDS = 60.0
-_DIFFERENCES_SHOWN = 20
 
 
 def run(settings: Settings, study: str | None) -> None:
@@ -25,14 +22,11 @@ def run(settings: Settings, study: str | None) -> None:
     with Neo4jDatabase(settings.neo4j) as database:
         _require_empty(NodeReader(database), study)
         database.create_schema(database.missing_schema())
-    start, end = "beginning", "end"
-    replay.run(settings, ReplayArguments(start, end, study, None, plan_only=False, rewind=False))
-    verify.run(
-        settings,
-        VerifyArguments(
-            study, Against.TOPIC, _WAIT_SECONDS, _DIFFERENCES_SHOWN, repair=False, as_json=False
-        ),
+    whole_topic = ReplayArguments(
+        "beginning", "end", study, join=None, plan_only=False, rewind=False
     )
+    replay.run(settings, whole_topic)
+    verify.run(settings, VerifyArguments(study))
 
 
 def _require_empty(reader: NodeReader, study: str | None) -> None:

@@ -40,11 +40,11 @@ class VerifyArguments:
     """The command's options."""
 
     study: str | None
-    against: Against
-    wait_seconds: float
-    limit: int
-    repair: bool
-    as_json: bool
+    against: Against = Against.TOPIC
+    wait_seconds: float = 60.0
+    limit: int = 20
+    repair: bool = False
+    as_json: bool = False
 
 
 def run(settings: Settings, arguments: VerifyArguments) -> None:

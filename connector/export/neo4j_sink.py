@@ -18,7 +18,6 @@ from connector.export.rows import (
     RefusedRow,
     api_objects,
     changes_of,
-    deletion_of,
     parent_changes,
     visits_of,
     without_foreign_visit,
@@ -35,7 +34,7 @@ from connector.interfaces import ProbeResult
 from connector.model.entities import ENTITIES
 from connector.model.entity import Entity
 from connector.model.events import Identity
-from connector.model.graph import NodeChange
+from connector.model.graph import NodeChange, deletion
 from connector.model.typed_values import NO_DEFINITIONS, Definitions
 from connector.neo4j.export_positions import ExportPositions, StoredPosition
 from connector.neo4j.export_queries import ExportQueries
@@ -149,7 +148,7 @@ class Neo4jExportSink(ExportSink):
         ``gone``: the API's clock (ms) when each was found missing, by id.
         """
         deletions = (
-            deletion_of(entity, each, self.study_key, at_ms - _BEHIND_MS)
+            deletion(Identity(self.study_key, entity.name, each), at_ms - _BEHIND_MS)
             for each, at_ms in sorted(gone.items())
         )
         for number, part in enumerate(iter_batches(deletions, self.config.batch_size)):

@@ -96,12 +96,6 @@ def change_of(
     return node_change(new_event(identity, state, row, Origin.SNAPSHOT, types=types))
 
 
-def deletion_of(entity: Entity, entity_id: EntityId, study_key: str, version: int) -> NodeChange:
-    """Build the change that deletes this entity."""
-    identity = Identity(study_key, entity.name, entity_id)
-    return node_change(new_event(identity, KnownState(version, None, None), None, Origin.SWEEP))
-
-
 def api_objects(
     entity: Entity, records: Iterable[Any]
 ) -> tuple[list[dict[str, Any]], list[RefusedRow]]:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-import orjson
-
 from connector.model.entities import ENTITIES
 from connector.model.events import EntityId, Identity
 from connector.model.graph import NodeChange
@@ -79,13 +77,13 @@ class FoundNode:
 
     @property
     def is_stub(self) -> bool:
-        """Whether it is only the end of other entities' relationships, with nothing of its own."""
+        """Whether it is only an end of other entities' relationships: it has nothing of its own."""
         keys = ENTITIES[self.identity.entity].key_properties
         return set(self.properties) <= set(keys) and not any(self.links) and not any(self.parts)
 
     def hash(self) -> int:
         """A hash of all that the connector wrote; the sum over all nodes is the graph's digest."""
-        links = [sorted(map(_link_text, links)) for links in self.links]
+        links = [sorted(map(_text, links)) for links in self.links]
         parts = [sorted(map(_text, parts)) for parts in self.parts]
         text = canonical(self.identity, self.is_deleted, self.properties, links, parts)
         return int.from_bytes(hashlib.sha256(text).digest())
@@ -132,11 +130,7 @@ def _differing(wanted: NodeChange, found: FoundNode, *, compare_versions: bool) 
     expected, actual = wanted.properties, found.properties
     for name, value in expected.items():
         other = actual.get(name)
-        if (
-            other is not value
-            and not same(value, other)
-            and (compare_versions or name != "_version")
-        ):
+        if not same(value, other) and (compare_versions or name != "_version"):
             yield name
     yield from (name for name in actual if name not in expected)
     if wanted.is_delete != found.is_deleted:
@@ -152,12 +146,11 @@ def _differing(wanted: NodeChange, found: FoundNode, *, compare_versions: bool) 
 def _wrong_links(wanted: NodeChange, found: FoundNode) -> Iterator[str]:
     """The types of relationships of which the node does not have just the wanted ones."""
     entity = ENTITIES[wanted.identity.entity]
-    types = [each.relationship for each in entity.references]
-    types += [each.relationship for each in entity.reference_lists]
+    types = [each.relationship for each in entity.owned_references]
     expected = [[_end(link.target, {})] if link.target else [] for link in wanted.links]
     expected += [[_end(*link) for link in each] for each in wanted.listed]
     for kind, ends, links in zip(types, expected, found.links, strict=True):
-        if sorted(map(_link_text, ends)) != sorted(map(_link_text, links)):
+        if sorted(map(_text, ends)) != sorted(map(_text, links)):
             yield kind
 
 
@@ -165,9 +158,5 @@ def _end(target: Identity, properties: Mapping[str, Any]) -> FoundLink:
     return FoundLink(target.entity, target.study_key, target.id, properties)
 
 
-def _link_text(link: FoundLink) -> bytes:
-    return canonical(*link)
-
-
-def _text(value: Mapping[str, Any]) -> str:
-    return orjson.dumps(value, default=str, option=orjson.OPT_SORT_KEYS).decode()
+def _text(part_or_link: Mapping[str, Any] | FoundLink) -> str:
+    return canonical(part_or_link).decode()

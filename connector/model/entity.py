@@ -109,6 +109,15 @@ class Entity:
         own = snake_case(self.id_field)
         return (own,) if own == "study_key" else ("study_key", own)
 
+    @cached_property
+    def owned_references(self) -> tuple[Reference, ...]:
+        """The relationships that the kind's own events create: references, then those of lists."""
+        lists = (
+            Reference(each.relationship, (Target(each.target),), outgoing=True)
+            for each in self.reference_lists
+        )
+        return (*self.references, *lists)
+
     @property
     def plural(self) -> str:
         """The name of a list of this kind."""

@@ -13,7 +13,16 @@ from typing import Any, NamedTuple
 from connector.errors import InvalidEventError
 from connector.model.entities import ENTITIES
 from connector.model.entity import Entity, PartList, Reference, ReferenceList, snake_case
-from connector.model.events import VERSION_MAX, EntityId, Identity, RecordEvent, valid_id
+from connector.model.events import (
+    VERSION_MAX,
+    EntityId,
+    Identity,
+    KnownState,
+    Origin,
+    RecordEvent,
+    new_event,
+    valid_id,
+)
 from connector.model.properties import (
     LINKS,
     MODEL,
@@ -143,6 +152,11 @@ def _type(
         if isinstance(value, date):
             temporal.append(index)
     return temporal
+
+
+def deletion(identity: Identity, version: int) -> NodeChange:
+    """Derive the change that deletes this entity, without an event of the topic."""
+    return node_change(new_event(identity, KnownState(version, None, None), None, Origin.SWEEP))
 
 
 def _delete(entity: Entity, event: RecordEvent) -> NodeChange:

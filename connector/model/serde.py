@@ -21,6 +21,7 @@ from connector.model.events import (
     Origin,
     RecordEvent,
     id_of,
+    new_event,
     valid_id,
 )
 from connector.model.typed_values import definition_of
@@ -201,17 +202,7 @@ def decode_event(identity: Identity, message: Stored, now_ms: int) -> RecordEven
 def _tombstone(identity: Identity, version: int) -> RecordEvent:
     if not 0 <= version <= VERSION_MAX:  # no header, and no timestamp on the message
         raise InvalidEventError("tombstone without version or timestamp", reason="version")
-    return RecordEvent(
-        entity=identity.entity,
-        op=Op.DELETE,
-        origin=Origin.SWEEP,
-        study_key=identity.study_key,
-        id=identity.id,
-        version=version,
-        content_hash=None,
-        observed_at="",
-        data=None,
-    )
+    return new_event(identity, KnownState(version, None, None), None, Origin.SWEEP)
 
 
 def _parse(value: bytes) -> RecordEvent:

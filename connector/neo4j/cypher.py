@@ -141,7 +141,7 @@ def _guarded(entity: Entity, label: str, tail: list[str], *, force: bool) -> str
         f"WITH n, row, unlinked, {is_moved} AS is_moved",
         _REMOVE_OTHERS,
         f"SET n += row.properties {label}",
-        *(_unlink(owned) for owned in _owned(entity)),
+        *(_unlink(owned) for owned in entity.owned_references),
         *(
             f"FOREACH (part IN [(n)-[:{part.relationship}]->(part:{part.label}) | part]"
             " | DETACH DELETE part)"
@@ -152,19 +152,16 @@ def _guarded(entity: Entity, label: str, tail: list[str], *, force: bool) -> str
     return "\n".join(lines)
 
 
-def _owned(entity: Entity) -> list[Reference]:
-    """The relationships that the kind's own events create, as references."""
-    lists = [Reference(each.relationship, (), outgoing=True) for each in entity.reference_lists]
-    return [*entity.references, *lists]
-
-
 def _is_unlinked(entity: Entity) -> str:
     is_of_this_model = f"coalesce(n.{MODEL}, 0) = {entity.model_revision}"
     return f"n._version IS NULL OR (n:{DELETED_LABEL} AND {is_of_this_model})"
 
 
 def _is_moved(entity: Entity) -> str:
-    counts = (f"COUNT {{ {relationship_pattern('', reference)} }}" for reference in _owned(entity))
+    counts = (
+        f"COUNT {{ {relationship_pattern('', reference)} }}"
+        for reference in entity.owned_references
+    )
     return (
         f"unlinked OR coalesce(n.{MODEL}, 0) <> {entity.model_revision}"
         f" OR coalesce(n.{LINKS}, '') <> row.links OR {' + '.join((*counts, '0'))} < row.count"

@@ -4,19 +4,17 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from neo4j.time import Date, DateTime
-
 from connector.model.comparison import FoundLink, FoundNode, is_written
 from connector.model.entities import ENTITIES, READ_KINDS
-from connector.model.entity import Entity, Reference, Target
+from connector.model.entity import Entity, Reference
 from connector.model.events import EntityId, Identity
 from connector.neo4j.cypher import DELETED_LABEL
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.patterns import node_pattern, relationship_pattern
+from connector.neo4j.reader import to_native
 
 PAGE_NODES = 1000
 _ODD_KEYS_MAX = 1000
-_TEMPORAL = {Date, DateTime}
 
 
 class NodeReader:
@@ -93,11 +91,7 @@ def _by_key(entity_name: str) -> str:
 
 
 def _returned(entity: Entity) -> str:
-    lists = [
-        Reference(each.relationship, (Target(each.target),), outgoing=True)
-        for each in entity.reference_lists
-    ]
-    links = ", ".join(map(_links, (*entity.references, *lists)))
+    links = ", ".join(map(_links, entity.owned_references))
     parts = ", ".join(
         f"[(n)-[:{each.relationship}]->(part:{each.label}) | properties(part)]"
         for each in entity.parts
@@ -125,11 +119,7 @@ def _found(entity: Entity, study_key: str, row: Sequence[Any]) -> FoundNode:
     return FoundNode(
         Identity(study_key, entity.name, own_id),
         is_deleted,
-        {
-            name: value.to_native() if type(value) in _TEMPORAL else value
-            for name, value in properties.items()
-            if is_written(name)
-        },
+        {name: to_native(value) for name, value in properties.items() if is_written(name)},
         [[FoundLink(*link) for link in each] for each in links],
         parts,
     )

@@ -8,6 +8,8 @@ from connector.model.entities import NODE_KEYS
 from connector.model.graph_state import GraphState, NodeKey, relationship
 from connector.neo4j.database import Neo4jDatabase
 
+_TEMPORAL = {Date, DateTime}
+
 
 def read_graph(database: Neo4jDatabase, study_key: str | None = None) -> GraphState:
     """Read all nodes with the connector's labels and the relationships between them.
@@ -22,7 +24,7 @@ def read_graph(database: Neo4jDatabase, study_key: str | None = None) -> GraphSt
             f"MATCH (n:{label}) {condition} RETURN properties(n)", study=study_key
         ):
             state.nodes[node_key(label, properties)] = {
-                name: _to_native(value) for name, value in properties.items()
+                name: to_native(value) for name, value in properties.items()
             }
         for kind, properties, start, end_labels, end_properties in database.read(
             f"MATCH (n:{label})-[r]->(m) {condition} RETURN type(r), properties(r), properties(n),"
@@ -36,9 +38,9 @@ def read_graph(database: Neo4jDatabase, study_key: str | None = None) -> GraphSt
     return state
 
 
-def _to_native(value: Any) -> Any:
+def to_native(value: Any) -> Any:
     """Python's own date types instead of the driver's."""
-    return value.to_native() if isinstance(value, Date | DateTime) else value
+    return value.to_native() if type(value) in _TEMPORAL else value
 
 
 def node_key(label: str, properties: dict[str, Any]) -> NodeKey:

@@ -13,11 +13,12 @@ from connector.interfaces import GraphWriter, VanishedRows
 from connector.model.comparison import FoundNode, Problem
 from connector.model.entities import READ_KINDS
 from connector.model.entity import Entity
-from connector.model.events import EntityId, Identity, KnownState, Origin, new_event, valid_id
-from connector.model.graph import NodeChange, node_change
+from connector.model.events import EntityId, Identity, KnownState, valid_id
+from connector.model.graph import NodeChange, deletion
 from connector.neo4j.node_reader import NodeReader
 from connector.ops.verification import wanted_change
 from connector.ops.wanted import ApiStates
+from connector.sink.batch import halves
 from connector.source.changes import reason_not_to_delete
 from connector.store.wanted_states import WantedStates
 
@@ -74,8 +75,7 @@ class Repair:
         except (BatchTooLargeError, InvalidEventError):
             if len(changes) == 1:
                 return 0  # it stays different
-            middle = len(changes) // 2
-            return self._write(changes[:middle]) + self._write(changes[middle:])
+            return sum(map(self._write, halves(changes)))
         return len(changes)
 
     def delete_extras(self, api: ApiStates, ratio_max: float, result: Repaired) -> None:
@@ -133,5 +133,4 @@ def _gone(
 
 def _deletion(node: FoundNode) -> NodeChange:
     """The marker of the deleted entity, with the node's version: any newer event replaces it."""
-    state = KnownState(node.version or 0, None, None)
-    return node_change(new_event(node.identity, state, None, Origin.SWEEP))
+    return deletion(node.identity, node.version or 0)
