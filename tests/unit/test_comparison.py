@@ -124,3 +124,15 @@ def test_the_hash_covers_all_that_the_connector_wrote() -> None:
         found(record(), properties={**node.properties, "AGE": 7}),
     ]
     assert len({each.hash() for each in (node, *others)}) == 6
+
+
+def test_properties_of_a_link_have_no_order() -> None:
+    """The database returns a relationship's properties in any order: it is the same link."""
+    one, other = {"level": 1, "since": "2024"}, {"since": "2024", "level": 1}
+    hashes = {
+        found(
+            record(), links=[[FoundLink("visit", STUDY, 3, each)], *found(record()).links[1:]]
+        ).hash()
+        for each in (one, other)
+    }
+    assert len(hashes) == 1
