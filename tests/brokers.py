@@ -1,4 +1,4 @@
-"""Changes that tests make to topics of a real broker."""
+"""Topics of a real broker: their names, and the changes that tests make to them."""
 
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import (
@@ -10,6 +10,25 @@ from confluent_kafka.admin import (
 )
 
 from connector.config import KafkaSettings
+
+
+def topic_names(study: str) -> dict[str, str]:
+    """The study's own topics, as environment variables."""
+    return {
+        "KAFKA_EVENTS_TOPIC": f"{study}.events",
+        "KAFKA_CURSORS_TOPIC": f"{study}.cursors",
+        "KAFKA_DEAD_LETTER_TOPIC": f"{study}.dlq",
+    }
+
+
+def kafka_with(environment: dict[str, str], topics: dict[str, str]) -> KafkaSettings:
+    return KafkaSettings(
+        bootstrap_servers=environment["KAFKA_BOOTSTRAP_SERVERS"],
+        events_topic=topics["KAFKA_EVENTS_TOPIC"],
+        cursors_topic=topics["KAFKA_CURSORS_TOPIC"],
+        dead_letter_topic=topics["KAFKA_DEAD_LETTER_TOPIC"],
+        topic_partitions=4,
+    )
 
 
 def set_message_bytes_max(kafka: KafkaSettings, topic: str, most: int) -> None:

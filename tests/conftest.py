@@ -17,6 +17,7 @@ from connector.kafka.topics import Topics
 from connector.lab.servers.jars import class_path
 from connector.lab.servers.local import LocalServers, local_servers
 from connector.neo4j.database import Neo4jDatabase
+from tests.brokers import kafka_with, topic_names
 from tests.programs import wait_until
 
 LOGS = Path("test-logs")
@@ -72,12 +73,8 @@ def study() -> str:
 @pytest.fixture
 def topics(environment: dict[str, str], study: str) -> dict[str, str]:
     """Topics that no other test uses, as environment variables."""
-    names = {
-        "KAFKA_EVENTS_TOPIC": f"{study}.events",
-        "KAFKA_CURSORS_TOPIC": f"{study}.cursors",
-        "KAFKA_DEAD_LETTER_TOPIC": f"{study}.dlq",
-    }
-    settings = _kafka(environment, names)
+    names = topic_names(study)
+    settings = kafka_with(environment, names)
     Topics(settings).ensure(make=True)
     wait_until(lambda: _have_leaders(settings, names.values()), 60, "leaders of the topics")
     return names
@@ -95,14 +92,4 @@ def _have_leaders(settings: KafkaSettings, topics: Iterable[str]) -> bool:
 
 @pytest.fixture
 def kafka_settings(environment: dict[str, str], topics: dict[str, str]) -> KafkaSettings:
-    return _kafka(environment, topics)
-
-
-def _kafka(environment: dict[str, str], topics: dict[str, str]) -> KafkaSettings:
-    return KafkaSettings(
-        bootstrap_servers=environment["KAFKA_BOOTSTRAP_SERVERS"],
-        events_topic=topics["KAFKA_EVENTS_TOPIC"],
-        cursors_topic=topics["KAFKA_CURSORS_TOPIC"],
-        dead_letter_topic=topics["KAFKA_DEAD_LETTER_TOPIC"],
-        topic_partitions=4,
-    )
+    return kafka_with(environment, topics)

@@ -13,7 +13,7 @@ from connector.errors import RetryableError
 from connector.kafka.group_offsets import GroupOffsets
 from connector.lab.progress import LogTail
 from connector.lab.servers.processes import Child
-from connector.lab.simulator.api import API_KEY, SECURITY_KEY
+from connector.lab.simulator.api import API_KEY, SECURITY_KEY, Simulation
 
 PROGRAM = [sys.executable, "-m", "connector"]
 
@@ -95,3 +95,22 @@ def consumed_all(kafka: KafkaSettings, group: str) -> Callable[[], bool]:
 def passes(log: Path) -> Callable[[], int]:
     tail = LogTail(log)
     return lambda: int(tail.read().get("passes", 0))
+
+
+def stream_until_quiet(
+    simulation: Simulation, kafka: KafkaSettings, variables: dict[str, str], folder: Path,
+    hard_deletes: int,
+) -> None:  # fmt: skip
+    """Run a source and a sink during live edits and deletes, until the graph has all of them."""
+    with (
+        running("source", variables, folder / "source.log"),
+        running("sink", variables, folder / "sink.log"),
+    ):
+        done = passes(folder / "source.log")
+        wait_until(lambda: done() >= 3, 90, "three passes during edits")
+        simulation.edits_per_second = 0
+        for _ in range(hard_deletes):
+            simulation.workloads[0].hard_delete()
+        wanted = done() + 4
+        wait_until(lambda: done() >= wanted, 90, "passes after the edits")
+        wait_until(consumed_all(kafka, variables["SINK_GROUP_ID"]), 60, "the group's lag is 0")

@@ -22,8 +22,16 @@ from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
 from connector.neo4j.statement import Statement
 from connector.ops.compare import compare
+from tests.brokers import kafka_with, topic_names
 from tests.oracle import assert_equal, fold
-from tests.programs import FAST_EDITS, consumed_all, passes, running, source_environment, wait_until
+from tests.programs import (
+    FAST_EDITS,
+    consumed_all,
+    running,
+    source_environment,
+    stream_until_quiet,
+    wait_until,
+)
 
 pytestmark = pytest.mark.servers
 HARD_DELETES = 3
@@ -61,18 +69,8 @@ def stream(
     """Stream a snapshot and live edits, including deletes and moves, until all is quiet."""
     assert database
     study, folder = f"T{uuid.uuid4().hex[:8]}", tmp_path_factory.mktemp("stream")
-    names = {
-        "KAFKA_EVENTS_TOPIC": f"{study}.events",
-        "KAFKA_CURSORS_TOPIC": f"{study}.cursors",
-        "KAFKA_DEAD_LETTER_TOPIC": f"{study}.dlq",
-    }
-    kafka = KafkaSettings(
-        bootstrap_servers=environment["KAFKA_BOOTSTRAP_SERVERS"],
-        events_topic=names["KAFKA_EVENTS_TOPIC"],
-        cursors_topic=names["KAFKA_CURSORS_TOPIC"],
-        dead_letter_topic=names["KAFKA_DEAD_LETTER_TOPIC"],
-        topic_partitions=4,
-    )
+    names = topic_names(study)
+    kafka = kafka_with(environment, names)
     Topics(kafka).ensure(make=True)
     simulation = Simulation({study: build_study(study, 40, 1500, 7)}, edits_per_second=60)
     with serving(simulation) as api:
@@ -81,18 +79,7 @@ def stream(
             base_url=api, api_key=SecretStr(API_KEY), security_key=SecretStr(SECURITY_KEY)
         )
         sink = variables | {"SINK_GROUP_ID": study}
-        with (
-            running("source", variables, folder / "source.log"),
-            running("sink", sink, folder / "sink.log"),
-        ):
-            done = passes(folder / "source.log")
-            wait_until(lambda: done() >= 3, 90, "three passes during edits")
-            simulation.edits_per_second = 0
-            for _ in range(HARD_DELETES):
-                simulation.workloads[0].hard_delete()
-            wanted = done() + 4
-            wait_until(lambda: done() >= wanted, 90, "passes after the edits")
-            wait_until(consumed_all(kafka, study), 60, "the group's lag is 0")
+        stream_until_quiet(simulation, kafka, sink, folder, hard_deletes=HARD_DELETES)
         edits = dict(simulation.workloads[0].done)
         yield Stream(study, kafka, imednet, variables, edits)
 

@@ -18,6 +18,7 @@ from connector.lab.simulator.study import build_study
 from connector.model.entities import READ_KINDS
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.statement import Statement
+from tests.brokers import kafka_with, topic_names
 from tests.programs import (
     FAST_EDITS,
     consumed_all,
@@ -25,6 +26,7 @@ from tests.programs import (
     run_program,
     running,
     source_environment,
+    stream_until_quiet,
     wait_until,
 )
 
@@ -59,35 +61,14 @@ def world(
     environment: dict[str, str], database: Neo4jDatabase, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
     study, folder = f"T{uuid.uuid4().hex[:8]}", tmp_path_factory.mktemp("verify")
-    names = {
-        "KAFKA_EVENTS_TOPIC": f"{study}.events",
-        "KAFKA_CURSORS_TOPIC": f"{study}.cursors",
-        "KAFKA_DEAD_LETTER_TOPIC": f"{study}.dlq",
-    }
-    kafka = KafkaSettings(
-        bootstrap_servers=environment["KAFKA_BOOTSTRAP_SERVERS"],
-        events_topic=names["KAFKA_EVENTS_TOPIC"],
-        cursors_topic=names["KAFKA_CURSORS_TOPIC"],
-        dead_letter_topic=names["KAFKA_DEAD_LETTER_TOPIC"],
-        topic_partitions=4,
-    )
+    names = topic_names(study)
+    kafka = kafka_with(environment, names)
     Topics(kafka).ensure(make=True)
     simulation = Simulation({study: build_study(study, 15, 300, 7)}, edits_per_second=40)
     with serving(simulation) as api:
         variables = environment | names | FAST_EDITS | {"SINK_GROUP_ID": study}
         variables |= source_environment(api, study, folder)
-        with (
-            running("source", variables, folder / "source.log"),
-            running("sink", variables, folder / "sink.log"),
-        ):
-            done = passes(folder / "source.log")
-            wait_until(lambda: done() >= 3, 90, "three passes during edits")
-            simulation.edits_per_second = 0
-            for _ in range(3):
-                simulation.workloads[0].hard_delete()
-            wanted = done() + 4
-            wait_until(lambda: done() >= wanted, 90, "passes after the edits")
-            wait_until(consumed_all(kafka, study), 60, "the group's lag is 0")
+        stream_until_quiet(simulation, kafka, variables, folder, hard_deletes=3)
         yield World(study, simulation, kafka, variables, database)
 
 
