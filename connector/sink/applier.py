@@ -1,10 +1,9 @@
 """Prepares and writes batches, on the writer threads: probe, decode, write, dead-letter."""
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
 
 from connector.errors import BatchTooLargeError, InvalidEventError
 from connector.interfaces import (
@@ -16,6 +15,7 @@ from connector.interfaces import (
     Span,
 )
 from connector.model.events import Identity
+from connector.outage import UntilDone
 from connector.sink.batch import (
     Batch,
     Candidate,
@@ -28,20 +28,6 @@ from connector.sink.batch import (
 from connector.sink.bisection import write_bisecting
 from connector.sink.first_load import FirstLoad
 from connector.sink.states import Arrival, State, newest_states, older_states
-
-T = TypeVar("T")
-
-
-class UntilDone(Protocol):
-    """Retries transient failures of a step until it succeeds or its lane is dropped."""
-
-    def __call__(self, step: Callable[[], T], /) -> T:
-        """Return what the step returns. Blocks.
-
-        Raises:
-            AbandonedError: the lane was dropped.
-            ConnectorError: any other error of the step.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,34 +124,43 @@ class Applier:
             # The version guard keeps the write correct, and unlike the probe it can be bisected.
             return ProbeResult(set(), set(versions))
 
-    def write(self, batch: Batch, span: Span | None, until_done: UntilDone) -> ApplyResult:
+    def write(
+        self,
+        batch: Batch,
+        span: Span | None,
+        until_written: UntilDone,
+        until_published: UntilDone,
+    ) -> ApplyResult:
         """Write the batch; on return the graph or the dead letter queue has all its messages.
 
         The checkpoint advances to the end of ``span`` with the last transaction, or separately if
-        that was bisected or nothing was written. Each step is retried by ``until_done``. Blocks.
+        that was bisected or nothing was written. Steps are retried by ``until_written`` (the graph)
+        and ``until_published`` (the dead letter queue). Blocks.
 
         Raises:
             StaleGraphError: the graph is not complete up to the start of ``span``.
-            ConnectorError: as ``until_done``.
+            ConnectorError: as the two.
         """
         consumed, events, dead_letters = batch.count, 0, list(batch.dead_letters)
         while True:
-            written = self._write_all(batch, span, until_done)
+            written = self._write_all(batch, span, until_written)
             events += written.events
             dead_letters += written.refused
             # A refused event may have superseded valid older states of its entity in this batch.
             older = older_states(written.refused_entities, dead_letters, batch.arrivals)
             if not older:
                 break
-            batch = until_done(partial(self._probed, older))
+            batch = until_written(partial(self._probed, older))
             dead_letters += batch.dead_letters
         if dead_letters:
-            until_done(partial(self._dead_letters.publish, dead_letters))
+            until_published(partial(self._dead_letters.publish, dead_letters))
         if span and not written.has_advanced:
-            until_done(partial(self._writer.advance, span))
+            until_written(partial(self._writer.advance, span))
         return ApplyResult(consumed, events, dead_letters)
 
-    def _write_all(self, batch: Batch, span: Span | None, until_done: UntilDone) -> _WriteOutcome:
+    def _write_all(
+        self, batch: Batch, span: Span | None, until_written: UntilDone
+    ) -> _WriteOutcome:
         """Write all candidates, one transaction after the other."""
         rest, total = batch.candidates, _WriteOutcome(0, [], [], has_advanced=False)
         while rest:
@@ -173,7 +168,7 @@ class Applier:
             rest = rest[len(part) :]
             may_advance = not rest and not total.refused
             step = partial(self._write_part, part, batch.absent, span, may_advance=may_advance)
-            written = until_done(step)
+            written = until_written(step)
             total = _WriteOutcome(
                 total.events + written.events,
                 total.refused + written.refused,

@@ -3,8 +3,8 @@
 from collections.abc import Collection
 
 from connector.errors import RetryableError
+from connector.outage import Outage
 from connector.sink.lane import Lane
-from connector.sink.outage import Outage
 from connector.sink.ports import SinkPorts
 
 

@@ -10,28 +10,25 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
-from typing import TypeVar
 
 import structlog
 
 from connector.config import SinkSettings
 from connector.errors import RetryableError, StaleGraphError
 from connector.interfaces import PartitionStart, PollResult, Span, TopicPartition
+from connector.outage import Outage, UntilDone
 from connector.retry import AbandonedError
 from connector.sink.applier import Applier
 from connector.sink.batch import Batch
 from connector.sink.checkpoints import Checkpoints, GraphCheck, OpenedPartition
 from connector.sink.commits import Commits
 from connector.sink.lane import Lane, LaneLimits
-from connector.sink.outage import Outage
 from connector.sink.ports import SinkPorts
 from connector.sink.progress import SinkProgress
 from connector.sink.states import parse
 from connector.sink.writer_threads import FinishedStep, StepResult
 
 log = structlog.stdlib.get_logger("connector.sink")
-
-T = TypeVar("T")
 
 _POLL_EVENTS = 2000
 _POLL_SECONDS_IDLE = 0.5
@@ -68,10 +65,10 @@ class SinkTask:
         self._deferred_openings: list[FinishedStep] = []
         """Openings that finished during a rebalance, and are handled after its poll. That poll may
         return messages and ends from before their seek, which an open lane would accept."""
-        self._graph_outage = Outage(ports.clock, settings.retry_wait_seconds_max)
-        self._broker_outage = Outage(ports.clock, settings.retry_wait_seconds_max)
+        self.graph_outage = Outage("Neo4j", ports.clock, log)
+        self.broker_outage = Outage("Kafka", ports.clock, log)
         self._lanes: dict[TopicPartition, Lane] = {}
-        self._commits = Commits(ports, settings.commit_interval_seconds, self._broker_outage)
+        self._commits = Commits(ports, settings.commit_interval_seconds, self.broker_outage)
         self.progress = SinkProgress()
 
     def run(self, stop: threading.Event) -> None:
@@ -103,7 +100,7 @@ class SinkTask:
         try:
             return self._ports.consumer.poll(_POLL_EVENTS, wait_seconds)
         except RetryableError as error:
-            self._broker_outage.failed(error)
+            self.broker_outage.failed(error)
             self._ports.clock.wait(stop, _POLL_SECONDS_IDLE)
             return PollResult([], {})
 
@@ -114,7 +111,7 @@ class SinkTask:
 
     def _accept(self, polled: PollResult) -> None:
         if polled.messages or polled.ends:
-            self._broker_outage.succeeded()
+            self.broker_outage.succeeded()
         now, now_ms = self._ports.clock.monotonic(), self._ports.clock.now_ms()
         for partition, messages in groupby(polled.messages, attrgetter("partition")):
             if (lane := self._lanes[partition]).is_open:  # otherwise a seek will reread them
@@ -157,7 +154,7 @@ class SinkTask:
             lane.finish_preparing(result)
         elif result is not None:
             lane.finish_writing()
-            self.progress.count(result, self._graph_outage.retries)
+            self.progress.count(result, self.graph_outage.failures)
 
     def _open(self, lane: Lane, opened: OpenedPartition) -> None:
         """Seek, and open the lane; if the client cannot seek yet, start over."""
@@ -198,7 +195,7 @@ class SinkTask:
         try:
             self._ports.consumer.check_topic()
         except RetryableError as error:
-            self._broker_outage.failed(error)
+            self.broker_outage.failed(error)
 
     def _handle_check(self, check: GraphCheck) -> None:
         """Reopen lanes whose checkpoint is stale, and note those that the check advanced."""
@@ -235,14 +232,17 @@ class SinkTask:
                 self._submit(lane, partial(self._applier.prepare, arrivals))
 
     def _submit(self, lane: Lane | None, step: Callable[[], StepResult]) -> None:
-        abandoned = self._is_ending if lane is None else lane.dropped
-        self._ports.writers.submit(lane, partial(self._graph_outage.until_done, step, abandoned))
+        until_read = self._until_done(self.graph_outage, lane.dropped if lane else self._is_ending)
+        self._ports.writers.submit(lane, partial(until_read, step))
 
     def _submit_writing(self, lane: Lane, batch: Batch, span: Span | None) -> None:
-        def until_done(step: Callable[[], T]) -> T:
-            return self._graph_outage.until_done(step, lane.dropped)
+        servers = (self.graph_outage, self.broker_outage)
+        until_done = [self._until_done(server, lane.dropped) for server in servers]
+        self._ports.writers.submit(lane, partial(self._applier.write, batch, span, *until_done))
 
-        self._ports.writers.submit(lane, partial(self._applier.write, batch, span, until_done))
+    def _until_done(self, outage: Outage, abandoned: threading.Event) -> UntilDone:
+        longest = self._settings.retry_wait_seconds_max
+        return UntilDone(outage, self._ports.clock, longest, abandoned)
 
     def _pause_full_lanes(self) -> None:
         """Pause full lanes, so that polling can continue during an outage; resume drained ones."""
@@ -290,7 +290,7 @@ class SinkTask:
         try:
             while (
                 any(lane.is_writing and not lane.dropped.is_set() for lane in lanes)
-                and not self._graph_outage.is_ongoing
+                and not self.graph_outage.is_ongoing
                 and self._collect(max(0.0, end - clock.monotonic()))
             ):
                 pass

@@ -274,7 +274,7 @@ def test_what_a_lost_partition_had_in_flight_is_not_committed_even_if_it_comes_b
         if began.is_set() and assignments == 1:
             sink.consumer.lose(0)
             sink.consumer.assign(0)
-        return bool(sink.graph.graph.nodes) and sink.task._graph_outage.retries > 3
+        return bool(sink.graph.graph.nodes) and sink.task.graph_outage.failures > 3
 
     sink.until = step
     sink.run()
@@ -302,8 +302,8 @@ def test_a_revoke_does_not_wait_for_a_database_that_is_away() -> None:
     """A revoke does not wait for a database that is unavailable."""
     sink = Sink(topic_of(4))
     sink.graph.failures = [RetryableError("down")] * 10**6
-    sink.until = lambda: not sink.task._lanes and sink.task._graph_outage.retries > 3
-    later(lambda: sink.task._graph_outage.retries > 3, lambda: sink.consumer.revoke(0))
+    sink.until = lambda: not sink.task._lanes and sink.task.graph_outage.failures > 3
+    later(lambda: sink.task.graph_outage.failures > 3, lambda: sink.consumer.revoke(0))
     sink.run()
     assert sink.committed == {}
 
@@ -317,7 +317,7 @@ def test_abandoning_a_step_with_its_partition_does_not_stop_the_sink() -> None:
         sink.consumer.lose(1)
         later(lambda: len(sink.task._lanes) == 1, sink.graph.failures.clear)
 
-    later(lambda: sink.task._graph_outage.retries > 3, lose_one)
+    later(lambda: sink.task.graph_outage.failures > 3, lose_one)
     sink.until = lambda: len(sink.task._lanes) == 1 and sink.is_drained()
     sink.run()
     assert sink.committed == {P0: Position(len(sink.topic.partitions[0]), 0)}
@@ -403,7 +403,7 @@ def test_a_stop_during_an_outage_commits_nothing_that_is_not_applied() -> None:
     """A stop during an outage commits nothing that is not applied."""
     sink = Sink(topic_of(4))
     sink.graph.failures = [RetryableError("down")] * 10**6
-    sink.until = lambda: sink.task._graph_outage.retries > 3
+    sink.until = lambda: sink.task.graph_outage.failures > 3
     sink.run()
     assert sink.committed == {}
 
@@ -571,7 +571,7 @@ def test_nothing_is_written_while_a_constraint_is_missing_and_work_resumes_when_
     written: list[bool] = []
     sink.graph.lacks_constraint = True
     sink.graph.before_write = lambda _: written.append(sink.graph.lacks_constraint)
-    later(lambda: sink.task._graph_outage.retries > 3, lambda: mend(sink))
+    later(lambda: sink.task.graph_outage.failures > 3, lambda: mend(sink))
     sink.run()
     for number in range(41, 81):
         topic.append_event(upsert(record_row(number, subjectId=number)), number)
@@ -585,7 +585,7 @@ def test_nothing_is_written_while_a_constraint_is_missing_and_work_resumes_when_
             again.graph.lacks_constraint = True
             again.clock.advance(100)
             later(lambda: again.task._is_checking, lambda: feed(topic))
-            later(lambda: again.task._graph_outage.retries > 3, lambda: mend(again))
+            later(lambda: again.task.graph_outage.failures > 3, lambda: mend(again))
         return again.is_drained() and len(topic.messages()) == 120
 
     again.until = break_once
