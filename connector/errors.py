@@ -68,5 +68,9 @@ class FatalError(ConnectorError):
     """A failure that a retry cannot fix: stop. The message names the problem and the remedy."""
 
 
+class TakenOverError(FatalError):
+    """Another source publishes this study now: leave it to that one."""
+
+
 class ResourceDeniedError(FatalError):
     """The API denies access to one resource of a study; others may be readable."""

@@ -11,7 +11,7 @@ import sys
 def main() -> None:
     """Run the command and report a failure as one line on stderr, never as a traceback."""
     from connector.cli.app import app
-    from connector.cli.defects import described, hide_content
+    from connector.defects import described, hide_content
 
     hide_content()
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -1,16 +1,15 @@
-"""``imednet-connector source``: run one task per study, each on its own thread."""
+"""``imednet-connector source``: publish the changes of the configured studies."""
 
 import hashlib
 import re
-import threading
 from collections.abc import Mapping
+from contextlib import closing
 from functools import partial
 from typing import Any
 
 import structlog
 
 from connector import logs
-from connector.cli.defects import described, places
 from connector.cli.running import (
     counts,
     progress_lines,
@@ -21,7 +20,7 @@ from connector.cli.running import (
 from connector.cli.snapshot_bars import snapshot_bars
 from connector.clock import SystemClock
 from connector.config import Settings
-from connector.errors import ConnectorError, FatalError
+from connector.errors import FatalError
 from connector.imednet.reader import ImednetReader
 from connector.interfaces import ApiReader
 from connector.kafka.event_log import KafkaEventLog
@@ -31,6 +30,7 @@ from connector.source.personal_data import WithoutPersonalData
 from connector.source.ports import SourceOptions, SourcePorts
 from connector.source.schedule import Pace
 from connector.source.source_task import SourceTask
+from connector.source.studies import Studies
 from connector.store.known_store import SqliteKnownStore
 
 log = structlog.stdlib.get_logger("connector.source")
@@ -42,13 +42,12 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
     """Publish changes until stopped; ``sweep`` and SIGUSR1 start full passes of all kinds at once.
 
     Raises:
-        FatalError: a server is unreachable, a setting or topic is missing, or a study failed; a
-            failed study is reported when all studies have stopped.
+        FatalError: a server is unreachable, a setting or topic is missing, or no study could be
+            read. A study that fails while others work is retried instead.
     """
     logs.configure(settings.log)
     tune_memory()
-    studies = settings.source.studies
-    if not studies:
+    if not settings.source.studies:
         raise FatalError("SOURCE_STUDIES is empty. Set it to the keys of the studies to read")
     kafka, topics = settings.kafka, Topics(settings.kafka)
     topics.check()
@@ -56,7 +55,7 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
         topics.partitions(topic)
     reader = ImednetReader(settings.imednet, SystemClock())
     cluster_id = topics.cluster_id() or kafka.bootstrap_servers
-    tasks = {study: _task(settings, study, reader, cluster_id) for study in studies}
+    tasks = {study: _task(settings, study, reader, cluster_id) for study in settings.source.studies}
 
     def sweep_all() -> None:
         log.info("sweep requested", studies=list(tasks))
@@ -66,21 +65,15 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
     stop = stop_on_signals(on_user_signal=sweep_all)
     if sweep:
         sweep_all()
-    failures: list[ConnectorError] = []
-    threads = [
-        threading.Thread(target=_work, args=(task, stop, failures), name=study)
-        for study, task in tasks.items()
-    ]
+    studies = Studies(tasks, SystemClock(), settings.source.retry_wait_seconds_max)
     tune_interpreter()
     interval = settings.log.progress_interval_seconds
-    with progress_lines(interval, lambda: _totals(tasks)), snapshot_bars(tasks):
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    reader.close()
-    if failures:
-        raise failures[0]
+    with (
+        closing(reader),
+        progress_lines(interval, lambda: _totals(tasks)),
+        snapshot_bars(tasks),
+    ):
+        studies.run(stop)
 
 
 def cache_file(study: str, topic: str, cluster_id: str) -> str:
@@ -115,19 +108,6 @@ def _task(settings: Settings, study: str, reader: ApiReader, cluster_id: str) ->
     new_backoff = partial(Backoff, source.retry_wait_seconds_max)
     options = SourceOptions(source.max_delete_ratio, new_backoff, source.typed_values)
     return SourceTask(study, ports, pace, options)
-
-
-def _work(task: SourceTask, stop: threading.Event, failures: list[ConnectorError]) -> None:
-    """Run one study to its end, recording a failure; the other studies continue."""
-    try:
-        task.run(stop)
-    except ConnectorError as error:
-        log.error("study stopped", reason=str(error))  # noqa: TRY400 - no traceback: no values
-        failures.append(error)
-    except Exception as error:  # noqa: BLE001
-        # A bug: record it, so that the process exits with an error once the others have ended.
-        log.error("study crashed", error=type(error).__name__, where=places(error))  # noqa: TRY400
-        failures.append(FatalError(described(error)))
 
 
 def _totals(tasks: Mapping[str, SourceTask]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from connector.errors import ConnectorError, FatalError, RetryableError
+from connector.errors import ConnectorError, FatalError, RetryableError, TakenOverError
 
 T = TypeVar("T")
 _GRACE_SECONDS = 5.0
@@ -42,7 +42,7 @@ def translate(error: KafkaError, action: str) -> ConnectorError:
     """
     text = f"Cannot {action}: {error.name()}"
     if error.code() in FENCED:
-        return FatalError(f"{text}. Another source of this study has taken over. Run only one")
+        return TakenOverError(f"{text}. Another source of this study has taken over. Run only one")
     if error.code() in _TOPIC_MISSING:
         return RetryableError(
             f"{text}. Waiting for the topic. If it does not exist, run `imednet-connector setup`"

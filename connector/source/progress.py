@@ -13,6 +13,7 @@ from connector.source.tracks import Mode, Track
 class SourceProgress:
     """Counters of one study since the source started."""
 
+    pages: int = 0
     rows: int = 0
     events: int = 0
     diverted: int = 0

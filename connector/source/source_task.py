@@ -5,17 +5,19 @@ the committed state is read back from Kafka.
 """
 
 import threading
-from dataclasses import replace
 
 import structlog
 
-from connector.errors import BatchTooLargeError, FatalError, RetryableError
+from connector.defects import described
+from connector.errors import BatchTooLargeError, ConnectorError, FatalError, RetryableError
 from connector.interfaces import KnownUpdate
 from connector.model.cursor import Cursor, PassPosition
 from connector.model.typed_values import NO_DEFINITIONS, Definitions
+from connector.outage import LogPace, Outage
 from connector.retry import AbandonedError, retry
 from connector.source import changes, tracks, window
 from connector.source.changes import Changes, PageContext
+from connector.source.full_pass import finish_full_pass
 from connector.source.passes import Passes
 from connector.source.ports import SourceOptions, SourcePorts
 from connector.source.progress import CompletedPasses, SnapshotProgress, SourceProgress
@@ -49,9 +51,16 @@ class SourceTask:
         self._sweep_since_ms: int | None = None
         self._must_reread_topic = False
         self._completed = CompletedPasses(tracks.TRACKS)
+        self._log = log.bind(study=study_key)
         self.progress = SourceProgress()
         self.snapshot = SnapshotProgress()
-        self._log = log.bind(study=study_key)
+        self.outage = Outage("study", ports.clock, self._log)
+        """Of everything but the reading of pages."""
+        log_pace = LogPace(ports.clock)
+        self.track_outages = {
+            track.name: Outage(track.name, ports.clock, self._log, log_pace)
+            for track in tracks.TRACKS
+        }
 
     def sweep(self) -> None:
         """Start a sweep: compare all rows of the API with the topic, soon after this call.
@@ -64,13 +73,16 @@ class SourceTask:
     def run(self, stop: threading.Event) -> None:
         """Run until ``stop`` is set. A transaction in flight is finished first. Blocks.
 
+        May be called again after an error: it starts from the committed cursor.
+
         Raises:
-            FatalError: a retry cannot help.
+            FatalError: a retry cannot help, or not soon.
         """
+        self._cursor = None
         try:
             while not stop.is_set():
                 idle_seconds = retry(
-                    self.step, self._backoff, self._ports.clock, stop, self._failed
+                    self.step, self._backoff, self._ports.clock, stop, self._step_failed
                 )
                 self._ports.clock.wait(stop, idle_seconds)
         except AbandonedError:
@@ -102,15 +114,24 @@ class SourceTask:
             is_study_unread = self._cursor.position(tracks.STUDY.name).passes == 0
             if isinstance(error, FatalError) and is_study_unread:
                 raise  # nothing can be read yet; later, one kind's error does not stop the others
-            self._failed(error, self._passes.back_off(track, error))
+            self._track_failed(track, error)
             return 0.0
         if pages:
-            self._publish(track, pages, self._cursor)
+            try:
+                self._publish(track, pages, self._cursor)
+            except ConnectorError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a row that nobody foresaw holds up its kind only
+                self._track_failed(track, FatalError(described(error)))
         return 0.0
 
-    def _failed(self, error: Exception, delay_seconds: float) -> None:
+    def _step_failed(self, error: Exception, delay_seconds: float) -> None:
         self.progress.retries += 1
-        self._log.warning("retrying", reason=str(error), delay_seconds=round(delay_seconds, 1))
+        self.outage.failed(error, delay_seconds)
+
+    def _track_failed(self, track: Track, error: ConnectorError) -> None:
+        self.progress.retries += 1
+        self.track_outages[track.name].failed(error, self._passes.back_off(track, error))
 
     def _publish(self, track: Track, pages: list[ReadPage], cursor: Cursor) -> None:
         """Publish pages in one transaction, then advance cursor and cache.
@@ -125,7 +146,9 @@ class SourceTask:
                 for read in pages:
                     found.extend(self._detect(read, cursor, update))
                 last = after_repeats(pages[-1], cursor, has_repeats=found.has_repeats)
-                end = self._finish_full_pass(last, found, update, cursor)
+                context = self._context(last, cursor)
+                ratio_max = self._options.max_delete_ratio
+                end = finish_full_pass(last, found, update, context, ratio_max, self._log)
                 found.redefines &= self._options.typed_values
                 advanced = self._cursor_after(track, pages, end, found, cursor)
                 if not self._may_stay_uncommitted(track, found):
@@ -207,41 +230,6 @@ class SourceTask:
             is_full_pass=read.track.mode is Mode.FULL,
         )
 
-    def _finish_full_pass(
-        self, last: ReadPage, found: Changes, update: KnownUpdate, cursor: Cursor
-    ) -> PassPosition:
-        """Return the position after the last page; if it ends a full pass, delete vanished rows.
-
-        A row is deleted once two full passes in a row have missed it; the second is due early.
-        """
-        if last.track.mode is not Mode.FULL or not window.ends_pass(last.before, last.after):
-            return last.after
-        entity, full_pass = last.track.entity, last.before.passes + 1
-        vanished = update.vanished(entity.name, full_pass)
-        if last.before.rows + len(last.page.rows) == 0:
-            # The pass itself listed nothing: rows that windows have listed do not make it credible.
-            vanished = replace(vanished, listed=0)
-        ratio_max, is_short = self._options.max_delete_ratio, last.after.is_short
-        if reason := changes.reason_not_to_delete(vanished, ratio_max, is_short=is_short):
-            self._log.error(
-                "sweep deleted nothing",
-                reason=reason,
-                entity=entity.name,
-                known=vanished.known,
-                listed=vanished.listed,
-                missing=vanished.missed + len(vanished.gone),
-            )
-            # It is not a miss either: one wrong response and one miss must not make a delete.
-            vanished = replace(vanished, missed=0, gone={})
-        elif vanished.missed or vanished.gone:
-            update.miss(entity.name, full_pass)
-        gone = vanished.gone | vanished.undelivered
-        deleted = changes.deletions(entity, gone, self._context(last, cursor))
-        update.put(entity.name, deleted.known, full_pass)
-        found.extend(deleted)
-        is_hurried = last.after.is_hurried or vanished.missed > 0
-        return last.after.model_copy(update={"is_hurried": is_hurried})
-
     def _cursor_after(
         self, track: Track, pages: list[ReadPage], end: PassPosition, found: Changes, cursor: Cursor
     ) -> Cursor:
@@ -255,6 +243,7 @@ class SourceTask:
 
     def _count(self, track: Track, pages: list[ReadPage], found: Changes) -> None:
         last, rows = pages[-1], sum(len(read.page.rows) for read in pages)
+        self.progress.pages += len(pages)
         self.progress.rows += rows
         if contradictions := self._passes.mark_published(track, pages):
             self._log.warning(
@@ -264,6 +253,8 @@ class SourceTask:
         self.progress.undated += found.undated
         self.progress.untyped += found.untyped
         self._backoff.reset()
+        self.outage.succeeded()
+        self.track_outages[track.name].succeeded()
         self.snapshot.count(last, rows)
 
     def _recover(self) -> Cursor:

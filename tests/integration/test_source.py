@@ -133,20 +133,37 @@ def deletes(kafka: KafkaSettings) -> int:
     return sum(b'"op":"delete"' in (event.value() or b"") for event in events)
 
 
-def test_a_study_that_fails_delays_no_other(
-    simulation: Simulation,
-    variables: dict[str, str],
+def test_a_study_that_fails_heals_itself_and_delays_no_other(
+    environment: dict[str, str],
+    topics: dict[str, str],
     kafka_settings: KafkaSettings,
     study: str,
     tmp_path: Path,
 ) -> None:
-    """A study that fails delays no other, and the exit code is 1."""
-    both = variables | {"SOURCE_STUDIES": f"NOPE,{study}"}
-    with running("source", both, tmp_path / "source.log") as source:
-        wait_until(lambda: "study stopped" in source.log.read_text(), 30, "the unknown study's end")
-        total = len(simulation.studies[study].table("recordRevisions").ids)
-        wait_until(
-            lambda: sum(1 for _ in read_to_end(kafka_settings, kafka_settings.events_topic)) > total,
-            60, "the other study",
-        )  # fmt: skip
-        assert source.stop() == 1
+    """A study that the key may not read is retried, and delays no other; then it is streamed."""
+    denied, other = f"{study}-denied", f"{study}-other"
+    simulation = Simulation(
+        {key: build_study(key, 5, 100, seed) for seed, key in enumerate((denied, other))},
+        denied={denied},
+    )
+
+    def events(key: str) -> int:
+        found = read_to_end(kafka_settings, kafka_settings.events_topic)
+        return sum((event.key() or b"").startswith(f"{key}/".encode()) for event in found)
+
+    def rows(key: str) -> int:
+        resources = {track.entity.resource for track in TRACKS}
+        return sum(len(simulation.studies[key].table(name).ids) for name in resources if name)
+
+    with serving(simulation) as api:
+        both = environment | topics | source_environment(api, f"{denied},{other}", tmp_path)
+        with running("source", both, tmp_path / "source.log") as source:
+            wait_until(lambda: events(other) > rows(other), 60, "the other study")
+            assert events(denied) == 0
+            assert source.poll() is None
+            simulation.denied = set()
+            wait_until(lambda: events(denied) > rows(denied), 60, "the study that was denied")
+            assert source.stop() == 0
+    text = source.log.read_text()
+    assert text.count("may not read it") <= 3, "an outage is logged once a minute"
+    assert '"recovered"' in text

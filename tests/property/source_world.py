@@ -162,6 +162,9 @@ class World:
             self.tick(0.5)
         except Killed:
             self.restart()
+        # The task survives its own defects; the simulation is there to find them.
+        for outage in self.task.track_outages.values():
+            assert not outage.reason.startswith("internal error"), outage.reason
 
     def _lose_events(self) -> None:
         """Recreate or cut the events topic; change which events and transactions fit."""

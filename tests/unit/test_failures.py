@@ -18,6 +18,7 @@ from connector.errors import (
     FatalError,
     InvalidEventError,
     RetryableError,
+    TakenOverError,
     UnclassifiedError,
 )
 from connector.kafka.failures import translate as kafka
@@ -111,9 +112,9 @@ def test_a_text_too_large_to_index_is_blamed_on_the_event_other_failures_are_not
         (KafkaError.NOT_COORDINATOR, RetryableError),
         (KafkaError.UNKNOWN_TOPIC_OR_PART, RetryableError),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, FatalError),
-        (KafkaError._FENCED, FatalError),
-        (KafkaError.PRODUCER_FENCED, FatalError),
-        (KafkaError.INVALID_PRODUCER_EPOCH, FatalError),
+        (KafkaError._FENCED, TakenOverError),
+        (KafkaError.PRODUCER_FENCED, TakenOverError),
+        (KafkaError.INVALID_PRODUCER_EPOCH, TakenOverError),
     ],
 )
 def test_each_kafka_error_maps_to_one_class(code: int, kind: type[Exception]) -> None:

@@ -55,6 +55,8 @@ class Simulation:
     """Added delay of each response."""
     bytes_per_second: float = 0.0
     """Rate at which responses are generated, one at a time, before that delay; 0: instantly."""
+    denied: set[str] = field(default_factory=set)
+    """Keys of studies that the API key may not read."""
     workloads: list[Workload] = field(default_factory=list)
     answered: deque[Answered] = field(default_factory=lambda: deque(maxlen=_ANSWERS_KEPT))
 
@@ -64,7 +66,7 @@ class Simulation:
     def studies_table(self) -> Table:
         """Return the table of studies."""
         table = Table("", "studyKey", STUDY_FILTERS)
-        for key in sorted(self.studies):
+        for key in sorted(self.studies.keys() - self.denied):
             table.put(self.studies[key].row)
         return table
 
@@ -166,7 +168,7 @@ def _answer(simulation: Simulation, request: Request) -> Response:
         table = simulation.studies_table()
     else:
         study = simulation.studies.get(study_key)
-        if study is None:
+        if study is None or study_key in simulation.denied:
             raise _Rejection(403, "9001", "Insufficient permission")
         if resource not in study.tables:
             raise _Rejection(404, "9000", "Not found")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from connector.errors import ConnectorError
 
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parent
 _FRAMES_MAX = 5
 
 

@@ -1,0 +1,168 @@
+"""Studies heal themselves: a failed one starts again by itself, and never ends the others."""
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from connector.errors import ConnectorError, FatalError, RetryableError, TakenOverError
+from connector.interfaces import Page, PageRequest
+from connector.lab.simulator.study import build_study
+from connector.model.entity import Entity
+from connector.retry import Backoff
+from connector.source import changes
+from connector.source.changes import Changes
+from connector.source.ports import SourceOptions, SourcePorts
+from connector.source.reading import ReadPage
+from connector.source.source_task import SourceTask
+from connector.source.studies import Studies
+from connector.store.known_store import SqliteKnownStore
+from tests.fakes.clock import FakeClock
+from tests.fakes.in_memory_kafka import InMemoryEventLog, InMemoryTopic
+from tests.fakes.page_stream import PagesAhead
+from tests.fakes.simulated_api import SimulatedApi
+from tests.property.source_world import PACE
+
+NOW_MS = int(datetime(2024, 6, 1, tzinfo=UTC).timestamp() * 1000)
+
+
+class Api(SimulatedApi):
+    """An API that fails with ``failures`` first, and then answers."""
+
+    def __init__(self, key: str, *failures: Exception) -> None:
+        super().__init__(build_study(key, 2, 5, 1), FakeClock(NOW_MS))
+        self.failures = list(failures)
+
+    def read(self, request: PageRequest) -> Page:
+        if self.failures:
+            raise self.failures.pop(0)
+        return super().read(request)
+
+
+def task_of(api: Api, clock: FakeClock) -> SourceTask:
+    api.clock = clock
+
+    def stream(pages: Iterator[ReadPage]) -> PagesAhead:
+        return PagesAhead(pages, random.Random(1))
+
+    key = api.study.key
+    log = InMemoryEventLog(InMemoryTopic(), key, {})
+    ports = SourcePorts(api, log, SqliteKnownStore(":memory:"), clock, stream)
+    return SourceTask(key, ports, PACE, SourceOptions(0.5, lambda: Backoff(1.0)))
+
+
+def run(*apis: Api, until: Callable[[list[SourceTask]], bool]) -> list[SourceTask]:
+    """Run the studies until the condition holds or they end; raise what they raise."""
+    clock, stop = FakeClock(NOW_MS), threading.Event()
+    tasks = {api.study.key: task_of(api, clock) for api in apis}
+    studies = Studies(tasks, clock, 60.0)
+
+    def watch() -> None:
+        while not stop.wait(0.01):
+            if until(list(tasks.values())):
+                stop.set()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        studies.run(stop)
+    finally:
+        stop.set()
+        watcher.join()
+    return list(tasks.values())
+
+
+def full_passes(task: SourceTask) -> int:
+    """How often the kind that was read least often was read to its end."""
+    by_track = task._completed.by_track
+    return min(count for name, count in by_track.items() if name.endswith(".full"))
+
+
+def all_streamed(tasks: list[SourceTask]) -> bool:
+    return all(full_passes(task) > 0 for task in tasks)
+
+
+@pytest.mark.parametrize("error", [FatalError("HTTP 403"), KeyError("canary"), MemoryError()])
+def test_a_study_that_fails_at_the_start_is_streamed_later(error: Exception) -> None:
+    """Whatever a study fails with before its first page, it starts again once it can be read."""
+    (failed, other) = run(Api("A", error, error, error), Api("B"), until=all_streamed)
+    assert failed.progress.events
+    assert other.outage.failures == 0
+    assert not failed.outage.is_ongoing
+
+
+def test_the_source_ends_only_when_no_study_can_be_read() -> None:
+    """If every study fails before it can be read, the source ends with the first one's reason."""
+    denied = [FatalError("A is denied")] * 1000
+    with pytest.raises(FatalError, match="denied"):
+        run(Api("A", *denied), Api("B", *denied), until=lambda _: False)
+
+
+def test_the_source_waits_while_one_study_may_still_work() -> None:
+    """An API that does not answer may answer later: the source does not end."""
+    outage = [RetryableError("no response")] * 50
+    denied = [FatalError("A is denied")] * 50
+    run(Api("A", *denied), Api("B", *outage), until=all_streamed)
+
+
+def test_a_study_that_was_taken_over_is_not_taken_back() -> None:
+    """Two sources of one study would otherwise fence each other for ever."""
+    taken = TakenOverError("Another source of this study has taken over")
+    (ended, _) = run(Api("A", taken), Api("B"), until=lambda tasks: full_passes(tasks[1]) > 0)
+    assert ended.progress.pages == 0
+    assert ended.outage.is_ongoing
+    with pytest.raises(TakenOverError):
+        run(Api("A", taken), until=lambda _: False)
+
+
+def test_a_row_that_nobody_foresaw_holds_up_its_kind_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A defect in one kind's rows does not stop the kinds after it; its reason has no content."""
+    detect = changes.detect
+
+    def defective(entity: Entity, *arguments: Any) -> Changes:
+        if entity.name == "site":
+            raise KeyError("canary-content")
+        return detect(entity, *arguments)
+
+    monkeypatch.setattr(changes, "detect", defective)
+
+    def others_read(tasks: list[SourceTask]) -> bool:
+        by_track = tasks[0]._completed.by_track
+        return all(
+            count
+            for name, count in by_track.items()
+            if name.endswith(".full") and not name.startswith("site")
+        )
+
+    (task,) = run(Api("A"), until=others_read)
+    outage = task.track_outages["site.full"]
+    assert outage.is_ongoing
+    assert outage.reason.startswith("internal error: KeyError at ")
+    assert "canary" not in outage.reason + str(capsys.readouterr())
+
+
+def test_a_task_that_failed_starts_from_the_committed_cursor() -> None:
+    """A task can run again after any error: it reads back where it was."""
+    clock, stop = FakeClock(NOW_MS), threading.Event()
+    api = Api("A")
+    task = task_of(api, clock)
+    publish, calls = task._ports.event_log.publish, []
+
+    def failing(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise ConnectorError("once")
+        return publish(*arguments)
+
+    task._ports.event_log.publish = failing  # type: ignore[method-assign, assignment]
+    with pytest.raises(ConnectorError, match="once"):
+        task.run(stop)
+    before = task.progress.events
+    api.after = lambda _: stop.set() if full_passes(task) else None
+    task.run(stop)
+    assert task.progress.events > before
