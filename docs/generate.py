@@ -1,4 +1,4 @@
-"""Generates the event schema, settings, graph model, cookbook and file map from the code.
+"""Generates the event schema, settings, metrics, graph model, cookbook and file map from the code.
 
 ``--check`` writes nothing and exits with code 1 if a file is out of date.
 """
@@ -16,7 +16,9 @@ from connector.cookbook.recipes import recipes
 from connector.model.entities import ENTITIES
 from connector.model.entity import Entity, Reading, snake_case
 from connector.model.events import RecordEvent
+from connector.model.reasons import REASONS
 from connector.neo4j.schema import schema
+from connector.telemetry import metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 READING_TEXTS = {
@@ -190,6 +192,32 @@ def between(path: Path, name: str, content: str) -> str:
     return f"{head}{begin}\n{content}\n{end}{tail}"
 
 
+def metric_list() -> str:
+    """Return all metrics, and the reasons of dead letters."""
+    lines = ["# Metrics", "", "Generated from `connector/telemetry/metrics.py` by `make docs`.", ""]
+    lines += [
+        "Each program serves its own at `/metrics` (`TELEMETRY_HOST`, `TELEMETRY_SOURCE_PORT`,",
+        "`TELEMETRY_SINK_PORT`), with those of its process. Every series exists from the start;",
+        "those of a partition exist while the sink has it. No label holds record content.",
+    ]
+    parts = {"All programs": metrics.COMMON, "Source": metrics.SOURCE, "Sink": metrics.SINK}
+    for title, found in parts.items():
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            "| metric | type | labels | meaning |",
+            "|---|---|---|---|",
+        ]
+        lines += [
+            f"| `{each.name}` | {each.kind} | {', '.join(each.labels)} | {each.help} |"
+            for each in found
+        ]
+    lines += ["", "## Reasons of dead letters", "", "| reason | meaning |", "|---|---|"]
+    lines += [f"| `{reason}` | {meaning} |" for reason, meaning in REASONS.items()]
+    return "\n".join([*lines, ""])
+
+
 def main(arguments: list[str]) -> int:
     """Write the files that have changed, or with ``--check`` only report them."""
     files = {
@@ -197,6 +225,7 @@ def main(arguments: list[str]) -> int:
         ROOT / "docs" / "graph-model.md": graph_model(),
         ROOT / "docs" / "configuration.md": configuration(),
         ROOT / "docs" / "cookbook.md": cookbook(),
+        ROOT / "docs" / "metrics.md": metric_list(),
         ROOT / "ARCHITECTURE.md": between(ROOT / "ARCHITECTURE.md", "file map", file_map()),
     }
     stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]

@@ -1,6 +1,6 @@
 """Topics of a real broker: their names, and the changes that tests make to them."""
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -50,3 +50,10 @@ def set_topic(kafka: KafkaSettings, topic: str, name: str, value: str) -> None:
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     admin.incremental_alter_configs([resource])[resource].result(20)
+
+
+def publish_raw(kafka: KafkaSettings, key: bytes | None, value: bytes | None) -> None:
+    """Publish one message to the events topic, outside any transaction."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    producer.produce(kafka.events_topic, value, key)
+    assert producer.flush(30) == 0

@@ -1,12 +1,15 @@
 """Helpers that run the real programs as processes and wait for them."""
 
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import httpx
 
 from connector.config import KafkaSettings
 from connector.errors import RetryableError
@@ -95,6 +98,36 @@ def consumed_all(kafka: KafkaSettings, group: str) -> Callable[[], bool]:
 def passes(log: Path) -> Callable[[], int]:
     tail = LogTail(log)
     return lambda: int(tail.read().get("passes", 0))
+
+
+def telemetry_of(program: Child) -> str:
+    """Wait for the address of the program's metrics and health, and return it without path."""
+
+    def found() -> re.Match[str] | None:
+        return re.search(r"(http://[^/\s]+)/metrics", program.log.read_text())
+
+    wait_until(lambda: found() is not None, 60, "the program's telemetry")
+    match = found()
+    assert match is not None
+    return match[1]
+
+
+def scraped(address: str) -> dict[str, float]:
+    """Return the samples of the program's metrics, by name and labels."""
+    samples = {}
+    for line in httpx.get(f"{address}/metrics", trust_env=False).text.splitlines():
+        if not line.startswith("#"):
+            series, _, value = line.rpartition(" ")
+            samples[series] = float(value)
+    return samples
+
+
+def not_ready(address: str) -> list[str]:
+    """Return what the program's readiness names as failing."""
+    answer = httpx.get(f"{address}/readyz", trust_env=False)
+    names = [each["what"] for each in answer.json()["failing"]]
+    assert answer.status_code == (503 if names else 200)
+    return names
 
 
 def stream_until_quiet(

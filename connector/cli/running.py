@@ -20,6 +20,8 @@ import structlog
 log = structlog.stdlib.get_logger("connector.progress")
 
 _ENDED_BY_SIGNAL = 130
+_NOT_LOGGED = {"newest_version", "read_ms"}
+"""Times, which are metrics; a progress line is logged when a counter has changed."""
 _MALLOPT = {-8: 1, -1: 32 << 20, -3: 16 << 20}
 """M_ARENA_MAX, M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h."""
 
@@ -147,5 +149,10 @@ def progress_lines(interval_seconds: float, read: Callable[[], dict[str, Any]]) 
 
 
 def counts(progress: Any) -> dict[str, Any]:
-    """Return a progress dataclass as log fields."""
-    return dataclasses.asdict(progress)
+    """Return the counters of a progress dataclass as log fields."""
+    fields = dataclasses.asdict(progress)
+    return {
+        name: value
+        for name, value in fields.items()
+        if isinstance(value, int) and name not in _NOT_LOGGED
+    }

@@ -23,6 +23,8 @@ from connector.sink.ports import SinkPorts
 from connector.sink.progress import SinkProgress
 from connector.sink.sink_task import SinkTask
 from connector.sink.writer_threads import WriterThreads
+from connector.telemetry import programs
+from connector.telemetry.sink_metrics import Writes
 
 
 def run(settings: Settings, *, accept_gap: bool = False) -> None:
@@ -60,18 +62,25 @@ def apply(
         database.require_constraints()
         stop = stop_on_signals(settings.sink.close_timeout_seconds)
         consumer = KafkaEventConsumer(settings.kafka, settings.sink)
+        registry = programs.registry()
+        writes = Writes(registry)
+        database.on_write = writes.observe_transaction
         ports = SinkPorts(
             consumer=wrap(consumer, stop),
             writer=Neo4jGraphWriter(database, {"group": settings.sink.group_id}, force=force),
             dead_letters=KafkaDeadLetterQueue(settings.kafka, settings.sink.group_id),
             clock=SystemClock(),
             writers=WriterThreads(settings.sink.writers_max),
+            observe=writes.observe_batch,
         )
         task = SinkTask(ports, settings.sink)
         tune_interpreter()
         interval = settings.log.progress_interval_seconds
         try:
-            with progress_lines(interval, lambda: counts(task.progress)):
+            with (
+                programs.sink_telemetry(settings, task, database, writes, registry),
+                progress_lines(interval, lambda: counts(task.progress)),
+            ):
                 task.run(stop)
         finally:
             consumer.close()

@@ -32,6 +32,8 @@ from connector.source.schedule import Pace
 from connector.source.source_task import SourceTask
 from connector.source.studies import Studies
 from connector.store.known_store import SqliteKnownStore
+from connector.telemetry import programs
+from connector.telemetry.source_metrics import ApiRequests
 
 log = structlog.stdlib.get_logger("connector.source")
 
@@ -54,6 +56,9 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
     for topic in (kafka.events_topic, kafka.cursors_topic, kafka.dead_letter_topic):
         topics.partitions(topic)
     reader = ImednetReader(settings.imednet, SystemClock())
+    registry = programs.registry()
+    requests = ApiRequests(registry, SystemClock())
+    reader.on_request = requests.observe
     cluster_id = topics.cluster_id() or kafka.bootstrap_servers
     tasks = {study: _task(settings, study, reader, cluster_id) for study in settings.source.studies}
 
@@ -70,6 +75,7 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
     interval = settings.log.progress_interval_seconds
     with (
         closing(reader),
+        programs.source_telemetry(settings, tasks, requests, reader.budget_remaining, registry),
         progress_lines(interval, lambda: _totals(tasks)),
         snapshot_bars(tasks),
     ):

@@ -8,6 +8,7 @@ from connector.config.section import Section
 from connector.config.settings import Settings, environment_name, sections
 from connector.config.sink import SinkSettings
 from connector.config.source import SourceSettings
+from connector.config.telemetry import TelemetrySettings
 
 __all__ = [
     "NEO4J_SCHEMES",
@@ -19,6 +20,7 @@ __all__ = [
     "Settings",
     "SinkSettings",
     "SourceSettings",
+    "TelemetrySettings",
     "environment_name",
     "sections",
 ]

@@ -18,6 +18,7 @@ from connector.config.neo4j import Neo4jSettings
 from connector.config.section import Section
 from connector.config.sink import SinkSettings
 from connector.config.source import SourceSettings
+from connector.config.telemetry import TelemetrySettings
 from connector.errors import FatalError
 
 
@@ -37,6 +38,7 @@ class Settings(BaseSettings):
     neo4j: Neo4jSettings = Neo4jSettings()
     source: SourceSettings = SourceSettings()
     sink: SinkSettings = SinkSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     log: LogSettings = LogSettings()
 
     @classmethod

@@ -5,7 +5,7 @@ for missing ones and turn null ids into 0.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -55,6 +55,8 @@ class ImednetReader:
         Raises:
             FatalError: a key is missing or malformed, or its file cannot be read.
         """
+        self.on_request: Callable[[str, float], None] = lambda _status, _seconds: None
+        """Called after each request with the HTTP status ("none": no response) and its seconds."""
         self._keys = Keys(settings)
         self._has_authenticated = False
         self._throttle = Throttle(
@@ -92,10 +94,20 @@ class ImednetReader:
 
     def _get(self, path: str, parameters: dict[str, Any], request: PageRequest) -> httpx.Response:
         """Send the request; if the API limits the rate, hold all others before this returns."""
+        headers, started, status = self._keys.headers(), time.monotonic(), "none"
         try:
-            return self._client.get(path, parameters, headers=self._keys.headers())
+            response = self._client.get(path, parameters, headers=headers)
+            status = str(response.status_code)
         except ApiError as error:
+            status = str(error.status_code or "none")
             raise self._translate(error, request) from None  # its text repeats the response body
+        finally:
+            self.on_request(status, time.monotonic() - started)
+        return response
+
+    def budget_remaining(self) -> int:
+        """Return how many requests are left of this minute's budget."""
+        return self._throttle.remaining()
 
     def _translate(self, error: ApiError, request: PageRequest) -> ConnectorError:
         status = error.status_code or 0

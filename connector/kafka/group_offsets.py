@@ -54,17 +54,26 @@ class GroupOffsets:
         """Return the number of offsets not yet committed, over all partitions. Blocks.
 
         Raises:
+            RetryableError: as `lag_by_partition`.
+        """
+        return sum(self.lag_by_partition().values())
+
+    def lag_by_partition(self) -> dict[int, int]:
+        """Return the number of offsets not yet committed, by partition. Blocks.
+
+        Raises:
             RetryableError: the brokers do not answer, a partition has no leader, or the
                 coordinator is not known yet.
         """
         try:
-            ends = [
-                self._consumer.get_watermark_offsets(each, timeout=self._timeout)[1]
+            ends = {
+                each.partition: self._consumer.get_watermark_offsets(each, timeout=self._timeout)[1]
                 for each in self._partitions
-            ]
+            }
         except KafkaException as exception:
             raise self._reconnect_after(exception, "read the group's lag") from exception
-        return sum(ends) - sum(each.offset or 0 for each in self.committed().values())
+        committed = self.committed()
+        return {number: end - (committed[number].offset or 0) for number, end in ends.items()}
 
     def committed(self) -> dict[int, CommittedOffset]:
         """Return the committed offsets by partition. Blocks.

@@ -2,7 +2,8 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 
@@ -22,6 +23,7 @@ from connector.interfaces import Span
 from connector.neo4j import checkpoints
 from connector.neo4j.driver import FROM_SETTINGS, new_driver
 from connector.neo4j.failures import translate
+from connector.neo4j.parameters import sent_rows
 from connector.neo4j.probes import KEEP_PLAN
 from connector.neo4j.schema import (
     DUPLICATES_SHOWN_MAX,
@@ -38,32 +40,11 @@ from connector.neo4j.schema import (
 )
 from connector.neo4j.statement import Statement
 
+COUNTED_UPDATES = (
+    "nodes_created", "nodes_deleted", "relationships_created", "relationships_deleted",
+    "properties_set", "labels_added",
+)  # fmt: skip
 _ONLINE_SECONDS_MAX = 300
-
-
-class _Rows(list[Any]):
-    """A parameter whose repr shows only its length.
-
-    The driver (6.0 - 6.4) formats every parameter for its debug log, whatever the level. That
-    would cost more than sending it, and leave content one setting away from a log.
-    """
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} rows>"
-
-
-@contextmanager
-def _sent(rows: Sequence[Any]) -> Iterator[_Rows]:
-    """Wrap rows as a parameter, and empty it when the block ends.
-
-    The driver's results refer to their parameters and, in a cycle, to themselves: without this,
-    dozens of batches would wait for the garbage collector (150 MB measured).
-    """
-    sent = _Rows(rows)
-    try:
-        yield sent
-    finally:
-        sent.clear()
 
 
 class ResultTable(NamedTuple):
@@ -71,6 +52,15 @@ class ResultTable(NamedTuple):
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
+
+
+class Written(NamedTuple):
+    """A committed transaction: its duration, the changes sent, and the server's own counts."""
+
+    seconds: float
+    changes: int
+    updates: Mapping[str, int]
+    """By the names of `COUNTED_UPDATES`."""
 
 
 class Neo4jDatabase:
@@ -87,6 +77,8 @@ class Neo4jDatabase:
             FatalError: the server is unreachable, the password is wrong, or the database does not
                 exist; the message says what to do.
         """
+        self.on_write: Callable[[Written], None] = lambda _: None
+        """Called after each committed transaction, on its thread."""
         self._settings = settings
         self._changed = threading.Condition()
         self._calls_in_flight = 0
@@ -134,7 +126,7 @@ class Neo4jDatabase:
         """
         with translated("read the graph"), self._session(neo4j.READ_ACCESS) as session:
             query = neo4j.Query(cypher, timeout=self._settings.transaction_timeout_seconds)
-            with _sent(rows) as sent:
+            with sent_rows(rows) as sent:
                 return session.run(query, parameters, rows=sent).values()
 
     def read_table(self, cypher: str, **parameters: Any) -> ResultTable:
@@ -173,13 +165,16 @@ class Neo4jDatabase:
             metadata={"app": "imednet-connector", **metadata},
             timeout=self._settings.transaction_timeout_seconds,
         )
+        started = time.monotonic()
         with (
             translated("write to the graph"),
             self._session(neo4j.WRITE_ACCESS) as session,
-            _sent(statement.rows) as rows,
+            sent_rows(statement.rows) as rows,
         ):
             fence = span._asdict() if span else {}
             done = session.run(query, fence, rows=rows).consume()
+        updates = {name: getattr(done.counters, name) for name in COUNTED_UPDATES}
+        self.on_write(Written(time.monotonic() - started, statement.count, updates))
         if span and advance and not done.counters.contains_updates:
             raise StaleGraphError("The graph is stale: it lacks events that were applied earlier")
 

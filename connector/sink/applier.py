@@ -37,6 +37,8 @@ class ApplyResult:
     consumed: int
     written: int
     dead_letters: Sequence[DeadLetter]
+    newest_version: int = 0
+    """The newest version in the batch: the API's time at that change, in ms."""
 
     @property
     def unchanged(self) -> int:
@@ -142,6 +144,8 @@ class Applier:
             ConnectorError: as the two.
         """
         consumed, events, dead_letters = batch.count, 0, list(batch.dead_letters)
+        versions = (each.version for each in batch.arrivals if isinstance(each, State))
+        newest = max(versions, default=0)
         while True:
             written = self._write_all(batch, span, until_written)
             events += written.events
@@ -156,7 +160,7 @@ class Applier:
             until_published(partial(self._dead_letters.publish, dead_letters))
         if span and not written.has_advanced:
             until_written(partial(self._writer.advance, span))
-        return ApplyResult(consumed, events, dead_letters)
+        return ApplyResult(consumed, events, dead_letters, newest)
 
     def _write_all(
         self, batch: Batch, span: Span | None, until_written: UntilDone

@@ -58,6 +58,8 @@ class Lane:
         """A prepared batch, and the position after it."""
         self._writing: Position | None = None
         """The position after the batch that is being written."""
+        self._pending_since_ms = self._writing_since_ms = 0
+        """Time of the first message of the batch being prepared, and of that being written."""
         self.waiting_bytes = 0
         self.applied: Position | None = None
         """Everything before this position is acknowledged. `Commits` commits it."""
@@ -112,6 +114,18 @@ class Lane:
         """Whether a batch is being written, so that the graph may be changing."""
         return self._writing is not None
 
+    @property
+    def oldest_ms(self) -> int | None:
+        """Time of the oldest message that is not acknowledged; None if all are. Thread-safe."""
+        if self._writing is not None:
+            return self._writing_since_ms
+        if self.has_pending_batch:
+            return self._pending_since_ms
+        try:
+            return self._waiting[0].message.timestamp_ms
+        except IndexError:
+            return None
+
     # ---------------------------------------------------------------------------------- batches
 
     def start_preparing(self, now: float) -> list[Arrival] | None:
@@ -129,6 +143,7 @@ class Lane:
         self.waiting_bytes -= size + len(taken) * _MESSAGE_OVERHEAD_BYTES
         self._waiting_since = self.last_served_at = now
         self._preparing = taken
+        self._pending_since_ms = taken[0].message.timestamp_ms
         return taken
 
     def _is_due(self, now: float) -> bool:
@@ -166,6 +181,7 @@ class Lane:
         if self.dropped.is_set() or self._writing or self._ready is None:
             return None
         batch, self._writing = self._ready
+        self._writing_since_ms = self._pending_since_ms
         self._ready = None
         return batch, self._span(self._writing.offset)
 

@@ -1,6 +1,7 @@
 """The sink's counters since it started."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -19,6 +20,10 @@ class SinkProgress:
     """Superseded within their batch, or already in the graph."""
     dead_letters: int = 0
     retries: int = 0
+    newest_version: int = 0
+    """The newest version applied: the API's time at that change, in ms."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Dead letters by reason."""
 
     def count(self, applied: ApplyResult, retries: int) -> None:
         """Count an acknowledged batch, and log its dead letters."""
@@ -27,7 +32,9 @@ class SinkProgress:
         self.unchanged += applied.unchanged
         self.dead_letters += len(applied.dead_letters)
         self.retries = retries
+        self.newest_version = max(self.newest_version, applied.newest_version)
         for letter in applied.dead_letters:
+            self.reasons[letter.reason] += 1
             log.warning(
                 "message dead-lettered",
                 reason=letter.reason,

@@ -15,10 +15,12 @@ import structlog
 
 from connector.config import SinkSettings
 from connector.errors import RetryableError, StaleGraphError
+from connector.heartbeat import Heartbeat
 from connector.interfaces import PartitionStart, PollResult, Span, TopicPartition
 from connector.outage import Outage, UntilDone
 from connector.retry import AbandonedError
 from connector.sink.applier import Applier
+from connector.sink.back_pressure import BackPressure
 from connector.sink.batch import Batch
 from connector.sink.checkpoints import Checkpoints, GraphCheck, OpenedPartition
 from connector.sink.commits import Commits
@@ -65,11 +67,13 @@ class SinkTask:
         self._deferred_openings: list[FinishedStep] = []
         """Openings that finished during a rebalance, and are handled after its poll. That poll may
         return messages and ends from before their seek, which an open lane would accept."""
-        self.graph_outage = Outage("Neo4j", ports.clock, log)
-        self.broker_outage = Outage("Kafka", ports.clock, log)
+        self.graph_outage = Outage("neo4j", ports.clock, log)
+        self.broker_outage = Outage("kafka", ports.clock, log)
         self._lanes: dict[TopicPartition, Lane] = {}
+        self._back_pressure = BackPressure(ports.consumer, settings.buffer_bytes_max)
         self._commits = Commits(ports, settings.commit_interval_seconds, self.broker_outage)
         self.progress = SinkProgress()
+        self.heartbeat = Heartbeat("sink", ports.clock)
 
     def run(self, stop: threading.Event) -> None:
         """Run until ``stop`` is set; then finish and commit the writes in flight. Blocks.
@@ -80,15 +84,21 @@ class SinkTask:
         self._ports.consumer.subscribe(self)
         try:
             while not stop.is_set():
+                self.heartbeat.beat()
                 self._accept(self._poll(stop))
                 self._collect(0.0 if self._needs_messages() else _POLL_SECONDS_FULL)
                 self._start_check_if_due()
                 self._start_batches()
-                self._pause_full_lanes()
+                self._back_pressure.apply(self._lanes.values())
                 self._commits.when_due(self._lanes.values())
         finally:
             self._is_ending.set()
             self._release(list(self._lanes), self._settings.close_timeout_seconds / 3)
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """The lanes as they are now, to be looked at. Thread-safe."""
+        return list(self._lanes.values())
 
     # ------------------------------------------------------------------------- the loop's steps
 
@@ -155,6 +165,7 @@ class SinkTask:
         elif result is not None:
             lane.finish_writing()
             self.progress.count(result, self.graph_outage.failures)
+            self._ports.observe(result)
 
     def _open(self, lane: Lane, opened: OpenedPartition) -> None:
         """Seek, and open the lane; if the client cannot seek yet, start over."""
@@ -243,19 +254,6 @@ class SinkTask:
     def _until_done(self, outage: Outage, abandoned: threading.Event) -> UntilDone:
         longest = self._settings.retry_wait_seconds_max
         return UntilDone(outage, self._ports.clock, longest, abandoned)
-
-    def _pause_full_lanes(self) -> None:
-        """Pause full lanes, so that polling can continue during an outage; resume drained ones."""
-        share = self._settings.buffer_bytes_max // max(1, len(self._lanes))
-        lanes = [each for each in self._lanes.values() if each.is_open]
-        full = [each for each in lanes if not each.is_paused and each.is_full(share)]
-        low = [each for each in lanes if each.is_paused and each.is_low(share)]
-        if full:
-            self._ports.consumer.pause([lane.partition for lane in full])
-        if low:
-            self._ports.consumer.resume([lane.partition for lane in low])
-        for lane in full + low:
-            lane.is_paused = not lane.is_paused
 
     # ------------------------------------------------------------------------------- rebalances
 

@@ -25,6 +25,8 @@ class SourceProgress:
     untyped: int = 0
     """Texts in published events that do not fit the definitions of their variables."""
     retries: int = 0
+    read_ms: int = 0
+    """When a page was last read and its changes published (ms since the epoch; 0: not yet)."""
     passes: int = 0
     """Completed passes of the track that has the fewest."""
 

@@ -10,6 +10,7 @@ import structlog
 
 from connector.defects import described
 from connector.errors import BatchTooLargeError, ConnectorError, FatalError, RetryableError
+from connector.heartbeat import Heartbeat
 from connector.interfaces import KnownUpdate
 from connector.model.cursor import Cursor, PassPosition
 from connector.model.typed_values import NO_DEFINITIONS, Definitions
@@ -27,6 +28,8 @@ from connector.source.tracks import Mode, Track
 
 log = structlog.stdlib.get_logger("connector.source")
 
+_IDLE_SECONDS_MAX = 30.0
+"""A step that finds nothing to do costs nothing, and is a heartbeat."""
 _IDLE_COMMIT_SECONDS = 60.0
 """How long the position of windows without changes may stay uncommitted."""
 
@@ -53,6 +56,7 @@ class SourceTask:
         self._completed = CompletedPasses(tracks.TRACKS)
         self._log = log.bind(study=study_key)
         self.progress = SourceProgress()
+        self.heartbeat = Heartbeat(study_key, ports.clock)
         self.snapshot = SnapshotProgress()
         self.outage = Outage("study", ports.clock, self._log)
         """Of everything but the reading of pages."""
@@ -84,7 +88,7 @@ class SourceTask:
                 idle_seconds = retry(
                     self.step, self._backoff, self._ports.clock, stop, self._step_failed
                 )
-                self._ports.clock.wait(stop, idle_seconds)
+                self._ports.clock.wait(stop, min(idle_seconds, _IDLE_SECONDS_MAX))
         except AbandonedError:
             pass  # stopped after a failed step, which advanced nothing
         finally:
@@ -99,6 +103,7 @@ class SourceTask:
             RetryableError: nothing has advanced; the next step starts from the committed cursor.
             FatalError: a retry cannot help.
         """
+        self.heartbeat.beat()
         if self._must_reread_topic:
             self._passes.close_all()
             self._cursor = None
@@ -243,6 +248,7 @@ class SourceTask:
 
     def _count(self, track: Track, pages: list[ReadPage], found: Changes) -> None:
         last, rows = pages[-1], sum(len(read.page.rows) for read in pages)
+        self.progress.read_ms = self._ports.clock.now_ms()
         self.progress.pages += len(pages)
         self.progress.rows += rows
         if contradictions := self._passes.mark_published(track, pages):
@@ -277,7 +283,9 @@ class SourceTask:
             # Sinks may have applied the lost events: the new ones need higher versions.
             cursor = cursor.model_copy(update={"version_floor": cursor.newest_version + 1})
         if must_reread or opened.lost or not self._ports.known.matches(cursor):
-            self._ports.known.rebuild(self._ports.event_log.replay(), cursor)
+            self._ports.known.rebuild(
+                self.heartbeat.with_each(self._ports.event_log.replay()), cursor
+            )
             cursor = window.full_passes_restarted(cursor, due=opened.lost is not None)
             self._log.info("known states rebuilt from the topic", sequence=cursor.sequence)
         self._definitions = self._load_definitions()

@@ -58,6 +58,7 @@ class Studies:
                 return
             if isinstance(error, TakenOverError):
                 log.error("study taken over", study=study, reason=str(error))  # no traceback
+                task.heartbeat.is_expected = False
                 task.outage.failed(error)
                 self._note(study, error, stop)
                 return

@@ -20,7 +20,8 @@ from connector.model.events import Identity, RecordEvent
 from connector.model.graph import node_change
 from connector.model.graph_state import GraphState, NodeKey, same
 from connector.neo4j import bulk_create, cypher, probes
-from connector.neo4j.database import Neo4jDatabase, _Rows
+from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.parameters import Rows
 from connector.neo4j.reader import read_graph
 from connector.neo4j.statement import Statement
 from connector.neo4j.writer import Neo4jGraphWriter
@@ -700,7 +701,7 @@ def test_rows_never_reach_the_drivers_log_and_do_not_outlive_the_call(
         with caplog.at_level(logging.DEBUG, logger="neo4j"):
             writer.probe({event.identity: 1})
             writer.write([node_change(event)])
-        alive = [each for each in gc.get_objects() if isinstance(each, _Rows) and each]
+        alive = [each for each in gc.get_objects() if isinstance(each, Rows) and each]
     finally:
         gc.enable()
     assert "UNWIND $rows" in caplog.text

@@ -96,7 +96,16 @@ def test_every_numeric_setting_names_its_unit() -> None:
     """The name of every numeric setting ends with its unit or with what it counts."""
     pyproject = tomllib.loads(Path("pyproject.toml").read_text())
     assert pyproject["project"]["name"] == "imednet-connector"
-    units = ("_seconds", "_seconds_max", "_max", "_size", "_partitions", "_factor", "_ratio")
+    units = (
+        "_seconds",
+        "_seconds_max",
+        "_max",
+        "_size",
+        "_partitions",
+        "_factor",
+        "_ratio",
+        "_port",
+    )
     for section in sections():
         for name, field in section.model_fields.items():
             if type(field.default) in (int, float):
