@@ -1,5 +1,7 @@
 """Topics of a real broker: their names, and the changes that tests make to them."""
 
+from collections.abc import Iterable
+
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
@@ -10,6 +12,8 @@ from confluent_kafka.admin import (
 )
 
 from connector.config import KafkaSettings
+from connector.model.events import RecordEvent
+from connector.model.serde import encode
 
 
 def topic_names(study: str) -> dict[str, str]:
@@ -56,4 +60,13 @@ def publish_raw(kafka: KafkaSettings, key: bytes | None, value: bytes | None) ->
     """Publish one message to the events topic, outside any transaction."""
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
     producer.produce(kafka.events_topic, value, key)
+    assert producer.flush(30) == 0
+
+
+def publish_all(kafka: KafkaSettings, events: Iterable[RecordEvent]) -> None:
+    """Publish events outside any transaction, to the partitions of their keys."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    for event in events:
+        key, value, headers = encode(event)
+        producer.produce(kafka.events_topic, value, key, headers=headers)
     assert producer.flush(30) == 0

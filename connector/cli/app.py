@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from connector.cli.dlq_commands import dlq
 from connector.config import Settings
 from connector.errors import FatalError
 
@@ -15,6 +16,7 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(dlq, name="dlq")
 
 Config = Annotated[
     Path | None,

@@ -15,8 +15,17 @@ from connector.kafka.failures import error_of, translate
 from connector.kafka.reasons import made
 from connector.kafka.settings import dead_letter_producer
 from connector.model.events import RecordEvent
+from connector.model.letters import Stage
 from connector.model.serde import Headers
 
+CONNECT = "__connect.errors."
+"""Prefix of Kafka Connect's headers; all others are ours."""
+ATTEMPTS = "imednet.error.attempts"
+TIMESTAMP = "imednet.error.timestamp"
+"""Of the message: a tombstone without a version has this one as its version."""
+STUDY, KIND = "imednet.error.study", "imednet.error.entity"
+VALUE_BYTES = "imednet.value.bytes"
+"""Size of a value that the letter leaves out."""
 _POLL_SECONDS = 0.1
 _WHOLE, _BY_REFERENCE, _WITHOUT_KEY = range(3)
 """Forms of a letter, from complete to one that always fits. The origin keeps the whole message."""
@@ -35,25 +44,27 @@ def letter_headers(
                 "partition": str(message.partition.partition),
                 "offset": str(message.offset),
                 "connector.name": connector_name,
-                "stage": "SINK",
+                "stage": Stage.SINK,
                 "exception.class.name": letter.reason,
                 "exception.message": letter.explanation,
             }
         ),
-        ("imednet.error.attempts", str(letter.attempts).encode()),
+        (ATTEMPTS, str(letter.attempts).encode()),
+        (TIMESTAMP, str(message.timestamp_ms).encode()),
     ]
 
 
 def invalid_row_headers(row: InvalidRow) -> Headers:
     """Return headers that say why an API row could not become an event."""
-    return _headers(
+    found = _headers(
         {
             "connector.name": "imednet-source",
-            "stage": "SOURCE",
+            "stage": Stage.SOURCE,
             "exception.class.name": row.reason,
             "exception.message": f"API row of {row.entity} in study {row.study_key}",
         }
     )
+    return [*found, (STUDY, row.study_key.encode()), (KIND, row.entity.encode())]
 
 
 def oversize_headers(event: RecordEvent, topic: str) -> Headers:
@@ -63,7 +74,7 @@ def oversize_headers(event: RecordEvent, topic: str) -> Headers:
 
 
 def _headers(values: dict[str, str]) -> Headers:
-    return [(f"__connect.errors.{name}", value.encode()) for name, value in values.items()]
+    return [(f"{CONNECT}{name}", value.encode()) for name, value in values.items()]
 
 
 class KafkaDeadLetterQueue:
@@ -137,5 +148,5 @@ def _in_form(
     if form == _WHOLE:
         return message.key, message.value, letter_headers(letter, connector_name)
     reference = letter_headers(letter, connector_name, with_message_headers=False)
-    reference += [("imednet.value.bytes", str(len(message.value or b"")).encode())]
+    reference += [(VALUE_BYTES, str(len(message.value or b"")).encode())]
     return (message.key if form == _BY_REFERENCE else None), None, reference

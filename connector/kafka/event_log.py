@@ -19,7 +19,7 @@ from connector.errors import (
 )
 from connector.interfaces import InvalidRow, OpenedLog, TopicPartition
 from connector.kafka.consumer import message_of
-from connector.kafka.dead_letters import invalid_row_headers, oversize_headers
+from connector.kafka.dead_letters import VALUE_BYTES, invalid_row_headers, oversize_headers
 from connector.kafka.failures import FENCED, error_of, fatal_cause, translate
 from connector.kafka.partitioner import partition_of
 from connector.kafka.reasons import made
@@ -229,7 +229,7 @@ class KafkaEventLog:
         if _fits(key, row.raw, headers, self._letter_bytes_max):
             _produce(producer, topic, _Outgoing(key, row.raw, headers))
         else:
-            headers.append(("imednet.value.bytes", str(len(row.raw)).encode()))
+            headers.append((VALUE_BYTES, str(len(row.raw)).encode()))
             _produce(producer, topic, _Outgoing(key, None, headers))
 
     def _produce_reference(
@@ -238,7 +238,7 @@ class KafkaEventLog:
         """Dead-letter the event without its value: the source retries it in every full pass."""
         headers = [
             *oversize_headers(event, self._settings.events_topic),
-            ("imednet.value.bytes", str(value_bytes).encode()),
+            (VALUE_BYTES, str(value_bytes).encode()),
         ]
         _produce(producer, self._settings.dead_letter_topic, _Outgoing(key, None, headers))
 

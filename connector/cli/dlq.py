@@ -1,0 +1,262 @@
+"""``imednet-connector dlq``: list, show, redrive and drop dead letters."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from threading import Event
+from typing import Any
+
+import structlog
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from connector import logs
+from connector.clock import SystemClock
+from connector.config import Settings
+from connector.errors import FatalError
+from connector.kafka.dead_letter_topic import (
+    message_in,
+    publish_marks,
+    read_letters,
+    read_marks,
+)
+from connector.kafka.topics import Topics
+from connector.model.letters import Action, Letter, LetterFilter, LetterId, Mark, Stage
+from connector.model.reasons import REASONS
+from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.writer import Neo4jGraphWriter
+from connector.ops.redrive import Redrive, Redriven, Refusals
+from connector.outage import Outage, UntilDone
+from connector.sink.applier import Applier
+
+log = structlog.stdlib.get_logger("connector.dlq")
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_PENDING = "pending"
+
+
+def parse_time(text: str | None, option: str) -> int | None:
+    """Return a time in ms since the epoch: ISO 8601 with a zone, or ``90s``, ``2h``, ``3d`` ago.
+
+    Raises:
+        FatalError: it is neither.
+    """
+    if text is None:
+        return None
+    ago = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    if ago:
+        at = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        return round(at.timestamp() * 1000)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        at = datetime.min  # noqa: DTZ901 - refused below
+    if at.tzinfo is None:
+        raise FatalError(
+            f"{option}: {text} is not a time. Give ISO 8601 with a zone, such as"
+            " 2026-01-31T08:00:00Z, or how long ago, such as 90s, 2h or 3d"
+        )
+    return round(at.timestamp() * 1000)
+
+
+def show_list(
+    settings: Settings, wanted: LetterFilter, *, with_done: bool, limit: int, as_json: bool
+) -> None:
+    """Print the letters that wait, and how many have which reason.
+
+    Raises:
+        FatalError: a broker does not answer, or the topic is missing.
+    """
+    marks = _connected(settings)
+    found = (each for each in read_letters(settings.kafka) if wanted.takes(each))
+    shown: list[Letter] = []
+    by_reason: Counter[str] = Counter()
+    for letter in found:
+        if letter.id in marks and not with_done:
+            continue
+        by_reason[letter.reason] += 1
+        if len(shown) < limit:
+            shown.append(letter)
+    if as_json:
+        rows = [_as_json(letter, marks.get(letter.id)) for letter in shown]
+        body = {"letters": rows, "by_reason": dict(by_reason), "total": by_reason.total()}
+        typer.echo(json.dumps(body, indent=2))
+    else:
+        _print_list(shown, by_reason, marks)
+
+
+def show(settings: Settings, letter_id: str, *, show_data: bool) -> None:
+    """Print one letter; its key, headers and value only with ``show_data``.
+
+    Raises:
+        FatalError: there is no such letter, or a broker does not answer.
+    """
+    wanted = LetterId.parse(letter_id)
+    marks = _connected(settings)
+    for letter in read_letters(settings.kafka):
+        if letter.id == wanted:
+            _print_letter(letter, marks.get(letter.id), show_data=show_data)
+            return
+    raise FatalError(
+        f"There is no letter {wanted} in {settings.kafka.dead_letter_topic}. To see all, run:"
+        " imednet-connector dlq list"
+    )
+
+
+def redrive(settings: Settings, wanted: LetterFilter, *, dry_run: bool) -> None:
+    """Apply the messages of waiting letters to the graph, and mark those letters.
+
+    Raises:
+        FatalError: a server does not answer, or access is denied.
+        typer.Exit: with code 1 if letters are left that should have been applied.
+    """
+    marks = _connected(settings)
+    result, sink, clock = Redriven(), settings.sink, SystemClock()
+    with Neo4jDatabase(settings.neo4j) as database:
+        database.require_constraints()
+        refusals = Refusals()
+        applier = Applier(
+            Neo4jGraphWriter(database, {"redrive": sink.group_id}),
+            refusals,
+            clock,
+            transaction_events_max=sink.transaction_events_max,
+            transaction_bytes_max=sink.batch_bytes_max,
+        )
+        until_done = UntilDone(
+            Outage("neo4j", clock, log), clock, sink.retry_wait_seconds_max, Event()
+        )
+        Redrive(
+            applier,
+            refusals,
+            partial(message_in, settings=settings.kafka),
+            partial(publish_marks, settings.kafka),
+            until_done,
+        ).run(_waiting(settings, wanted, marks), result, dry_run=dry_run)
+    _print_redriven(result, dry_run=dry_run)
+    if result.refused or result.gone:
+        raise typer.Exit(1)
+
+
+def drop(settings: Settings, wanted: LetterFilter, why: str, *, dry_run: bool) -> None:
+    """Mark waiting letters as dropped, with the reason; the letters stay in the topic.
+
+    Raises:
+        FatalError: a broker does not answer.
+    """
+    marks = _connected(settings)
+    found = list(_waiting(settings, wanted, marks))
+    if not dry_run:
+        dropped = [Mark(letter.id, Action.DROPPED, why) for letter in found]
+        publish_marks(settings.kafka, dropped)
+    verb = "would be dropped" if dry_run else "dropped"
+    typer.echo(f"{len(found):,} letters {verb}")
+
+
+def _connected(settings: Settings) -> dict[LetterId, Mark]:
+    """Check the brokers, and return the marks of all letters."""
+    logs.configure(settings.log)
+    Topics(settings.kafka).check()
+    return read_marks(settings.kafka)
+
+
+def _waiting(
+    settings: Settings, wanted: LetterFilter, marks: dict[LetterId, Mark]
+) -> Iterator[Letter]:
+    """Yield the letters that wait; at the end, name those that were asked for and do not."""
+    missing = set(wanted.ids)
+    for letter in read_letters(settings.kafka):
+        if letter.id not in marks and wanted.takes(letter):
+            missing.discard(letter.id)
+            yield letter
+    if missing:
+        typer.echo(f"not waiting: {', '.join(map(str, sorted(missing)))}", err=True)
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _state(mark: Mark | None) -> str:
+    return _PENDING if mark is None else mark.action
+
+
+def _as_json(letter: Letter, mark: Mark | None) -> dict[str, Any]:
+    return {
+        "letter": str(letter.id),
+        "time": datetime.fromtimestamp(letter.time_ms / 1000, UTC).isoformat(),
+        "state": _state(mark),
+        "stage": letter.stage,
+        "reason": letter.reason,
+        "explanation": letter.explanation,
+        "study": letter.study,
+        "kind": letter.kind,
+        "id": letter.entity_id,
+        "origin": letter.origin._asdict() if letter.origin else None,
+        "attempts": letter.attempts,
+        "bytes": letter.value_bytes,
+    }
+
+
+def _print_list(
+    shown: Sequence[Letter], by_reason: Counter[str], marks: dict[LetterId, Mark]
+) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    if not by_reason:
+        console.print("No dead letters wait")
+        return
+    table = Table(box=None, header_style="bold")
+    for column in ("letter", "time (UTC)", "state", "reason", "study", "kind", "id", "origin"):
+        table.add_column(column)
+    for letter in shown:
+        origin = letter.origin
+        place = f"{origin.topic}[{origin.partition}] {origin.offset}" if origin else "API"
+        cells = (letter.id, _time(letter.time_ms), _state(marks.get(letter.id)), letter.reason,
+                 letter.study or "", letter.kind or "", letter.entity_id or "", place)  # fmt: skip
+        table.add_row(*(str(cell) for cell in cells))
+    console.print(table)
+    if (hidden := by_reason.total() - len(shown)) > 0:
+        console.print(f"... and {hidden:,} more. To see them, raise --limit")
+    console.print()
+    for reason, count in by_reason.most_common():
+        console.print(f"{count:>7,} {reason}: {REASONS.get(reason, 'not known to this version')}")
+
+
+def _print_letter(letter: Letter, mark: Mark | None, *, show_data: bool) -> None:
+    fields = _as_json(letter, mark)
+    if mark is not None:
+        fields["marked"] = f"{_time(mark.time_ms)} {mark.why}".strip()
+    fields["meaning"] = REASONS.get(letter.reason, "not known to this version")
+    if show_data:
+        fields["key"] = letter.key
+        fields["headers"] = {name: value for name, value in letter.headers}  # noqa: C416 - repeats
+        fields["value"] = letter.value
+    for name, value in fields.items():
+        if value is not None:
+            text = value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
+            typer.echo(f"{name + ':':13} {text}")
+    if letter.is_reference:
+        typer.echo("The message was too large for the queue; the topic may still have it.")
+    if letter.stage is Stage.SOURCE:
+        typer.echo("The source tries this row again in each full pass (`source --sweep`).")
+    if not show_data:
+        typer.echo("To see key, headers and value, add --show-data (they may be patient data).")
+
+
+def _print_redriven(result: Redriven, *, dry_run: bool) -> None:
+    would = "would be " if dry_run else ""
+    typer.echo(f"{would}applied:  {result.applied:,}")
+    typer.echo(f"{would}obsolete: {result.obsolete:,} (the graph has this state, or a newer one)")
+    for reason, count in result.refused.most_common():
+        text = REASONS.get(reason, "not known to this version")
+        typer.echo(f"still refused: {count:,} {reason}: {text}")
+    if result.gone:
+        typer.echo(f"not found: {result.gone:,} (neither the queue nor the topic has the message)")
+    if result.left_to_source:
+        typer.echo(
+            f"left to the source: {result.left_to_source:,} (it tries these rows again in each full"
+            " pass; to start one now, run: imednet-connector source --sweep)"
+        )
