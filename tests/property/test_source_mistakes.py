@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from unittest.mock import patch
 
 import pytest
@@ -21,6 +22,12 @@ from tests.fakes.in_memory_kafka import InMemoryEventLog
 from tests.property.test_source_simulation import failure, quiet
 
 _SEEDS_MAX = 600
+_TRY_FIRST = {
+    "the_watermark_is_the_clock_at_the_answer": 126,
+    "version_is_the_clock": 31,
+    "pages_wait_while_others_are_read": 239,
+}
+"""Seeds that have found a mistake; others are tried if the simulation has changed since."""
 request, advance, publish = window.next_request, window.advance, InMemoryEventLog.publish
 
 
@@ -223,6 +230,8 @@ def test_the_simulation_finds(mistake: Callable[[], Iterator[None]]) -> None:
     """The simulation finds each planted mistake within 600 seeds."""
     quiet()
     with mistake():  # type: ignore[attr-defined]
-        found = next((report for seed in range(_SEEDS_MAX) if (report := failure(seed))), None)
+        first = _TRY_FIRST.get(mistake.__name__, 0)
+        seeds = chain([first], range(_SEEDS_MAX))
+        found = next((report for seed in seeds if (report := failure(seed))), None)
     assert found is not None, f"{_SEEDS_MAX} seeds do not find it"
     print(f"{mistake.__name__} is found by {found}")  # noqa: T201 - what -rP shows

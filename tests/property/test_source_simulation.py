@@ -30,7 +30,7 @@ from connector.store.known_store import SqliteKnownStore
 from tests.oracle import fold
 from tests.property.source_world import KEY, PACE, World, api_state, live
 
-_SEEDS = int(os.environ.get("SIMULATION_SEEDS", "2000"))
+_SEEDS = int(os.environ.get("SIMULATION_SEEDS", "1000"))
 _CHUNK = 25
 
 

@@ -11,6 +11,7 @@ import jsonschema
 import orjson
 
 from connector.cli.app import app
+from connector.cli.dlq_commands import dlq
 from connector.model.serde import encode
 from tests.builders import delete, record_row, upsert
 
@@ -70,11 +71,15 @@ def test_every_command_and_target_that_the_documents_name_exists() -> None:
     commands = {
         command.name or getattr(command.callback, "__name__", "")
         for command in app.registered_commands
+    } | {group.name for group in app.registered_groups}
+    of_queue = {
+        each.name or getattr(each.callback, "__name__", "") for each in dlq.registered_commands
     }
     targets = set(re.findall(r"^(\w+):", Path("Makefile").read_text(), re.MULTILINE))
     for document in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"):
         text = Path(document).read_text()
         assert set(re.findall(r"imednet-connector (\w+)(?= |$|`)", text, re.MULTILINE)) <= commands
+        assert set(re.findall(r"\bdlq (\w+)", text)) <= of_queue
         assert set(re.findall(r"^make (\w+)", text, re.MULTILINE)) <= targets
 
 
