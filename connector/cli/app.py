@@ -173,6 +173,20 @@ def verify(
 
 
 @app.command()
+def trace(
+    study: Annotated[str, typer.Argument(help="Study key.")],
+    kind: Annotated[str, typer.Argument(help="Kind, such as record or subject.")],
+    entity_id: Annotated[str, typer.Argument(metavar="ID", help="The entity's id in the API.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: Config = None,
+) -> None:
+    """Show what API, topic, graph and dead letter queue have of one entity, and what it means."""
+    from connector.cli import trace as command
+
+    command.run(Settings.load(config), study, kind, entity_id, as_json=json)
+
+
+@app.command()
 def rebuild(
     study: Annotated[str | None, typer.Option(help="Only this study; without it, all.")] = None,
     config: Config = None,

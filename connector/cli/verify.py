@@ -2,18 +2,17 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, TextColumn
 from rich.table import Table
 
 from connector import logs
+from connector.cli.row_counts import row_counts
 from connector.config import Settings
 from connector.errors import ConnectorError, FatalError
 from connector.kafka.topics import Topics
@@ -71,7 +70,7 @@ def _verify(settings: Settings, arguments: VerifyArguments) -> Verification:
     with (
         Neo4jDatabase(settings.neo4j) as database,
         closing(WantedStates()) as states,
-        _progress() as on_rows,
+        row_counts() as on_rows,
     ):
         source = _source(settings, arguments, on_rows)
         verifier = Verifier(NodeReader(database), states, source, on_rows)
@@ -136,24 +135,6 @@ class _Repair:
             return
         with closing(api):
             repair.delete_extras(api, self.settings.source.max_delete_ratio, result)
-
-
-@contextmanager
-def _progress() -> Iterator[OnRows]:
-    """Show on a terminal what is being read, and how many rows of it."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), TextColumn("{task.completed:,}"))
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        tasks: dict[str, Any] = {}
-
-        def on_rows(what: str, count: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=None)
-            bar.advance(tasks[what], count)
-
-        yield on_rows
 
 
 def _as_json(

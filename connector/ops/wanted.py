@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -16,10 +16,10 @@ from connector.interfaces import ApiReader, Clock, Page, PageRequest, Range, Top
 from connector.kafka.consumer import message_of
 from connector.kafka.group_offsets import GroupOffsets
 from connector.kafka.topic_log import bounds, read_ranges
-from connector.model.cursor import Cursor
+from connector.model.cursor import Cursor, PassPosition
 from connector.model.entities import READ_KINDS
 from connector.model.entity import Entity
-from connector.model.events import Identity, Origin, RecordEvent
+from connector.model.events import EntityId, Identity, Origin, RecordEvent, id_of
 from connector.model.serde import encode
 from connector.model.typed_values import Definitions
 from connector.retry import Backoff, retry
@@ -34,7 +34,7 @@ from connector.store.wanted_states import StoredState, WantedStates
 log = structlog.stdlib.get_logger("connector.verify")
 
 _CHECK_SECONDS = 0.5
-_ATTEMPTS_MAX = 10
+ATTEMPTS_MAX = 10
 _RETRY_SECONDS_MAX = 30.0
 OnRows = Callable[[str, int], None]
 """Called with what is being read, and the number of rows since the last call."""
@@ -113,17 +113,17 @@ class TopicStates:
 
 
 class PatientReader:
-    """An `ApiReader` that repeats a failed request up to ten times: in a long pass some fail."""
+    """An `ApiReader` that repeats a failed request: in a long pass some fail."""
 
-    def __init__(self, reader: ApiReader, clock: Clock) -> None:
-        self._reader, self._clock = reader, clock
+    def __init__(self, reader: ApiReader, clock: Clock, attempts_max: int = ATTEMPTS_MAX) -> None:
+        self._reader, self._clock, self._attempts_max = reader, clock, attempts_max
 
     def read(self, request: PageRequest) -> Page:
         """See `ApiReader`."""
         backoff = Backoff(_RETRY_SECONDS_MAX)
 
         def failed(error: Exception, delay_seconds: float) -> None:
-            if backoff.failures >= _ATTEMPTS_MAX:
+            if backoff.failures >= self._attempts_max:
                 raise error
             log.warning("retrying", reason=str(error), delay_seconds=round(delay_seconds, 1))
 
@@ -137,14 +137,21 @@ class ApiStates:
 
     has_versions = False
 
-    def __init__(self, settings: Settings, study_key: str, on_rows: OnRows) -> None:
-        """Create the client; sends nothing.
+    def __init__(
+        self,
+        settings: Settings,
+        study_key: str,
+        on_rows: OnRows,
+        *,
+        attempts_max: int = ATTEMPTS_MAX,
+    ) -> None:
+        """Create the client; sends nothing. A request is tried ``attempts_max`` times.
 
         Raises:
             FatalError: a key is missing.
         """
         self._client = ImednetReader(settings.imednet, SystemClock())
-        reader = PatientReader(self._client, SystemClock())
+        reader = PatientReader(self._client, SystemClock(), attempts_max)
         omit = settings.source.omit_personal_data
         self._reader: ApiReader = WithoutPersonalData(reader) if omit else reader
         self._study_key, self._on_rows = study_key, on_rows
@@ -183,8 +190,26 @@ class ApiStates:
         if definitions and self._has_types:
             self._definitions = Definitions(definitions)
 
-    def pages(self, entity: Entity) -> Iterator[ReadPage]:
-        """Yield the pages of one full pass. Blocks.
+    def row(self, entity: Entity, entity_id: EntityId) -> dict[str, Any] | None:
+        """Return the row with this id; None if the API does not list it. Blocks.
+
+        A kind that the API cannot filter by id is read page by page.
+
+        Raises:
+            ConnectorError: as `read_pass`.
+        """
+        track = Track(entity, Mode.FULL)
+        after = entity_id - 1 if track.is_keyset and isinstance(entity_id, int) else None
+        for page in self.pages(entity, after=after):
+            for row in page.page.rows:
+                if isinstance(row, dict) and id_of(entity, row) == entity_id:
+                    return row
+            if after is not None:
+                break
+        return None
+
+    def pages(self, entity: Entity, *, after: int | None = None) -> Iterator[ReadPage]:
+        """Yield the pages of one full pass, or those with ids above ``after``. Blocks.
 
         Raises:
             ConnectorError: as `read_pass`.
@@ -192,6 +217,8 @@ class ApiStates:
         cursor = Cursor(study_key=self._study_key)
         options = PassOptions(self._pace, self._pace.page_size)
         track = Track(entity, Mode.FULL)
+        if after is not None:
+            cursor = cursor.moved(track.name, PassPosition(after=after))
         for page in read_pass(self._reader, track, cursor, options, SystemClock()):
             self._on_rows(entity.plural, len(page.page.rows))
             yield page

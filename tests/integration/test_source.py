@@ -159,6 +159,7 @@ def test_a_study_that_fails_heals_itself_and_delays_no_other(
         both = environment | topics | source_environment(api, f"{denied},{other}", tmp_path)
         with running("source", both, tmp_path / "source.log") as source:
             wait_until(lambda: events(other) > rows(other), 60, "the other study")
+            wait_until(lambda: '"waiting"' in source.log.read_text(), 60, "the refusal")
             assert events(denied) == 0
             assert source.poll() is None
             simulation.denied = set()

@@ -1,0 +1,139 @@
+"""``imednet-connector trace``: what became of one entity, from the API to the graph."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from connector import logs
+from connector.cli.row_counts import row_counts
+from connector.config import Settings
+from connector.model.letters import Mark
+from connector.ops.trace import Sighting, Trace, conclude
+from connector.ops.tracing import identity_of, trace_entity
+
+_EVENTS_SHOWN = 20
+
+
+def run(settings: Settings, study: str, kind: str, entity_id: str, *, as_json: bool) -> None:
+    """Print what API, topic, graph and dead letter queue have of the entity, and a conclusion.
+
+    Raises:
+        FatalError: the kind or the id is not valid.
+    """
+    logs.configure(settings.log)
+    identity = identity_of(study, kind, entity_id)
+    with row_counts() as on_rows:
+        trace = trace_entity(settings, identity, on_rows)
+    if as_json:
+        typer.echo(json.dumps(_as_json(trace), indent=2))
+    else:
+        _print(trace)
+
+
+def _as_json(trace: Trace) -> dict[str, Any]:
+    node = trace.node
+    return {
+        "study": trace.identity.study_key,
+        "kind": trace.identity.entity,
+        "id": trace.identity.id,
+        "api": None if trace.api is None else {"listed": trace.api.row is not None},
+        "events": [each._asdict() for each in trace.sightings],
+        "committed": dict(trace.committed),
+        "node": None
+        if node is None
+        else {"version": node.version, "deleted": node.is_deleted, "stub": node.is_stub},
+        "dead_letters": [
+            {
+                "letter": str(letter.id),
+                "reason": letter.reason,
+                "state": mark.action if mark else "pending",
+            }
+            for letter, mark in trace.letters
+        ],
+        "unknown": trace.unknown,
+        "conclusion": conclude(trace),
+    }
+
+
+def _print(trace: Trace) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table(box=None, show_header=False, title=_title(trace), title_justify="left")
+    table.add_column(style="bold")
+    table.add_column()
+    for place, text in _lines(trace):
+        table.add_row(place, text)
+    console.print(table)
+    console.print()
+    console.print(conclude(trace), markup=False)
+
+
+def _title(trace: Trace) -> str:
+    study_key, kind, entity_id = trace.identity
+    return f"{kind} {entity_id} of study {study_key}"
+
+
+def _lines(trace: Trace) -> Iterator[tuple[str, str]]:
+    yield "API", _of_api(trace)
+    if not trace.sightings:
+        yield "topic", trace.unknown.get("topic", "no event")
+    shown = trace.sightings[-_EVENTS_SHOWN:]
+    if len(shown) < len(trace.sightings):
+        yield "topic", f"{len(trace.sightings) - len(shown):,} older events"
+    for each in shown:
+        yield "topic", _of_event(each)
+    if trace.newest_at is not None:
+        yield "sinks", trace.unknown.get("group", _of_group(trace, trace.newest_at.partition))
+    yield "graph", trace.unknown.get("graph", _of_node(trace))
+    for letter, mark in trace.letters:
+        age = _age(letter.time_ms)
+        yield "dead letter", f"{letter.id}: {letter.reason}, {_state(mark)}, {age}"
+    if "dead letters" in trace.unknown:
+        yield "dead letter", trace.unknown["dead letters"]
+
+
+def _state(mark: Mark | None) -> str:
+    return mark.action if mark else "pending"
+
+
+def _of_event(event: Sighting) -> str:
+    at = f"partition {event.partition} offset {event.offset}"
+    what = f"{event.op}, version {event.version}" if event.op else "not a valid event"
+    return f"{at}: {what}, {_age(event.time_ms)}"
+
+
+def _of_group(trace: Trace, partition: int) -> str:
+    at = trace.committed.get(partition)
+    what = "nothing" if at is None else f"offset {at}"
+    return f"have committed {what} of partition {partition}"
+
+
+def _of_api(trace: Trace) -> str:
+    if trace.api is None:
+        return f"not known: {trace.unknown.get('API', '')}"
+    row = trace.api.row
+    if row is None:
+        return "does not list it"
+    modified = row.get("dateModified")
+    return f"lists it, modified {modified}" if isinstance(modified, str) else "lists it"
+
+
+def _of_node(trace: Trace) -> str:
+    node = trace.node
+    if node is None:
+        return "no node"
+    if node.version is None:
+        return "a stub: other nodes refer to it"
+    return f"{'deleted, ' if node.is_deleted else ''}version {node.version}"
+
+
+def _age(time_ms: int) -> str:
+    seconds = round(datetime.now(UTC).timestamp() - time_ms / 1000)
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{max(0, seconds)} s ago"
