@@ -209,6 +209,21 @@ def setup(
 
 
 @app.command()
+def doctor(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="AREA", help="Only api, kafka, neo4j or disk; repeatable."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: Config = None,
+) -> None:
+    """Check API, Kafka, Neo4j, clocks, rights, topics, schema and disk, and say what to fix."""
+    from connector.cli import doctor as command
+
+    command.run(Settings.load(config), only or [], as_json=json)
+
+
+@app.command()
 def simulate(
     port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 8080,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",

@@ -1,6 +1,5 @@
 """``imednet-connector setup``: create or check topics, constraints and indexes."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 
 import typer
@@ -8,12 +7,10 @@ from rich.console import Console
 
 from connector import logs
 from connector.config import Settings
-from connector.errors import BatchTooLargeError, RetryableError
 from connector.kafka.topics import Topics
-from connector.model.entities import READ_KINDS
 from connector.neo4j.database import Neo4jDatabase
-from connector.neo4j.probes import holds_outdated_nodes
 from connector.neo4j.schema import Obstacle, SchemaError, SchemaItem, described
+from connector.neo4j.server import outdated_kinds
 
 
 def run(settings: Settings, *, check: bool) -> None:
@@ -68,12 +65,7 @@ def _set_up_graph(settings: Settings, console: Console, *, check: bool) -> int:
 
 def _report_outdated(database: Neo4jDatabase, console: Console) -> None:
     """Print which kinds have nodes that an earlier revision of the graph model wrote."""
-    kinds = []
-    for entity in READ_KINDS.values():
-        with contextlib.suppress(RetryableError, BatchTooLargeError):  # a large graph, a hint only
-            if database.read(holds_outdated_nodes(entity.name)):
-                kinds.append(entity.plural)
-    if kinds:
+    if kinds := outdated_kinds(database):
         console.print(
             f"graph: {', '.join(kinds)}: an earlier graph model wrote some nodes. To update them,"
             " run: imednet-connector replay --from beginning (or export the study again)"

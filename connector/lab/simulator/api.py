@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import orjson
@@ -55,6 +55,8 @@ class Simulation:
     """Added delay of each response."""
     bytes_per_second: float = 0.0
     """Rate at which responses are generated, one at a time, before that delay; 0: instantly."""
+    clock_offset_seconds: float = 0.0
+    """How far the clock in the responses is ahead."""
     denied: set[str] = field(default_factory=set)
     """Keys of studies that the API key may not read."""
     workloads: list[Workload] = field(default_factory=list)
@@ -150,7 +152,9 @@ def make_app(simulation: Simulation) -> Starlette:
         Route(PREFIX + "/{study}/{resource}", answer),
         Route("/simulator", control, methods=["GET", "POST"]),
     ]
-    return Starlette(routes=routes, lifespan=lifespan)
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.state.simulation = simulation
+    return app
 
 
 def _authenticate(request: Request) -> None:
@@ -210,9 +214,10 @@ def _number(request: Request, name: str, default: int) -> int:
 
 
 def _metadata(request: Request, status: str, error: dict[str, Any]) -> dict[str, Any]:
+    offset = timedelta(seconds=request.app.state.simulation.clock_offset_seconds)
     return {
         "status": status, "method": request.method, "path": request.url.path,
-        "timestamp": api_date(datetime.now(UTC)), "error": error,
+        "timestamp": api_date(datetime.now(UTC) + offset), "error": error,
     }  # fmt: skip
 
 
