@@ -209,6 +209,18 @@ def setup(
 
 
 @app.command()
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until stopped.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: Config = None,
+) -> None:
+    """Show studies, lag, sinks, dead letters and graph on one screen; exit 1 if anything fails."""
+    from connector.cli import status as command
+
+    command.run(Settings.load(config), watch=watch, as_json=json)
+
+
+@app.command()
 def doctor(
     only: Annotated[
         list[str] | None,

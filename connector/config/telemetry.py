@@ -1,6 +1,9 @@
 """Settings of the metrics and health endpoint."""
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
 
 from connector.config.section import Section
 
@@ -17,6 +20,27 @@ class TelemetrySettings(Section):
         le=65_535,
         description="Port of a source; if it is taken, the next free one of twenty. 0: none.",
     )
+    programs: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Programs that `status` asks, as host:port, comma-separated; without it, those"
+        " on this machine.",
+    )
     sink_port: int = Field(
         9484, ge=0, le=65_535, description="Port of a sink; taken ports are skipped. 0: none."
     )
+
+    @field_validator("programs", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(each.strip() for each in value.split(",") if each.strip())
+        return value
+
+    @field_validator("programs")
+    @classmethod
+    def _are_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            host, _, port = each.rpartition(":")
+            if not host or not port.isdecimal():
+                raise ValueError("must be host:port, comma-separated")
+        return value

@@ -20,7 +20,7 @@ from connector.model.cursor import Cursor
 from connector.model.entities import READ_KINDS
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.server import can_write, clock_ms, outdated_kinds, version_of
-from connector.ops.findings import Finding, Outcome, Step, all_examined
+from connector.ops.findings import Finding, Outcome, Step, all_examined, examined
 from connector.source import tracks, window
 from connector.source.tracks import Mode, Track
 
@@ -119,14 +119,9 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
     yield from found
     if any(each.detail.startswith(_NO_TOPIC) for each in found) or len(found) < len(steps):
         return  # the other checks need the topics
-    yield from all_examined(
-        "Kafka",
-        [
-            ("message sizes", partial(_sizes, settings, topics)),
-            (f"group {settings.sink.group_id}", partial(_group, settings)),
-            ("transactions", partial(_transactions, settings)),
-        ],
-    )
+    yield examined("Kafka", "message sizes", partial(_sizes, settings, topics))
+    yield examined("Kafka", f"group {settings.sink.group_id}", partial(_group, settings))
+    yield examined("Kafka", "transactions", partial(_transactions, settings))
 
 
 def _brokers(settings: Settings, topics: Topics) -> str:

@@ -62,7 +62,13 @@ def source_telemetry(
     )
     registry.register(_Common("source", health, lambda: [source_metrics.IMEDNET]))
     registry.register(SourceMetrics(tasks, requests, budget))
-    endpoint = Endpoint(registry, health, lambda: source_metrics.status(tasks))
+    limit = settings.imednet.requests_per_minute_max
+
+    def status() -> dict[str, Any]:
+        requests_left = {"requests_left": budget(), "requests_per_minute_max": limit}
+        return source_metrics.status(tasks) | requests_left
+
+    endpoint = Endpoint(registry, health, status)
     with _serving(settings, endpoint, health, settings.telemetry.source_port):
         yield
 

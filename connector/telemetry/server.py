@@ -16,7 +16,7 @@ from connector.telemetry.health import Health, as_json
 
 log = structlog.stdlib.get_logger("connector.telemetry")
 
-_PORTS_TRIED = 20
+PORTS_TRIED = 20
 _REQUEST_SECONDS_MAX = 10
 _JSON = "application/json"
 
@@ -113,7 +113,7 @@ def serving(endpoint: Endpoint, host: str, port: int) -> Iterator[int]:
 
 
 def _bound(endpoint: Endpoint, host: str, port: int) -> _Server | None:
-    for candidate in range(port, min(port + _PORTS_TRIED, 65_536)):
+    for candidate in range(port, min(port + PORTS_TRIED, 65_536)):
         try:
             return _Server((host, candidate), _handler(endpoint))
         except OSError:

@@ -1,9 +1,10 @@
 """Readiness names what fails: each server in turn, and one study of three."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from pydantic import SecretStr
@@ -19,6 +20,7 @@ from connector.neo4j.database import Neo4jDatabase
 from tests.programs import (
     FAST_EDITS,
     not_ready,
+    run_program,
     running,
     scraped,
     source_environment,
@@ -30,11 +32,28 @@ pytestmark = pytest.mark.servers
 STUDIES = ("ONE", "TWO", "THREE")
 
 
+def status_of(pipeline: "Pipeline") -> dict[str, Any]:
+    done = run_program("status --json", pipeline.variables)
+    assert done.returncode == 1
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def shown_first(pipeline: "Pipeline") -> str:
+    first = status_of(pipeline)["studies"][0]
+    return f"{first['study']} {first['state']}"
+
+
+def problems_of(pipeline: "Pipeline") -> str:
+    return "\n".join(status_of(pipeline)["problems"])
+
+
 class Pipeline(NamedTuple):
     """The telemetry of a source and a sink."""
 
     source: str
     sink: str
+    variables: dict[str, str]
 
     def failing(self) -> tuple[set[str], set[str]]:
         return set(not_ready(self.source)), set(not_ready(self.sink))
@@ -100,7 +119,9 @@ def test_readiness_names_each_server_that_fails_and_the_study_that_is_denied(
             running("source", variables, tmp_path / "source.log") as source,
             running("sink", variables, tmp_path / "sink.log") as sink,
         ):
-            pipeline = Pipeline(telemetry_of(source), telemetry_of(sink))
+            addresses = (telemetry_of(source), telemetry_of(sink))
+            named = ",".join(each.removeprefix("http://") for each in addresses)
+            pipeline = Pipeline(*addresses, variables | {"TELEMETRY_PROGRAMS": named})
             pipeline.recovers()
             api_and_access_fail(simulation, pipeline)
             servers_fail(kafka, neo4j, pipeline)
@@ -119,6 +140,7 @@ def api_and_access_fail(simulation: Simulation, pipeline: Pipeline) -> None:
     found = scraped(pipeline.source)
     failing = [found[f'imednet_source_study_failing{{study="{key}"}}'] for key in STUDIES]
     assert failing == [0, 1, 0]
+    assert shown_first(pipeline).startswith("TWO failing: Cannot read")
     simulation.denied = set()
     pipeline.recovers()
 
@@ -127,6 +149,7 @@ def servers_fail(kafka: LocalKafka, neo4j: LocalNeo4j, pipeline: Pipeline) -> No
     assert neo4j.process is not None
     neo4j.process.kill()
     pipeline.wait_for(set(), {"neo4j"})
+    assert "Neo4j" in problems_of(pipeline)
     neo4j.start()
     neo4j.wait()
     pipeline.recovers()
@@ -136,6 +159,7 @@ def servers_fail(kafka: LocalKafka, neo4j: LocalNeo4j, pipeline: Pipeline) -> No
     wait_until(lambda: all("kafka" in failing for failing in pipeline.failing()), 30, "Kafka")
     of_source, of_sink = pipeline.failing()
     assert of_sink == {"kafka"}
+    assert "Kafka" in problems_of(pipeline)
     assert "imednet" not in of_source
     kafka.start()
     kafka.wait()

@@ -1,5 +1,6 @@
 """The metrics, health and status of the real programs."""
 
+import json
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,7 @@ from tests.programs import (
     consumed_all,
     not_ready,
     passes,
+    run_program,
     running,
     scraped,
     source_environment,
@@ -62,6 +64,20 @@ def test_every_metric_is_there_from_the_start_and_counts_what_happens(
                 for path in ("metrics", "status", "readyz", "livez")
             ]
             assert not_ready(addresses["source"]) == not_ready(addresses["sink"]) == []
+            named = ",".join(each.removeprefix("http://") for each in addresses.values())
+            variables |= {"TELEMETRY_PROGRAMS": named}
+            shown, as_json = (
+                run_program(f"status {option}", variables) for option in ("", "--json")
+            )
+    assert shown.returncode == as_json.returncode == 0, shown.stdout
+    for text in ("sources 1, sinks 1", study, "polling", "1 key", "10 subjects"):
+        assert text in shown.stdout
+    state = json.loads(as_json.stdout)
+    assert [each["state"] for each in state["studies"]] == ["polling"]
+    assert state["problems"] == []
+    assert state["dead_letters"] == {"key": 1}
+    assert {each["lag"] for each in state["partitions"]} == {0}
+    texts += [shown.stdout, as_json.stdout]
     subjects = [row["subjectKey"] for row in simulation.studies[study].table("subjects").rows()]
     for text in (*texts, source.log.read_text(), sink.log.read_text()):
         assert not [key for key in subjects if key in text]

@@ -1,0 +1,190 @@
+"""``imednet-connector status``: the whole pipeline on one screen, the worst first."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from connector import logs
+from connector.config import Settings
+from connector.ops import status
+from connector.ops.status import Severity, Surroundings
+from connector.ops.status_reading import ask_surroundings
+from connector.telemetry.client import program_statuses
+
+_RATE_SECONDS = 1.0
+_WATCH_SECONDS = 2.0
+_STYLES = {
+    Severity.FAILING: "red",
+    Severity.STOPPED: "yellow",
+    Severity.BUSY: "cyan",
+    Severity.WELL: "green",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything known at one moment."""
+
+    programs: Sequence[Mapping[str, Any]]
+    around: Surroundings
+    published: float
+    applied: float
+    """Events per second."""
+
+
+def run(settings: Settings, *, watch: bool, as_json: bool) -> None:
+    """Print the state once, or until stopped with ``watch``; exit with code 1 if anything fails.
+
+    With ``watch`` the exit code is 0.
+    """
+    logs.configure(settings.log)
+    if watch:
+        _watch(settings)
+        return
+    taken = _taken(settings, _RATE_SECONDS)
+    if as_json:
+        typer.echo(json.dumps(_as_json(settings, taken), indent=2))
+    else:
+        Console(highlight=False).print(_screen(settings, taken))
+    studies = status.studies(taken.programs, taken.around)
+    if _problems(taken) or any(each.severity is Severity.FAILING for each in studies):
+        raise typer.Exit(1)
+
+
+def _watch(settings: Settings) -> None:
+    with Live(console=Console(highlight=False), auto_refresh=False, screen=True) as live:
+        while True:
+            live.update(_screen(settings, _taken(settings, _WATCH_SECONDS)), refresh=True)
+
+
+def _taken(settings: Settings, seconds: float) -> Snapshot:
+    """Ask everything, and the programs twice, to know their rates. Blocks."""
+    before, started = program_statuses(settings.telemetry), time.monotonic()
+    around = ask_surroundings(settings)
+    time.sleep(max(0.0, seconds - (time.monotonic() - started)))
+    programs = program_statuses(settings.telemetry)
+    published, applied = status.rate(before, programs, time.monotonic() - started)
+    return Snapshot(programs, around, published, applied)
+
+
+def _problems(taken: Snapshot) -> list[str]:
+    lines = status.failing(taken.programs, taken.around)
+    roles = {program["role"] for program in taken.programs}
+    hint = "Start it, or name it in TELEMETRY_PROGRAMS"
+    return lines + [
+        f"no {role} answers. {hint}" for role in ("source", "sink") if role not in roles
+    ]
+
+
+# ---------------------------------------------------------------------------------- the screen
+
+
+def _screen(settings: Settings, taken: Snapshot) -> RenderableType:
+    parts: list[RenderableType] = [Text(line, style="red") for line in _problems(taken)]
+    parts += [_summary(taken), Text(), _studies(taken)]
+    partitions = status.partitions(taken.programs, taken.around, settings.sink.group_id)
+    if partitions:
+        parts += [Text(), _partitions(partitions)]
+    parts += [Text(), Text(_letters(taken.around)), Text(_nodes(taken.around))]
+    return Group(*parts)
+
+
+def _summary(taken: Snapshot) -> Text:
+    sources = [each for each in taken.programs if each["role"] == "source"]
+    sinks = sum(program["role"] == "sink" for program in taken.programs)
+    fresh_ms = status.freshness_ms(taken.programs)
+    budget = ", ".join(
+        f"{each['requests_left']:,} of {each['requests_per_minute_max']:,}" for each in sources
+    )
+    return Text(
+        f"sources {len(sources)}, sinks {sinks}; published {taken.published:,.0f}/s, applied"
+        f" {taken.applied:,.0f}/s, lag {_lag(taken)}; newest change applied {_age(fresh_ms)}; API"
+        f" requests left this minute {budget or 'unknown'}"
+    )
+
+
+def _lag(taken: Snapshot) -> str:
+    lag = sum(taken.around.lag.values())
+    seconds = status.catch_up_seconds(lag, taken.published, taken.applied)
+    return f"{lag:,}" if seconds is None else f"{lag:,} (caught up in {_duration(seconds)})"
+
+
+def _studies(taken: Snapshot) -> RenderableType:
+    table = Table(box=None, header_style="bold")
+    for column in ("study", "state", "last read", "dead letters"):
+        table.add_column(column, justify="right" if column == "dead letters" else "left")
+    for each in status.studies(taken.programs, taken.around):
+        since = f" (for {_since(each.since)})" if each.since else ""
+        state = Text(f"{each.state}{since}", style=_STYLES[each.severity])
+        table.add_row(Text(each.study), state, _age(each.read_ms), f"{each.dead_letters:,}")
+    return table if table.row_count else Text("no study has been read yet")
+
+
+def _partitions(partitions: Sequence[status.PartitionStatus]) -> Table:
+    table = Table(box=None, header_style="bold")
+    for column in ("partition", "lag", "oldest waits", "sink"):
+        table.add_column(column, justify="left" if column == "sink" else "right")
+    for each in partitions:
+        seconds = "" if each.lag_seconds is None else f"{each.lag_seconds:,.1f} s"
+        lag = "" if each.lag is None else f"{each.lag:,}"
+        table.add_row(str(each.partition), lag, seconds, each.sink or "none answers here")
+    return table
+
+
+def _letters(around: Surroundings) -> str:
+    reasons = ", ".join(
+        f"{count:,} {name}" for name, count in around.letters_by_reason.most_common()
+    )
+    return (
+        f"dead letters waiting: {reasons}. See: imednet-connector dlq list"
+        if reasons
+        else ("dead letters waiting: none")
+    )
+
+
+def _nodes(around: Surroundings) -> str:
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in around.nodes.items())
+    return f"graph: {counts or 'empty'}"
+
+
+def _age(ms: int | None) -> str:
+    if ms is None:
+        return "unknown"
+    return f"{_duration(datetime.now(UTC).timestamp() - ms / 1000)} ago"
+
+
+def _since(text: str) -> str:
+    return _duration((datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds())
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+def _as_json(settings: Settings, taken: Snapshot) -> dict[str, Any]:
+    around, programs = taken.around, taken.programs
+    partitions = status.partitions(programs, around, settings.sink.group_id)
+    studies = status.studies(programs, around)
+    return {
+        "problems": _problems(taken),
+        "studies": [each._asdict() | {"severity": each.severity.name.lower()} for each in studies],
+        "partitions": [each._asdict() for each in partitions],
+        "sinks": sum(program["role"] == "sink" for program in programs),
+        "published_per_second": round(taken.published, 1),
+        "applied_per_second": round(taken.applied, 1),
+        "applied_ms": status.freshness_ms(programs),
+        "dead_letters": dict(around.letters_by_reason),
+        "nodes": dict(around.nodes),
+    }

@@ -1,0 +1,96 @@
+"""The state of the pipeline, from what its parts say."""
+
+from collections import Counter
+from typing import Any
+
+from connector.ops import status
+from connector.ops.status import Severity, Surroundings
+
+FAILING = {"what": "study B", "since": "2026-01-31T08:00:00+00:00", "reason": "HTTP 403"}
+
+
+def source(*studies: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {
+        "role": "source",
+        "address": "one:9464",
+        "studies": list(studies),
+        "failing": [],
+    } | fields
+
+
+def study(key: str, **fields: Any) -> dict[str, Any]:
+    usual: dict[str, Any] = {
+        "study": key,
+        "failing": None,
+        "read_ms": 5,
+        "rows": 0,
+        "events": 0,
+        "snapshot": None,
+    }
+    return usual | fields
+
+
+def sink(address: str, partitions: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    usual = {"role": "sink", "address": address, "group": "g", "partitions": partitions,
+             "applied_ms": None, "consumed": 0, "failing": []}  # fmt: skip
+    return usual | fields
+
+
+def test_studies_come_the_worst_first_and_say_what_they_do() -> None:
+    """Failing, then those that no source reads, then snapshots, then the others."""
+    snapshot = {"kind": "record", "rows": 40, "total": 100}
+    programs = [
+        source(
+            study("WELL"), study("BUSY", snapshot=snapshot), study("BAD", failing=FAILING, read_ms=None),
+        )
+    ]  # fmt: skip
+    around = Surroundings(
+        cursors={"GONE": 7, "WELL": 6, "BAD": 4}, letters_by_study=Counter({"BAD": 3})
+    )
+    found = status.studies(programs, around)
+    assert [(each.study, each.severity) for each in found] == [
+        ("BAD", Severity.FAILING), ("GONE", Severity.STOPPED), ("BUSY", Severity.BUSY),
+        ("WELL", Severity.WELL),
+    ]  # fmt: skip
+    bad, gone, busy, well = found
+    assert (bad.state, bad.since, bad.dead_letters) == ("failing: HTTP 403", FAILING["since"], 3)
+    assert (bad.read_ms, gone.read_ms, well.read_ms) == (4, 7, 5)
+    assert busy.state == "snapshot of record: 40 % (40 of 100)"
+
+
+def test_partitions_come_with_their_sink_the_largest_lag_first() -> None:
+    """A partition that no sink here reads is listed, too; sinks of other groups are not asked."""
+    programs = [
+        sink("a", {"0": {"lag": 9, "lag_seconds": 1.5}}),
+        sink("b", {"2": {"lag": 0, "lag_seconds": 0.0}}),
+        sink("replay", {"1": {"lag": 0, "lag_seconds": 0.0}}, group="other"),
+    ]
+    found = status.partitions(programs, Surroundings(lag={0: 5, 1: 70, 2: 0}), "g")
+    assert found == [(1, 70, None, None), (0, 5, 1.5, "a"), (2, 0, 0.0, "b")]
+
+
+def test_what_fails_is_listed_once() -> None:
+    """Studies have lines of their own; servers are named by those that miss them."""
+    kafka = {"what": "kafka", "since": "2026-01-31T08:00:00+00:00", "reason": "gone"}
+    programs = [source(study("B", failing=FAILING), failing=[FAILING, kafka])]
+    lines = status.failing(programs, Surroundings(problems=["No broker answers"]))
+    assert lines == [
+        "No broker answers", "source one:9464: kafka since 2026-01-31T08:00:00+00:00: gone",
+    ]  # fmt: skip
+
+
+def test_rates_and_the_time_to_catch_up() -> None:
+    """Rates are differences; a restarted program does not make them negative."""
+    before = [source(study("A", events=10)), sink("a", {}, consumed=100)]
+    after = [source(study("A", events=30)), sink("a", {}, consumed=500)]
+    assert status.rate(before, after, 2.0) == (10.0, 200.0)
+    assert status.rate(after, before, 2.0) == (0.0, 0.0)
+    assert status.catch_up_seconds(1900, 10.0, 200.0) == 10.0
+    assert status.catch_up_seconds(1900, 200.0, 200.0) is None
+    assert status.catch_up_seconds(0, 0.0, 0.0) is None
+
+
+def test_freshness_is_that_of_the_newest_sink() -> None:
+    """Sinks that have applied nothing yet do not count."""
+    assert status.freshness_ms([sink("a", {}), sink("b", {}, applied_ms=5)]) == 5
+    assert status.freshness_ms([sink("a", {})]) is None
