@@ -168,3 +168,14 @@ def test_ports_are_published_on_loopback_only() -> None:
     ports = [port for service in services().values() for port in service.get("ports", [])]
     assert ports
     assert [port for port in ports if not str(port).startswith("127.0.0.1:")] == []
+
+
+@pytest.mark.parametrize("service", ["source", "sink"])
+def test_the_health_of_a_program_is_asked_where_it_is_served(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The health checks use the default ports, on which a container's only program serves."""
+    telemetry = settings(service, monkeypatch).telemetry
+    port = telemetry.source_port if service == "source" else telemetry.sink_port
+    check = services()[service]["healthcheck"]["test"][-1]
+    assert f"http://127.0.0.1:{port}/livez" in check

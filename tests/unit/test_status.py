@@ -31,7 +31,7 @@ def study(key: str, **fields: Any) -> dict[str, Any]:
 
 
 def sink(address: str, partitions: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    usual = {"role": "sink", "address": address, "group": "g", "partitions": partitions,
+    usual: dict[str, Any] = {"role": "sink", "address": address, "group": "g", "partitions": partitions,
              "applied_ms": None, "consumed": 0, "failing": []}  # fmt: skip
     return usual | fields
 
