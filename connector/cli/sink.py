@@ -24,6 +24,7 @@ from connector.sink.progress import SinkProgress
 from connector.sink.sink_task import SinkTask
 from connector.sink.writer_threads import WriterThreads
 from connector.telemetry import programs
+from connector.telemetry.notifications import notifying
 from connector.telemetry.sink_metrics import Writes
 
 
@@ -78,6 +79,7 @@ def apply(
         interval = settings.log.progress_interval_seconds
         try:
             with (
+                notifying(settings.telemetry, "sink"),
                 programs.sink_telemetry(settings, task, database, writes, registry),
                 progress_lines(interval, lambda: counts(task.progress)),
             ):

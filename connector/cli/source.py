@@ -33,6 +33,7 @@ from connector.source.source_task import SourceTask
 from connector.source.studies import Studies
 from connector.store.known_store import SqliteKnownStore
 from connector.telemetry import programs
+from connector.telemetry.notifications import notifying
 from connector.telemetry.source_metrics import ApiRequests
 
 log = structlog.stdlib.get_logger("connector.source")
@@ -75,6 +76,7 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
     interval = settings.log.progress_interval_seconds
     with (
         closing(reader),
+        notifying(settings.telemetry, "source"),
         programs.source_telemetry(settings, tasks, requests, reader.budget_remaining, registry),
         progress_lines(interval, lambda: _totals(tasks)),
         snapshot_bars(tasks),

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from connector.config.section import Section
@@ -19,6 +19,11 @@ class TelemetrySettings(Section):
         ge=0,
         le=65_535,
         description="Port of a source; if it is taken, the next free one of twenty. 0: none.",
+    )
+    webhook_url: SecretStr | None = Field(
+        None,
+        description="URL to which state changes are posted as CloudEvents (failed, recovered, gap,"
+        " dead letter ...); needs LOG_LEVEL info or debug.",
     )
     programs: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -43,4 +48,11 @@ class TelemetrySettings(Section):
             host, _, port = each.rpartition(":")
             if not host or not port.isdecimal():
                 raise ValueError("must be host:port, comma-separated")
+        return value
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _is_http(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not value.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
         return value
