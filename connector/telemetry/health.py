@@ -5,10 +5,14 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+import structlog
+
 from connector.defects import described
 from connector.heartbeat import Heartbeat
 from connector.interfaces import Clock
 from connector.outage import Outage
+
+log = structlog.stdlib.get_logger("connector.telemetry")
 
 CHECK_SECONDS = 5.0
 _FAILURES_MIN = 2
@@ -66,7 +70,11 @@ class DependencyCheck:
                 self._since_ms = self._asked_ms
             self._reason = described(error)
             self._failures += 1
+            if self._failures == _FAILURES_MIN:
+                log.info("server does not answer", what=self.name, reason=self._reason)
         else:
+            if self._failures >= _FAILURES_MIN:
+                log.info("server answers again", what=self.name)
             self._failures = 0
         finally:
             self._asked_at = None

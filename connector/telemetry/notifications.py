@@ -28,6 +28,9 @@ _QUEUE_MAX = 100
 _TRIES = 3
 _SECONDS_MAX = 10.0
 _CLOSE_SECONDS_MAX = 3.0
+_BEGINNINGS = {"waiting", "server does not answer"}
+_ENDS = {"recovered", "server answers again"}
+"""Log events of outages, as the program's own calls and the checks of its servers see them."""
 _ONCE_AN_HOUR = {
     "message dead-lettered": ("dead_letter", ("reason",)),
     "sweep deleted nothing": ("sweep_refused", ("study", "entity")),
@@ -61,10 +64,10 @@ class StateChanges:
         """Return the notification that this log event calls for, if any."""
         name = event.get("event")
         subject = (str(event.get("study", "")), str(event.get("what", "")))
-        if name == "waiting" and subject not in self._failing:
+        if name in _BEGINNINGS and subject not in self._failing:
             self._failing.add(subject)
             return _notification("failed", event)
-        if name == "recovered" and subject in self._failing:
+        if name in _ENDS and subject in self._failing:
             self._failing.discard(subject)
             return _notification("recovered", event)
         if name in _ONCE_AN_HOUR:

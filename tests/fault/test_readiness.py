@@ -27,6 +27,7 @@ from tests.programs import (
     telemetry_of,
     wait_until,
 )
+from tests.webhooks import receiving
 
 pytestmark = pytest.mark.servers
 STUDIES = ("ONE", "TWO", "THREE")
@@ -108,11 +109,11 @@ def test_readiness_names_each_server_that_fails_and_the_study_that_is_denied(
         {key: build_study(key, 3, 40, seed) for seed, key in enumerate(STUDIES)},
         edits_per_second=20,
     )
-    with serving(simulation) as api:
+    with serving(simulation) as api, receiving() as (webhook, received):
         variables = {
             **kafka.environment, **neo4j.environment,
             **source_environment(api, ",".join(STUDIES), tmp_path), **FAST_EDITS,
-            "SOURCE_RETRY_WAIT_SECONDS_MAX": "2", "SINK_RETRY_WAIT_SECONDS_MAX": "2",
+            "TELEMETRY_WEBHOOK_URL": webhook, "SOURCE_RETRY_WAIT_SECONDS_MAX": "2", "SINK_RETRY_WAIT_SECONDS_MAX": "2",
             "KAFKA_CONNECT_TIMEOUT_SECONDS": "3", "KAFKA_REQUEST_TIMEOUT_SECONDS": "5",
         }  # fmt: skip
         with (
@@ -127,6 +128,12 @@ def test_readiness_names_each_server_that_fails_and_the_study_that_is_denied(
             servers_fail(kafka, neo4j, pipeline)
             assert source.stop() == 0
             assert sink.stop() == 0
+    changes = [(each["type"].rpartition(".")[2], each["subject"]) for _, each in received]
+    for subject in ("neo4j", "kafka", "TWO"):
+        assert ("failed", subject) in changes
+        assert ("recovered", subject) in changes
+    assert len(changes) < 40, "state changes, not log lines"
+    assert {kind for kind, _ in changes} == {"failed", "recovered"}
 
 
 def api_and_access_fail(simulation: Simulation, pipeline: Pipeline) -> None:

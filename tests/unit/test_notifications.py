@@ -1,10 +1,8 @@
 """Notifications: one CloudEvent per state change, without content, and never in the way."""
 
-import json
 import logging
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -17,6 +15,7 @@ from connector.errors import RetryableError
 from connector.outage import LogPace, Outage
 from connector.telemetry.notifications import StateChanges, notifying
 from tests.fakes.clock import FakeClock
+from tests.webhooks import Received, receiving
 
 
 def types(changes: StateChanges, *events: dict[str, Any]) -> list[str]:
@@ -34,6 +33,10 @@ def test_an_outage_is_notified_once_when_it_begins_and_once_when_it_ends() -> No
         "failed", "failed", "recovered",
     ]  # fmt: skip
     assert types(changes, waiting) == ["failed"]
+    unseen = {"event": "server does not answer", "what": "neo4j", "reason": "gone"}
+    assert types(changes, unseen, {"event": "server answers again", "what": "neo4j"}) == [
+        "recovered"
+    ], "the program's own calls have noticed it first"
 
 
 def test_studies_are_told_apart() -> None:
@@ -65,28 +68,14 @@ def test_what_has_no_end_is_notified_once_an_hour() -> None:
 
 
 @pytest.fixture
-def receiver() -> Iterator[tuple[str, list[tuple[str, dict[str, Any]]]]]:
+def receiver() -> Iterator[tuple[str, Received]]:
     """A webhook whose first answer is an error, and what it has received."""
-    received: list[tuple[str, dict[str, Any]]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            received.append((self.headers["Content-Type"], body))
-            self.send_response(503 if len(received) == 1 else 204)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/canary-token", received
-        server.shutdown()
+    with receiving(failures=1) as found:
+        yield found
 
 
 def test_a_change_reaches_the_webhook_as_a_cloudevent(
-    receiver: tuple[str, list[tuple[str, dict[str, Any]]]], capsys: pytest.CaptureFixture[str]
+    receiver: tuple[str, Received], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A failed delivery is repeated; events are CloudEvents; the URL reaches no log."""
     url, received = receiver
