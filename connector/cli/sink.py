@@ -1,9 +1,11 @@
 """``imednet-connector sink``: run one member of the consumer group."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 
 from connector import logs
+from connector.cli.live_line import live_line
 from connector.cli.running import (
     counts,
     progress_lines,
@@ -27,6 +29,8 @@ from connector.telemetry import programs
 from connector.telemetry.notifications import notifying
 from connector.telemetry.sink_metrics import Writes
 
+_nothing = contextlib.nullcontext()
+
 
 def run(settings: Settings, *, accept_gap: bool = False) -> None:
     """Apply events until stopped.
@@ -37,7 +41,7 @@ def run(settings: Settings, *, accept_gap: bool = False) -> None:
     logs.configure(settings.log)
     accept_gap |= settings.sink.accept_gap
     sink = settings.sink.model_copy(update={"accept_gap": accept_gap})
-    apply(settings.model_copy(update={"sink": sink}))
+    apply(settings.model_copy(update={"sink": sink}), is_live=True)
 
 
 def apply(
@@ -45,11 +49,13 @@ def apply(
     wrap: Callable[[EventConsumer, threading.Event], EventConsumer] = lambda consumer, _: consumer,
     *,
     force: bool = False,
+    is_live: bool = False,
 ) -> SinkProgress:
     """Apply events until a signal, or the wrapped consumer, sets the stop event; return the totals.
 
     ``wrap`` gets the consumer and the stop event and returns the consumer to read from. With
-    ``force``, events rewrite nodes of their own version, too.
+    ``force``, events rewrite nodes of their own version, too. With ``is_live``, a terminal shows
+    a line with rate and lag.
 
     Raises:
         FatalError: as raised by `run`.
@@ -80,7 +86,8 @@ def apply(
         try:
             with (
                 notifying(settings.telemetry, "sink"),
-                programs.sink_telemetry(settings, task, database, writes, registry),
+                programs.sink_telemetry(settings, task, database, writes, registry) as lag,
+                live_line("sink", lambda: (task.progress.consumed, lag())) if is_live else _nothing,
                 progress_lines(interval, lambda: counts(task.progress)),
             ):
                 task.run(stop)

@@ -77,8 +77,11 @@ def source_telemetry(
 def sink_telemetry(
     settings: Settings, task: SinkTask, database: Neo4jDatabase, writes: Writes,
     registry: CollectorRegistry,
-) -> Iterator[None]:  # fmt: skip
-    """Serve a sink's telemetry while the block runs."""
+) -> Iterator[Callable[[], int | None]]:  # fmt: skip
+    """Serve a sink's telemetry while the block runs.
+
+    Yields a function that returns the lag of the partitions that the sink has; None: not known.
+    """
     clock, lag, group_id = SystemClock(), GroupLag(), settings.sink.group_id
     observer = _LagObserver(_impatient(settings), group_id, lag)
     checks = [
@@ -98,8 +101,14 @@ def sink_telemetry(
         return sink_metrics.status(task, lag, group_id, clock)
 
     endpoint = Endpoint(registry, health, status)
+
+    def own_lag() -> int | None:
+        found = [lag.by_partition.get(lane.partition.partition) for lane in task.lanes]
+        known = [each for each in found if each is not None]
+        return sum(known) if found and len(known) == len(found) else None
+
     with _serving(settings, endpoint, health, settings.telemetry.sink_port):
-        yield
+        yield own_lag
 
 
 @contextmanager
