@@ -1,11 +1,6 @@
 """The heartbeat of a loop: when it last went round."""
 
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
-
 from connector.interfaces import Clock
-
-T = TypeVar("T")
 
 
 class Heartbeat:
@@ -20,17 +15,12 @@ class Heartbeat:
         self.at_ms = clock.now_ms()
         """The last beat, in milliseconds since the epoch."""
 
-    def beat(self) -> None:
-        """Note that the loop goes round."""
-        self._beat_at, self.at_ms = self._clock.monotonic(), self._clock.now_ms()
-
-    def with_each(self, items: Iterable[T]) -> Iterator[T]:
-        """Yield the items, and beat with each: for steps that take minutes."""
-        for each in items:
-            self.beat()
-            yield each
+    def beat(self, pause_seconds: float = 0.0) -> None:
+        """Note that the loop goes round, and that it may now pause for this long."""
+        self._beat_at = self._clock.monotonic() + pause_seconds
+        self.at_ms = self._clock.now_ms()
 
     @property
     def age_seconds(self) -> float:
-        """Seconds since the last beat."""
+        """Seconds since the last beat, and since the pause that it announced."""
         return self._clock.monotonic() - self._beat_at

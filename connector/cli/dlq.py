@@ -13,6 +13,7 @@ import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from connector import logs
 from connector.clock import SystemClock
@@ -135,6 +136,7 @@ def redrive(settings: Settings, wanted: LetterFilter, *, dry_run: bool) -> None:
             partial(message_in, settings=settings.kafka),
             partial(publish_marks, settings.kafka),
             until_done,
+            partial(_is_ours, settings),
         ).run(_waiting(settings, wanted, marks), result, dry_run=dry_run)
     _print_redriven(result, dry_run=dry_run)
     if result.refused or result.gone:
@@ -148,10 +150,9 @@ def drop(settings: Settings, wanted: LetterFilter, why: str, *, dry_run: bool) -
         FatalError: a broker does not answer.
     """
     marks = _connected(settings)
-    found = list(_waiting(settings, wanted, marks))
+    found = [letter.id for letter in _waiting(settings, wanted, marks)]
     if not dry_run:
-        dropped = [Mark(letter.id, Action.DROPPED, why) for letter in found]
-        publish_marks(settings.kafka, dropped)
+        publish_marks(settings.kafka, [Mark(each, Action.DROPPED, why) for each in found])
     verb = "would be dropped" if dry_run else "dropped"
     typer.echo(f"{len(found):,} letters {verb}")
 
@@ -174,6 +175,13 @@ def _waiting(
             yield letter
     if missing:
         typer.echo(f"not waiting: {', '.join(map(str, sorted(missing)))}", err=True)
+
+
+def _is_ours(settings: Settings, letter: Letter) -> bool:
+    """Whether the sinks of these settings, or their replays, wrote the letter."""
+    topic = letter.origin.topic if letter.origin else ""
+    is_group = letter.connector.startswith(settings.sink.group_id)
+    return topic == settings.kafka.events_topic and is_group
 
 
 def _time(ms: int) -> str:
@@ -216,7 +224,7 @@ def _print_list(
         place = f"{origin.topic}[{origin.partition}] {origin.offset}" if origin else "API"
         cells = (letter.id, _time(letter.time_ms), _state(marks.get(letter.id)), letter.reason,
                  letter.study or "", letter.kind or "", letter.entity_id or "", place)  # fmt: skip
-        table.add_row(*(str(cell) for cell in cells))
+        table.add_row(*(Text(str(cell)) for cell in cells))
     console.print(table)
     if (hidden := by_reason.total() - len(shown)) > 0:
         console.print(f"... and {hidden:,} more. To see them, raise --limit")
@@ -255,6 +263,11 @@ def _print_redriven(result: Redriven, *, dry_run: bool) -> None:
         typer.echo(f"still refused: {count:,} {reason}: {text}")
     if result.gone:
         typer.echo(f"not found: {result.gone:,} (neither the queue nor the topic has the message)")
+    if result.of_others:
+        typer.echo(
+            f"of other sinks: {result.of_others:,} (another KAFKA_EVENTS_TOPIC or SINK_GROUP_ID;"
+            " redrive them with those settings)"
+        )
     if result.left_to_source:
         typer.echo(
             f"left to the source: {result.left_to_source:,} (it tries these rows again in each full"

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from connector import logs
 from connector.cli.row_counts import row_counts
@@ -62,11 +63,11 @@ def _as_json(trace: Trace) -> dict[str, Any]:
 
 def _print(trace: Trace) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    table = Table(box=None, show_header=False, title=_title(trace), title_justify="left")
+    table = Table(box=None, show_header=False, title=Text(_title(trace)), title_justify="left")
     table.add_column(style="bold")
     table.add_column()
     for place, text in _lines(trace):
-        table.add_row(place, text)
+        table.add_row(place, Text(text))
     console.print(table)
     console.print()
     console.print(conclude(trace), markup=False)

@@ -1,6 +1,7 @@
 """The dead letter queue read back: its letters, the marks on them, and the messages they mean."""
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ from confluent_kafka import KafkaError, Producer
 from confluent_kafka import Message as RawMessage
 
 from connector.config import KafkaSettings
-from connector.errors import InvalidEventError, RetryableError
+from connector.errors import FatalError, InvalidEventError, RetryableError
 from connector.interfaces import Message, Range, TopicPartition
 from connector.kafka.consumer import message_of
 from connector.kafka.dead_letters import (
@@ -27,7 +28,9 @@ from connector.model.events import Identity
 from connector.model.letters import Action, Letter, LetterId, Mark, Origin, Stage
 from connector.model.serde import Headers
 
+_MARKS_AT_ONCE = 10_000
 _ACTION, _LETTER, _WHY = "imednet.dlq.action", "imednet.dlq.letter", "imednet.dlq.why"
+_PLAIN_ID = re.compile(r"[0-9A-Za-z/_.-]{1,100}")
 _FIRST_OF_SINK = f"{CONNECT}topic"
 
 
@@ -65,23 +68,27 @@ def _headers_of(raw: RawMessage) -> Headers:
 
 
 def _mark_of(raw: RawMessage) -> Mark | None:
-    headers = dict(_headers_of(raw))
-    if _ACTION not in headers:
+    """Return the mark that this message is, if it is one.
+
+    A dead letter begins with the headers of its message, which may look like those of a mark.
+    """
+    headers = _headers_of(raw)
+    is_mark = [name for name, _ in headers] == [_ACTION, _LETTER, _WHY]
+    if not is_mark or raw.key() is not None or raw.value() is not None:
         return None
-    text = {name: _text(headers.get(name)) for name in (_ACTION, _LETTER, _WHY)}
-    letter = LetterId.parse(text[_LETTER])
-    return Mark(letter, Action(text[_ACTION]), text[_WHY], raw.timestamp()[1])
+    action, letter, why = (_text(value) for _, value in headers)
+    try:
+        return Mark(LetterId.parse(letter), Action(action), why, raw.timestamp()[1])
+    except (FatalError, ValueError):  # not by this program
+        return None
 
 
 def letter_of(raw: RawMessage) -> Letter | None:
     """Return the letter that this message of the queue is; None if it is a mark."""
-    headers = _headers_of(raw)
-    if any(name == _ACTION for name, _ in headers):
+    if _mark_of(raw) is not None:
         return None
-    # A sink's letter begins with the message's own headers, whatever their names are.
-    starts = [index for index, (name, _) in enumerate(headers) if name == _FIRST_OF_SINK]
-    own, ours = headers[: starts[-1]] if starts else [], headers
-    text = {name: _text(value) for name, value in ours[len(own) :]}
+    own, ours = _split(_headers_of(raw))
+    text = {name: _text(value) for name, value in ours}
     stage = Stage.SOURCE if text.get(f"{CONNECT}stage") == Stage.SOURCE else Stage.SINK
     identity = _identity(raw.key())
     value = raw.value()
@@ -94,14 +101,37 @@ def letter_of(raw: RawMessage) -> Letter | None:
         attempts=_number(text.get(ATTEMPTS)) or 1,
         study=text.get(STUDY) or (identity.study_key if identity else None),
         kind=text.get(KIND) or (identity.entity if identity else None),
-        entity_id=str(identity.id) if identity else None,
+        entity_id=_shown_id(identity),
+        connector=text.get(f"{CONNECT}connector.name", ""),
         origin=_origin(text) if stage is Stage.SINK else None,
         value_bytes=_number(text.get(VALUE_BYTES)) or len(value or b""),
         is_reference=VALUE_BYTES in text,
         key=raw.key(),
         value=value,
-        headers=own if stage is Stage.SINK else [],
+        headers=own,
     )
+
+
+def _split(headers: Headers) -> tuple[Headers, Headers]:
+    """Split into the message's own headers, whatever their names are, and those of the letter.
+
+    The letter's come last; the source's letters have no others.
+    """
+    names = [name for name, _ in headers]
+    if f"{CONNECT}stage" not in names:
+        return headers, []
+    stage = len(names) - 1 - names[::-1].index(f"{CONNECT}stage")
+    if _text(headers[stage][1]) == Stage.SOURCE:
+        return [], headers
+    starts = [index for index, name in enumerate(names[:stage]) if name == _FIRST_OF_SINK]
+    start = starts[-1] if starts else stage
+    return headers[:start], headers[start:]
+
+
+def _shown_id(identity: Identity | None) -> str | None:
+    """Return the id, unless it is a text that may be anything: a key is not checked."""
+    text = str(identity.id) if identity else ""
+    return text if _PLAIN_ID.fullmatch(text) else None
 
 
 def _origin(text: Mapping[str, str]) -> Origin | None:
@@ -142,7 +172,9 @@ def publish_marks(settings: KafkaSettings, marks: Sequence[Mark]) -> None:
         if error is not None:
             errors.append(error)
 
-    for mark in marks:
+    for number, mark in enumerate(marks):
+        if number % _MARKS_AT_ONCE == 0:  # the client's queue holds 100 000
+            producer.flush(settings.request_timeout_seconds)
         values = {_ACTION: mark.action, _LETTER: str(mark.letter), _WHY: mark.why}
         headers: Headers = [(name, value.encode()) for name, value in values.items()]
         producer.produce(
@@ -186,7 +218,8 @@ def message_in(letter: Letter, settings: KafkaSettings) -> Message | None:
     if origin is None:
         return None
     partition = TopicPartition(origin.topic, origin.partition)
-    is_whole = not letter.is_reference and letter.key is not None
+    # Without its headers, a tombstone would get its time as version, which may be too high.
+    is_whole = not letter.is_reference and letter.key is not None and letter.reason != "headers"
     if is_whole and (letter.value is not None or origin.timestamp_ms is not None):
         details = _Details(letter.headers, origin.timestamp_ms or letter.time_ms)
         return Message(partition, origin.offset, letter.key, letter.value, details)
@@ -195,6 +228,14 @@ def message_in(letter: Letter, settings: KafkaSettings) -> Message | None:
         return None
     at = {origin.partition: Range(origin.offset, origin.offset + 1)}
     for raw in read_ranges(settings, origin.topic, at):
-        if letter.key in (None, raw.key()):  # else the topic was recreated
+        if _is_meant(raw, letter):
             return message_of(raw, partition)
     return None
+
+
+def _is_meant(raw: RawMessage, letter: Letter) -> bool:
+    """Whether it is the letter's message; the topic may have been recreated since."""
+    if letter.key is not None:
+        return raw.key() == letter.key
+    time_ms = letter.origin.timestamp_ms if letter.origin else None
+    return time_ms in (None, raw.timestamp()[1])

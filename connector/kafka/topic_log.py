@@ -46,18 +46,20 @@ def read_ranges(
         consumer.assign([RawTopicPartition(topic, each, ranges[each].start) for each in unread])
         deadline = time.monotonic() + _STALLED_SECONDS_MAX
         while unread:
-            for message in consumer.consume(1000, 0.5):
+            messages = consumer.consume(1000, 0.5)
+            for message in messages:
                 error, partition = message.error(), message.partition() or 0
                 offset, end = message.offset() or 0, ranges[partition].end
                 if error is None:
-                    deadline = time.monotonic() + _STALLED_SECONDS_MAX
                     if offset < end:
                         yield message
                 elif error.code() != KafkaError._PARTITION_EOF:
                     raise translate(error, f"read topic {topic}")
                 if offset + (error is None) >= end:
                     unread.discard(partition)
-            if time.monotonic() > deadline:
+            if messages:  # after the reader has dealt with them, which may have taken long
+                deadline = time.monotonic() + _STALLED_SECONDS_MAX
+            if unread and time.monotonic() > deadline:
                 raise RetryableError(f"Cannot read topic {topic}: a transaction stays open")
     finally:
         consumer.close()

@@ -63,7 +63,9 @@ class Letter:
     study: str | None
     kind: str | None
     entity_id: str | None
-    """Study, kind and id: None if the letter does not say."""
+    """Study, kind and id: None if the letter does not say, or the id may be any text."""
+    connector: str
+    """Who wrote it: the sink's group, or the source."""
     origin: Origin | None
     value_bytes: int
     is_reference: bool

@@ -241,8 +241,8 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 
 
 def _folder(name: str, folder: Path) -> Finding | str:
-    existing = next(each for each in (folder, *folder.parents) if each.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+    existing = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if not os.path.isdir(existing) or not os.access(existing, os.W_OK | os.X_OK):  # noqa: PTH112 - Path.is_dir raises without access
         raise FatalError(f"{folder} is not a folder that this user can write. Set {name} to one")
     free = shutil.disk_usage(existing).free
     if free < _FREE_BYTES_MIN:

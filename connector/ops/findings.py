@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from connector.errors import ConnectorError
+from connector.defects import described
 
 
 class Outcome(StrEnum):
@@ -31,7 +31,7 @@ Step = Callable[[], Finding | str]
 """One check: returns a finding, or what it found if all is well.
 
 Raises:
-    ConnectorError: it failed; the message says what to do.
+    ConnectorError: it failed; the message says what to do. Anything else is reported as a defect.
 """
 
 
@@ -39,8 +39,8 @@ def examined(area: str, check: str, step: Step) -> Finding:
     """Run one check. A failed one is a finding, too."""
     try:
         found = step()
-    except ConnectorError as error:
-        return Finding(area, check, Outcome.FAILURE, str(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the check has failed
+        return Finding(area, check, Outcome.FAILURE, described(error))
     if isinstance(found, str):
         return Finding(area, check, Outcome.OK, found)
     return found

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from connector.interfaces import DeadLetter, Message
@@ -11,7 +12,7 @@ from connector.outage import UntilDone
 from connector.sink.applier import Applier
 from connector.sink.states import parse
 
-_LETTERS_AT_ONCE = 1000
+_LETTERS_AT_ONCE, _BYTES_AT_ONCE = 1000, 16_000_000
 
 
 @dataclass(slots=True)
@@ -25,6 +26,8 @@ class Redriven:
     """By reason; they stay in the queue."""
     gone: int = 0
     """Neither the letter nor the topic has the message; they stay in the queue."""
+    of_others: int = 0
+    """Of another events topic or group, whose graph is another."""
     left_to_source: int = 0
     """The source itself tries these again in each full pass."""
 
@@ -55,8 +58,10 @@ class Redrive:
         message_in: Callable[[Letter], Message | None],
         publish_marks: Callable[[Sequence[Mark]], None],
         until_done: UntilDone,
+        is_ours: Callable[[Letter], bool] = lambda _: True,
     ) -> None:
         """``applier`` dead-letters into ``refusals``; ``message_in`` finds a letter's message."""
+        self._is_ours = is_ours
         self._applier, self._refusals, self._until_done = applier, refusals, until_done
         self._message_in, self._publish_marks = message_in, publish_marks
 
@@ -82,7 +87,9 @@ class Redrive:
         for letter in letters:
             if letter.stage is Stage.SOURCE:
                 result.left_to_source += 1
-            elif (message := self._message_in(letter)) is None:
+            elif not self._is_ours(letter):
+                result.of_others += 1
+            elif (message := self._until_done(partial(self._message_in, letter))) is None:
                 result.gone += 1
             else:
                 # Offsets identify the messages of a batch, and these are of several partitions.
@@ -112,9 +119,11 @@ class Redrive:
 
 def _in_parts(letters: Iterable[Letter]) -> Iterator[Sequence[Letter]]:
     part: list[Letter] = []
+    size = 0
     for letter in letters:
         part.append(letter)
-        if len(part) == _LETTERS_AT_ONCE:
+        size += len(letter.value or b"")
+        if len(part) == _LETTERS_AT_ONCE or size >= _BYTES_AT_ONCE:
             yield part
-            part = []
+            part, size = [], 0
     yield part

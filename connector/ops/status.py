@@ -56,12 +56,13 @@ class PartitionStatus(NamedTuple):
 
 def studies(programs: Sequence[Mapping[str, Any]], around: Surroundings) -> list[StudyStatus]:
     """Return the studies that run or have run, the worst first."""
-    running = {
-        each["study"]: each
-        for program in programs
-        if program["role"] == "source"
-        for each in program["studies"]
-    }
+    running: dict[str, Mapping[str, Any]] = {}
+    for program in programs:
+        for each in program["studies"] if program["role"] == "source" else ():
+            other = running.get(each["study"])
+            # Of two sources, one has taken the study over from the other.
+            if other is None or (other["failing"] and not each["failing"]):
+                running[each["study"]] = each
     found = [_study(study, running.get(study), around) for study in {*running, *around.cursors}]
     return sorted(found, key=lambda each: (each.severity, each.study))
 

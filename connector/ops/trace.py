@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from connector.model.comparison import Difference, FoundNode, Problem
 from connector.model.events import Identity, Op, RecordEvent
 from connector.model.graph_state import canonical
-from connector.model.letters import Letter, Mark
+from connector.model.letters import Letter, Mark, Stage
 
 
 class Sighting(NamedTuple):
@@ -70,12 +70,8 @@ def conclude(trace: Trace) -> str:
 
 def _without_event(trace: Trace) -> str:
     is_listed = trace.api is not None and trace.api.row is not None
-    diverted = [letter for letter, mark in trace.letters if mark is None and not letter.origin]
-    if is_listed and diverted:
-        return (
-            f"Its event is too large for the topic (dead letter {diverted[-1].id}). Raise"
-            " max.message.bytes of the topic; the source tries again in each full pass"
-        )
+    if is_listed and (of_source := _waiting_at_source(trace)):
+        return of_source
     if is_listed:
         return (
             "The API lists it, but the topic has no event of it: the source has not read it yet."
@@ -95,6 +91,8 @@ def _without_event(trace: Trace) -> str:
 
 
 def _behind(trace: Trace, newest: Sighting) -> str:
+    if "group" in trace.unknown:
+        return f"The graph does not have its newest event yet, and {_unread(trace, 'group')}"
     committed = trace.committed.get(newest.partition)
     if committed is None or committed <= newest.offset:
         behind = newest.offset - (committed or 0) + 1
@@ -102,19 +100,23 @@ def _behind(trace: Trace, newest: Sighting) -> str:
             f"The sinks have not applied its newest event yet: they are {behind:,} offsets before"
             " it. Check that they run"
         )
+    if "dead letters" in trace.unknown:
+        return f"The graph does not have its newest event, and {_unread(trace, 'dead letters')}"
     for letter, mark in trace.letters:
         origin = letter.origin
-        if origin and (origin.partition, origin.offset) == newest[:2]:
-            done = f"; it was {mark.action}" if mark else ""
+        if mark is None and origin and (origin.partition, origin.offset) == newest[:2]:
             return (
-                f"Its newest event could not be applied: {letter.reason} (dead letter"
-                f" {letter.id}{done}). Once the cause is fixed, run: imednet-connector dlq redrive"
-                f" {letter.id}"
+                f"Its newest event could not be applied: {letter.reason} (dead letter {letter.id})."
+                f" Once the cause is fixed, run: imednet-connector dlq redrive {letter.id}"
             )
     return (
         "The sinks are past its newest event, but the graph does not have it: it was changed from"
         f" outside. Run: imednet-connector verify --study {trace.identity.study_key} --repair"
     )
+
+
+def _unread(trace: Trace, place: str) -> str:
+    return f"the {place} could not be read: {trace.unknown[place]}"
 
 
 def _different(difference: Difference) -> str:
@@ -147,8 +149,26 @@ def _compared_with_api(trace: Trace, newest: RecordEvent) -> str:
             " to start one now, run: imednet-connector source --sweep"
         )
     if canonical(row) != canonical(newest.data):
-        return "The API has a newer state, which the source has not read yet"
+        of_source = _waiting_at_source(trace)
+        return of_source or "The API has a newer state, which the source has not read yet"
     return "Up to date: API, topic and graph have the same state"
+
+
+def _waiting_at_source(trace: Trace) -> str | None:
+    """What keeps the source from publishing the entity's row, if its dead letter waits."""
+    letters = [each for each, mark in trace.letters if mark is None and each.stage is Stage.SOURCE]
+    if not letters:
+        return None
+    letter = letters[-1]
+    if letter.reason == "too_large":
+        return (
+            f"Its event is too large for the topic (dead letter {letter.id}). Raise"
+            " max.message.bytes of the topic; the source tries again in each full pass"
+        )
+    return (
+        f"The source cannot make an event of its row: {letter.reason} (dead letter {letter.id})."
+        " It tries again in each full pass"
+    )
 
 
 def _waiting_letters(trace: Trace) -> str:

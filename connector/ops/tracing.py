@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
+import orjson
+
 from connector.config import Settings
 from connector.errors import ConnectorError, FatalError, InvalidEventError
 from connector.interfaces import TopicPartition
@@ -14,8 +16,9 @@ from connector.kafka.topic_log import bounds, read_ranges
 from connector.kafka.topics import Topics
 from connector.model.comparison import compare_node
 from connector.model.entities import ENTITIES, READ_KINDS
-from connector.model.events import Identity, valid_id
+from connector.model.events import Identity, id_of, valid_id
 from connector.model.graph import node_change
+from connector.model.letters import Letter, Stage
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.node_reader import NodeReader
 from connector.ops.trace import ApiAnswer, Sighting, Trace
@@ -100,8 +103,21 @@ def _read_letters(settings: Settings, trace: Trace) -> None:
     marks = read_marks(settings.kafka)
     key = trace.identity.to_key()
     for letter in read_letters(settings.kafka):
-        if letter.key == key:
+        if letter.key == key or _is_row_of(letter, trace.identity):
             trace.letters.append((letter, marks.get(letter.id)))
+
+
+def _is_row_of(letter: Letter, identity: Identity) -> bool:
+    """Whether it is a row of the entity that could not become an event: its key is the kind."""
+    if letter.stage is not Stage.SOURCE or letter.value is None:
+        return False
+    if (letter.study, letter.kind) != identity[:2]:
+        return False
+    try:
+        row = orjson.loads(letter.value)
+    except ValueError:
+        return False
+    return isinstance(row, dict) and id_of(ENTITIES[identity.entity], row) == identity.id
 
 
 def _read_graph(settings: Settings, trace: Trace) -> None:

@@ -40,6 +40,7 @@ class Commits:
         except RetryableError as error:
             self._broker_outage.failed(error)
             return
+        self._broker_outage.succeeded()
         for lane in moved:
             if lane.partition in committed:
                 lane.committed = lane.applied

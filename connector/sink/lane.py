@@ -116,15 +116,20 @@ class Lane:
 
     @property
     def oldest_ms(self) -> int | None:
-        """Time of the oldest message that is not acknowledged; None if all are. Thread-safe."""
+        """Time of the oldest message that is not acknowledged; None if all are. Thread-safe.
+
+        Also None if that message has no time.
+        """
         if self._writing is not None:
-            return self._writing_since_ms
-        if self.has_pending_batch:
-            return self._pending_since_ms
-        try:
-            return self._waiting[0].message.timestamp_ms
-        except IndexError:
-            return None
+            oldest = self._writing_since_ms
+        elif self.has_pending_batch:
+            oldest = self._pending_since_ms
+        else:
+            try:
+                oldest = self._waiting[0].message.timestamp_ms
+            except IndexError:
+                return None
+        return oldest if oldest > 0 else None
 
     # ---------------------------------------------------------------------------------- batches
 

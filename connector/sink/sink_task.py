@@ -207,6 +207,8 @@ class SinkTask:
             self._ports.consumer.check_topic()
         except RetryableError as error:
             self.broker_outage.failed(error)
+        else:
+            self.broker_outage.succeeded()
 
     def _handle_check(self, check: GraphCheck) -> None:
         """Reopen lanes whose checkpoint is stale, and note those that the check advanced."""

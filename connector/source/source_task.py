@@ -28,10 +28,8 @@ from connector.source.tracks import Mode, Track
 
 log = structlog.stdlib.get_logger("connector.source")
 
-_IDLE_SECONDS_MAX = 30.0
-"""A step that finds nothing to do costs nothing, and is a heartbeat."""
-_IDLE_COMMIT_SECONDS = 60.0
-"""How long the position of windows without changes may stay uncommitted."""
+_RECOVERY_SECONDS_MAX = 3600.0  # it may have to read the whole topic
+_IDLE_COMMIT_SECONDS = 60.0  # how long the position of windows without changes may wait
 
 
 class SourceTask:
@@ -53,6 +51,7 @@ class SourceTask:
         self._committed_at = 0.0
         self._sweep_since_ms: int | None = None
         self._must_reread_topic = False
+        self._is_unpublished = False  # whether the latest attempt to publish has failed
         self._completed = CompletedPasses(tracks.TRACKS)
         self._log = log.bind(study=study_key)
         self.progress = SourceProgress()
@@ -77,7 +76,7 @@ class SourceTask:
     def run(self, stop: threading.Event) -> None:
         """Run until ``stop`` is set. A transaction in flight is finished first. Blocks.
 
-        May be called again after an error: it starts from the committed cursor.
+        May be called again after an error.
 
         Raises:
             FatalError: a retry cannot help, or not soon.
@@ -88,7 +87,8 @@ class SourceTask:
                 idle_seconds = retry(
                     self.step, self._backoff, self._ports.clock, stop, self._step_failed
                 )
-                self._ports.clock.wait(stop, min(idle_seconds, _IDLE_SECONDS_MAX))
+                self.heartbeat.beat(idle_seconds)
+                self._ports.clock.wait(stop, idle_seconds)
         except AbandonedError:
             pass  # stopped after a failed step, which advanced nothing
         finally:
@@ -108,14 +108,17 @@ class SourceTask:
             self._passes.close_all()
             self._cursor = None
         if self._cursor is None:
+            self.heartbeat.beat(_RECOVERY_SECONDS_MAX)
             self._cursor = self._recover()
             self.progress.passes = self._completed.count(self._cursor)
+            if not self._is_unpublished:
+                self.outage.succeeded()
         track, idle_seconds = self._passes.next(self._cursor, self._sweep_since_ms)
         if track is None:
             return idle_seconds
         try:
             pages = self._passes.take(track, self._cursor)
-        except (RetryableError, BatchTooLargeError, FatalError) as error:
+        except Exception as error:
             is_study_unread = self._cursor.position(tracks.STUDY.name).passes == 0
             if isinstance(error, FatalError) and is_study_unread:
                 raise  # nothing can be read yet; later, one kind's error does not stop the others
@@ -126,15 +129,18 @@ class SourceTask:
                 self._publish(track, pages, self._cursor)
             except ConnectorError:
                 raise
-            except Exception as error:  # noqa: BLE001 - a row that nobody foresaw holds up its kind only
-                self._track_failed(track, FatalError(described(error)))
+            except Exception as error:  # noqa: BLE001 - so does a row that nobody foresaw
+                self._track_failed(track, error)
         return 0.0
 
     def _step_failed(self, error: Exception, delay_seconds: float) -> None:
         self.progress.retries += 1
         self.outage.failed(error, delay_seconds)
+        self.heartbeat.beat(delay_seconds)
 
-    def _track_failed(self, track: Track, error: ConnectorError) -> None:
+    def _track_failed(self, track: Track, error: Exception) -> None:
+        if not isinstance(error, ConnectorError):
+            error = FatalError(described(error))
         self.progress.retries += 1
         self.track_outages[track.name].failed(error, self._passes.back_off(track, error))
 
@@ -144,7 +150,7 @@ class SourceTask:
         After an error the committed cursor is in doubt: the next step reads it back. All passes
         are closed, because their streams may be ahead of it.
         """
-        self._cursor = None
+        self._cursor, self._is_unpublished = None, True
         try:
             with self._ports.known.update() as update:
                 found = Changes()
@@ -178,9 +184,8 @@ class SourceTask:
             self._passes.close(track.entity.name)
 
     def _load_definitions(self) -> Definitions:
-        if not self._options.typed_values:
-            return NO_DEFINITIONS
-        return Definitions(self._ports.known.definitions())
+        known = self._ports.known
+        return Definitions(known.definitions()) if self._options.typed_values else NO_DEFINITIONS
 
     def _may_stay_uncommitted(self, track: Track, found: Changes) -> bool:
         """Whether only a window's position has changed: if that is lost, it is read again."""
@@ -258,6 +263,7 @@ class SourceTask:
         self.progress.invalid += len(found.invalid)
         self.progress.undated += found.undated
         self.progress.untyped += found.untyped
+        self._is_unpublished = False
         self._backoff.reset()
         self.outage.succeeded()
         self.track_outages[track.name].succeeded()
@@ -283,9 +289,7 @@ class SourceTask:
             # Sinks may have applied the lost events: the new ones need higher versions.
             cursor = cursor.model_copy(update={"version_floor": cursor.newest_version + 1})
         if must_reread or opened.lost or not self._ports.known.matches(cursor):
-            self._ports.known.rebuild(
-                self.heartbeat.with_each(self._ports.event_log.replay()), cursor
-            )
+            self._ports.known.rebuild(self._ports.event_log.replay(), cursor)
             cursor = window.full_passes_restarted(cursor, due=opened.lost is not None)
             self._log.info("known states rebuilt from the topic", sequence=cursor.sequence)
         self._definitions = self._load_definitions()

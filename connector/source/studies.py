@@ -25,9 +25,9 @@ class Studies:
         self._tasks, self._clock = tasks, clock
         self._longest_seconds = retry_wait_seconds_max
         self._lock = threading.Lock()
-        self._useless: dict[str, ConnectorError] = {}
-        """Studies that have failed before they read a page, or that another source has taken over:
-        restarting the program would do as much as waiting."""
+        self._errors: dict[str, ConnectorError] = {}
+        """The latest failure of each study. If all studies have failed before they could read a
+        page, or were taken over, restarting the program would do as much as waiting."""
 
     def run(self, stop: threading.Event) -> None:
         """Run each study on its own thread until ``stop`` is set; restart those that fail. Blocks.
@@ -46,8 +46,8 @@ class Studies:
             thread.start()
         for thread in threads:
             thread.join()
-        if len(self._useless) == len(self._tasks):
-            raise next(iter(self._useless.values()))
+        if all(map(self._is_useless, self._tasks)):
+            raise self._errors[next(iter(self._tasks))]
 
     def _run_study(self, study: str, stop: threading.Event) -> None:
         task = self._tasks[study]
@@ -66,21 +66,24 @@ class Studies:
                 backoff, pages = self._new_backoff(), task.progress.pages
             delay_seconds = max(_FIRST_DELAY_SECONDS, backoff.next_delay(error))
             task.outage.failed(error, delay_seconds)
-            self._note(study, error if pages == 0 else None, stop)
+            self._note(study, error, stop)
+            task.heartbeat.beat(delay_seconds)
             self._clock.wait(stop, delay_seconds)
 
     def _new_backoff(self) -> Backoff:
         return Backoff(self._longest_seconds, first_seconds=_FIRST_DELAY_SECONDS)
 
-    def _note(self, study: str, useless: ConnectorError | None, stop: threading.Event) -> None:
-        """Record whether waiting for this study is of no use; stop if that is true of all."""
+    def _note(self, study: str, error: ConnectorError, stop: threading.Event) -> None:
+        """Record why the study failed; stop if waiting is of no use for any study."""
         with self._lock:
-            if useless is None:
-                self._useless.pop(study, None)
-            else:
-                self._useless.setdefault(study, useless)
-            if len(self._useless) == len(self._tasks):
+            self._errors[study] = error
+            if all(map(self._is_useless, self._tasks)):
                 stop.set()
+
+    def _is_useless(self, study: str) -> bool:
+        error = self._errors.get(study)
+        has_worked = self._tasks[study].progress.pages > 0
+        return error is not None and (isinstance(error, TakenOverError) or not has_worked)
 
 
 def _failure(

@@ -44,16 +44,27 @@ class SqliteKnownStore:
     """`connector.interfaces.KnownStore` in one file per study; used by one thread."""
 
     def __init__(self, path: Path | str) -> None:
-        """Open or create the file; ``:memory:`` uses none.
+        """Take the file, which the first call opens or creates; ``:memory:`` uses none."""
+        self._path = path
+        self._opened: sqlite3.Connection | None = None
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        """The connection, opened now if it is not yet.
 
         Raises:
             FatalError: the folder is not writable, or another process uses the file.
         """
+        if self._opened is None:
+            self._opened = self._open(self._path)
+        return self._opened
+
+    def _open(self, path: Path | str) -> sqlite3.Connection:
         try:
             if isinstance(path, Path):
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
-                self._db = self._connect(path)
+                return self._connect(path)
             except sqlite3.DatabaseError as error:
                 if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
                     raise FatalError(
@@ -63,13 +74,12 @@ class SqliteKnownStore:
                 # Replace an unreadable cache: the topic has everything.
                 if isinstance(path, Path):
                     path.unlink(missing_ok=True)
-                self._db = self._connect(path)
+                return self._connect(path)
         except (OSError, sqlite3.Error) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise FatalError(
                 f"Cannot write {path}: {reason}. Set SOURCE_STATE_DIR to a writable folder"
             ) from None
-        self._path = path
 
     def _connect(self, path: Path | str) -> sqlite3.Connection:
         if isinstance(path, Path):  # SQLite gives its -wal and -shm files the same mode
@@ -89,7 +99,8 @@ class SqliteKnownStore:
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        if self._opened is not None:
+            self._opened.close()
 
     def matches(self, cursor: Cursor) -> bool:
         """See `connector.interfaces.KnownStore`."""
@@ -125,7 +136,7 @@ class SqliteKnownStore:
         try:
             for ending in ("", "-wal", "-shm"):
                 self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
-            self._db = self._connect(self._path)
+            self._opened = self._connect(self._path)
         except (OSError, sqlite3.Error) as error:
             raise FatalError(
                 f"Cannot recreate {self._path}: {error}. Set SOURCE_STATE_DIR to a writable folder"

@@ -2,8 +2,10 @@
 
 import http.client
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import NoneType
 from typing import Any
 
 from connector.config import TelemetrySettings
@@ -11,6 +13,15 @@ from connector.telemetry.server import PORTS_TRIED
 
 _SECONDS_MAX = 2.0
 _AT_ONCE = 20
+_BYTES_MAX = 10_000_000
+_NUMBER = (int, float)
+_FAILING = {"what": str, "since": str, "reason": str}
+_SOURCE = {"studies": list, "requests_left": int, "requests_per_minute_max": int}
+_STUDY = {"study": str, "failing": (dict, NoneType), "read_ms": (int, NoneType), "rows": int,
+          "events": int, "snapshot": (dict, NoneType)}  # fmt: skip
+_SNAPSHOT = {"kind": str, "rows": int, "total": int}
+_SINK = {"group": str, "partitions": dict, "consumed": int, "applied_ms": (int, NoneType)}
+_PARTITION = {"lag": (int, NoneType), "lag_seconds": _NUMBER}
 
 
 def program_statuses(settings: TelemetrySettings) -> list[dict[str, Any]]:
@@ -36,11 +47,48 @@ def _status(address: str) -> dict[str, Any] | None:
     connection = http.client.HTTPConnection(host, int(port), timeout=_SECONDS_MAX)
     try:
         connection.request("GET", "/status")
-        response = connection.getresponse()
-        body = json.loads(response.read())
-    except (OSError, http.client.HTTPException, ValueError):
+        body = json.loads(_read(connection.getresponse()))
+    except (OSError, http.client.HTTPException, ValueError, RecursionError):
         return None
     finally:
         connection.close()
-    is_ours = isinstance(body, dict) and body.get("role") in ("source", "sink")
-    return body | {"address": address} if is_ours else None
+    return body | {"address": address} if _is_ours(body) else None
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    """Read a body of limited size in limited time: anything may answer on these ports."""
+    deadline, body = time.monotonic() + _SECONDS_MAX, b""
+    while part := response.read1(65_536):
+        body += part
+        if len(body) > _BYTES_MAX or time.monotonic() > deadline:
+            raise ValueError("not a status")
+    return body
+
+
+def _is_ours(body: Any) -> bool:
+    """Whether it has the form of a program's status, of this version."""
+    if not isinstance(body, dict) or not isinstance(body.get("failing"), list):
+        return False
+    if not all(_has(each, _FAILING) for each in body["failing"]):
+        return False
+    if body.get("role") == "sink":
+        return _has(body, _SINK) and all(
+            number.isdecimal() and _has(each, _PARTITION)
+            for number, each in body["partitions"].items()
+        )
+    return (
+        body.get("role") == "source"
+        and _has(body, _SOURCE)
+        and all(
+            _has(each, _STUDY)
+            and (each["failing"] is None or _has(each["failing"], _FAILING))
+            and (each["snapshot"] is None or _has(each["snapshot"], _SNAPSHOT))
+            for each in body["studies"]
+        )
+    )
+
+
+def _has(value: Any, fields: Mapping[str, Any]) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(value.get(name), types) for name, types in fields.items()
+    )

@@ -27,6 +27,8 @@ from connector.telemetry.source_metrics import ApiRequests, SourceMetrics
 _SOURCE_STUCK_SECONDS = 600.0
 """A transaction and a recovery may take minutes; a recovery beats while it reads the topic."""
 _ASK_SECONDS_MAX = 5.0
+_OBSERVATIONS_MAX = 60
+"""Then the topic's partitions are looked up again: there may be more."""
 
 
 class _Common(Collector):
@@ -53,7 +55,8 @@ def source_telemetry(
 ) -> Iterator[None]:  # fmt: skip
     """Serve a source's telemetry while the block runs."""
     topics = Topics(_impatient(settings).kafka)
-    kafka = DependencyCheck("kafka", topics.check, SystemClock())
+    events_topic = settings.kafka.events_topic
+    kafka = DependencyCheck("kafka", lambda: _ask_brokers(topics, events_topic), SystemClock())
     health = Health(
         [task.heartbeat for task in tasks.values()],
         _SOURCE_STUCK_SECONDS,
@@ -132,6 +135,10 @@ def _impatient(settings: Settings) -> Settings:
     return settings.model_copy(update={"kafka": settings.kafka.model_copy(update=timeouts)})
 
 
+def _ask_brokers(topics: Topics, topic: str) -> None:
+    topics.partitions(topic)  # with one client for all times
+
+
 def _ask(database: Neo4jDatabase) -> None:
     database.read("RETURN 1")
 
@@ -142,11 +149,16 @@ class _LagObserver:
     def __init__(self, settings: Settings, group_id: str, lag: GroupLag) -> None:
         self._settings, self._group_id, self._lag = settings, group_id, lag
         self._offsets: GroupOffsets | None = None
+        self._observed = 0
 
     def observe(self) -> None:
         """Read the lag once. Blocks."""
-        if self._offsets is None:
+        if self._offsets is None or self._observed >= _OBSERVATIONS_MAX:
+            if self._offsets is not None:
+                self._offsets.close()
             self._offsets = GroupOffsets(self._settings.kafka, self._group_id)
+            self._observed = 0
+        self._observed += 1
         self._lag.by_partition = self._offsets.lag_by_partition()
 
 

@@ -88,7 +88,7 @@ def test_a_cache_in_use_by_another_source_is_refused_with_advice(tmp_path: Path)
     cursor = Cursor(study_key="S1")
     first.rebuild([(Identity("S1", "record", 1), KnownState(5, HASH, 2))], cursor)
     with pytest.raises(FatalError, match="SOURCE_STATE_DIR"):
-        SqliteKnownStore(tmp_path / "S1.sqlite")
+        SqliteKnownStore(tmp_path / "S1.sqlite").matches(cursor)
     assert first.matches(cursor)
     first.close()
     assert SqliteKnownStore(tmp_path / "S1.sqlite").matches(cursor)
@@ -148,7 +148,7 @@ def test_an_unwritable_folder_is_reported_with_the_setting_to_change(
     (tmp_path / "file").write_text("not a folder")
     path = Path(folder.format(tmp_path)) / "S1.sqlite"
     with pytest.raises(FatalError, match="SOURCE_STATE_DIR"):
-        SqliteKnownStore(path)
+        SqliteKnownStore(path).matches(Cursor(study_key="S1"))
 
 
 def test_a_file_that_is_not_a_cache_is_replaced(tmp_path: Path) -> None:

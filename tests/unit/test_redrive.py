@@ -1,6 +1,6 @@
 """Redriving dead letters: each is applied once, never back in time, and marked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Event
 from typing import Any
 
@@ -8,10 +8,17 @@ import pytest
 import structlog
 
 from connector.cli.dlq import parse_time
-from connector.errors import FatalError, InvalidEventError
+from connector.config import KafkaSettings
+from connector.errors import FatalError, InvalidEventError, RetryableError
 from connector.interfaces import DeadLetter, InvalidRow, Message, TopicPartition
-from connector.kafka.dead_letter_topic import letter_of
-from connector.kafka.dead_letters import CONNECT, invalid_row_headers, letter_headers
+from connector.kafka.dead_letter_topic import _mark_of, letter_of
+from connector.kafka.dead_letter_topic import message_in as message_in_topic
+from connector.kafka.dead_letters import (
+    CONNECT,
+    invalid_row_headers,
+    letter_headers,
+    oversize_headers,
+)
 from connector.model.events import RecordEvent
 from connector.model.graph import NodeChange
 from connector.model.letters import Action, Letter, LetterFilter, LetterId, Mark, Stage
@@ -76,6 +83,8 @@ class World:
         self.graph = InMemoryGraph()
         self.marks: list[Mark] = []
         self.clock = FakeClock()
+        self.message_in: Callable[[Letter], Message | None] = message_in
+        self.is_ours: Callable[[Letter], bool] = lambda _: True
 
     def redrive(self, letters: Sequence[Letter], *, dry_run: bool = False) -> Redriven:
         """Redrive the letters that are not marked."""
@@ -85,7 +94,9 @@ class World:
             transaction_bytes_max=10**6,
         )  # fmt: skip
         until_done = UntilDone(Outage("neo4j", self.clock, LOG), self.clock, 1.0, Event())
-        redrive = Redrive(applier, refusals, message_in, self.marks.extend, until_done)
+        redrive = Redrive(
+            applier, refusals, self.message_in, self.marks.extend, until_done, self.is_ours
+        )
         marked = {mark.letter for mark in self.marks}
         waiting = [each for each in letters if each.id not in marked]
         redrive.run(waiting, result, dry_run=dry_run)
@@ -215,6 +226,80 @@ def test_a_letter_keeps_the_headers_of_its_message_apart_from_its_own() -> None:
     assert found.origin is not None
     assert found.origin[:3] == ("events", 4, 17)
     assert "canary" not in str((found.reason, found.explanation, found.study, found.kind))
+
+
+MARK = [
+    ("imednet.dlq.action", b"redriven"),
+    ("imednet.dlq.letter", b"0:7"),
+    ("imednet.dlq.why", b""),
+]
+
+
+@pytest.mark.parametrize("action", [b"redriven", b"nonsense", b""])
+@pytest.mark.parametrize("names", [3, 2, 1])
+def test_a_message_with_the_headers_of_a_mark_is_a_letter(action: bytes, names: int) -> None:
+    """It hides neither itself nor another letter, and breaks nothing."""
+    forged: Headers = [("imednet.dlq.action", action), *MARK[1:names]]
+    for key, value in ((b"k", b"v"), (None, None)):
+        found = parsed(3, message(TopicPartition("events", 4), 17, key, value, forged), "key")
+        assert found.headers == forged
+        assert _mark_of(Raw(3, key, value, [*forged, ("other", b"")])) is None  # type: ignore[arg-type]
+
+
+def test_a_mark_is_no_letter() -> None:
+    """A mark has its three headers and nothing else."""
+    raw = Raw(9, None, None, list(MARK))
+    assert letter_of(raw) is None  # type: ignore[arg-type]
+    mark = _mark_of(raw)  # type: ignore[arg-type]
+    assert mark is not None
+    assert mark.letter == LetterId(0, 7)
+
+
+def test_an_event_too_large_for_the_topic_is_a_letter_of_the_source() -> None:
+    """It is left to the source, which tries it again in each full pass."""
+    event = upsert(record_row(1))
+    key, _, _ = encode(event)
+    headers: Headers = [*oversize_headers(event, "events"), ("imednet.value.bytes", b"9000000")]
+    found = letter_of(Raw(0, key, None, headers))  # type: ignore[arg-type]
+    assert found is not None
+    assert (found.stage, found.reason, found.value_bytes) == (Stage.SOURCE, "too_large", 9_000_000)
+    assert World().redrive([found]) == Redriven(left_to_source=1)
+
+
+def test_a_tombstone_whose_headers_could_not_be_read_does_not_get_another_version() -> None:
+    """Its letter has no headers, so only its topic knows its version."""
+    key = upsert(record_row(1)).identity.to_key()
+    poison = message(TopicPartition("nowhere", 0), 1, key, None, timestamp_ms=9_000)
+    found = parsed(1, poison, "headers")
+    unreachable = KafkaSettings(
+        bootstrap_servers="127.0.0.1:9", connect_timeout_seconds=0.2, request_timeout_seconds=0.2
+    )
+    with pytest.raises(RetryableError):  # it is looked for in the topic
+        message_in_topic(found, unreachable)
+
+
+def test_letters_of_other_topics_and_groups_are_left_to_them() -> None:
+    """One queue may serve several graphs."""
+    world = World()
+    world.is_ours = lambda found: found.origin is not None and found.origin.topic == "mine"
+    assert world.redrive([letter(0, upsert(record_row(1)))]) == Redriven(of_others=1)
+    assert world.version(1) is None
+    assert not world.marks
+
+
+def test_an_outage_while_a_message_is_looked_up_is_waited_out() -> None:
+    """One letter whose message is elsewhere does not end the redrive."""
+    world = World()
+    failures = [RetryableError("no broker"), RetryableError("no broker")]
+
+    def lookup(found: Letter) -> Message | None:
+        if found.id.offset == 2 and failures:
+            raise failures.pop()
+        return message_in(found)
+
+    world.message_in = lookup
+    letters = [letter(at, upsert(record_row(at + 1), 5)) for at in range(4)]
+    assert world.redrive(letters) == Redriven(applied=4)
 
 
 def test_filters_take_what_they_name() -> None:

@@ -664,3 +664,33 @@ def test_an_older_state_is_written_when_the_newest_of_its_batch_is_refused() -> 
     (record,) = [node for key, node in sink.graph.graph.nodes.items() if key.label == "Record"]
     assert record["_version"] == 2
     assert sink.committed[P0].offset == 4
+
+
+def test_a_sink_at_rest_notices_that_the_brokers_answer_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without messages, only the checks of the topic show the end of an outage."""
+    task = Sink(InMemoryTopic()).task
+    failures = [RetryableError("no broker"), RetryableError("no broker")]
+
+    def check() -> None:
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(task._ports.consumer, "check_topic", check)
+    seen = []
+    for _ in range(3):
+        task._check_topic()
+        seen.append(task.broker_outage.is_ongoing)
+    assert seen == [False, True, False]
+
+
+def test_dead_letters_that_cannot_be_written_are_an_outage_of_kafka() -> None:
+    """A queue that does not answer does not make the graph look down."""
+    topic = InMemoryTopic()
+    sink = Sink(topic)
+    topic.append(0, b"not a key", b"{}")
+    sink.letters.failures = [RetryableError("no broker"), RetryableError("no broker")]
+    sink.run()
+    assert sink.task.broker_outage.failures == 2
+    assert sink.task.graph_outage.failures == 0

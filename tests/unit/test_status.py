@@ -1,10 +1,16 @@
 """The state of the pipeline, from what its parts say."""
 
+import threading
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
+import pytest
+
+from connector.config import TelemetrySettings
 from connector.ops import status
 from connector.ops.status import Severity, Surroundings
+from connector.telemetry.client import _is_ours, program_statuses
 
 FAILING = {"what": "study B", "since": "2026-01-31T08:00:00+00:00", "reason": "HTTP 403"}
 
@@ -94,3 +100,54 @@ def test_freshness_is_that_of_the_newest_sink() -> None:
     """Sinks that have applied nothing yet do not count."""
     assert status.freshness_ms([sink("a", {}), sink("b", {}, applied_ms=5)]) == 5
     assert status.freshness_ms([sink("a", {})]) is None
+
+
+def test_of_two_sources_of_a_study_the_one_that_reads_it_counts() -> None:
+    """The other has been taken over, whatever the order in which they answer."""
+    reads, taken = study("A"), study("A", failing=FAILING | {"reason": "taken over"})
+    for order in ([reads, taken], [taken, reads]):
+        (found,) = status.studies([source(each) for each in order], Surroundings())
+        assert found.state == "polling"
+
+
+class Answer(BaseHTTPRequestHandler):
+    body = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"not json", b"[" * 100_000, b"[]", b'{"role":"source"}', b'{"role":"sink"}',
+        b'{"role":"sink","failing":[],"partitions":{"x":{}},"group":"g","consumed":1}',
+        b'{"role":"source","failing":[{}],"studies":[]}',
+        b'{"role":"source","failing":[],"studies":[{"study":"A"}],"requests_left":1,"requests_per_minute_max":1}',
+        b"x" * 11_000_000,
+    ],
+    ids=range(10),
+)  # fmt: skip
+def test_what_other_programs_answer_is_ignored(body: bytes) -> None:
+    """Anything may listen on the ports that are tried."""
+    handler = type("Handler", (Answer,), {"body": body})
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{server.server_address[1]}"
+        assert program_statuses(TelemetrySettings(programs=(address,))) == []
+        server.shutdown()
+
+
+def test_a_programs_own_answer_is_understood() -> None:
+    """The forms that the client checks are those that the programs send."""
+    good = [
+        source(study("A"), study("B", failing=FAILING, snapshot={"kind": "x", "rows": 1, "total": 2}),
+               requests_left=5, requests_per_minute_max=6),
+        sink("a", {"0": {"lag": None, "lag_seconds": 0}}),
+    ]  # fmt: skip
+    assert all(map(_is_ours, good))

@@ -118,6 +118,68 @@ def test_a_study_that_was_taken_over_is_not_taken_back() -> None:
         run(Api("A", taken), until=lambda _: False)
 
 
+def test_a_study_that_has_recovered_keeps_the_source_running() -> None:
+    """A failure that is long over is no reason to end when another study is taken over."""
+    taken = [TakenOverError("Another source of this study has taken over")]
+    (healed, _) = run(
+        Api("A", FatalError("A is denied")),
+        Late("B", *taken),
+        until=lambda tasks: full_passes(tasks[0]) > 0 and tasks[1].outage.is_ongoing,
+    )
+    assert healed.progress.events
+
+
+class Late(Api):
+    """An API whose failures come only after other studies have had time to work."""
+
+    def read(self, request: PageRequest) -> Page:
+        if self.failures:
+            threading.Event().wait(1.0)
+        return super().read(request)
+
+
+def test_a_defect_in_reading_a_kind_stops_no_other_kind() -> None:
+    """An exception of any type while a page is read holds up its kind only."""
+
+    class Defective(Api):
+        def read(self, request: PageRequest) -> Page:
+            if request.resource == "subjects":
+                raise TypeError("canary")
+            return super().read(request)
+
+    def others_read(tasks: list[SourceTask]) -> bool:
+        by_track = tasks[0]._completed.by_track
+        return all(
+            count
+            for name, count in by_track.items()
+            if name.endswith(".full") and not name.startswith("subject")
+        )
+
+    (task,) = run(Defective("A"), until=others_read)
+    assert task.track_outages["subject.full"].reason.startswith("internal error: TypeError at ")
+
+
+def test_a_study_that_waits_for_its_next_attempt_is_not_stuck() -> None:
+    """The longest delay may be a day: the program must not be restarted because of it."""
+    clock, stop = FakeClock(NOW_MS), threading.Event()
+    task = task_of(Api("A", *[FatalError("A is denied")] * 9), clock)
+    working = task_of(Api("B"), clock)
+    working.progress.pages = 1
+    ages: list[float] = []
+    wait = clock.wait
+
+    def waiting(until: threading.Event, seconds: float) -> None:
+        wait(until, seconds)
+        ages.append(task.heartbeat.age_seconds)
+        if not task._ports.reader.failures:  # type: ignore[attr-defined]
+            stop.set()
+
+    clock.wait = waiting  # type: ignore[method-assign]
+    Studies({"A": task, "B": working}, clock, 86_400.0).run(stop)
+    assert clock.monotonic() > 60
+    assert max(ages) < 60
+
+
 def test_a_row_that_nobody_foresaw_holds_up_its_kind_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
