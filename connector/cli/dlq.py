@@ -128,7 +128,7 @@ def redrive(settings: Settings, wanted: LetterFilter, *, dry_run: bool) -> None:
             transaction_bytes_max=sink.batch_bytes_max,
         )
         until_done = UntilDone(
-            Outage("neo4j", clock, log), clock, sink.retry_wait_seconds_max, Event()
+            Outage("redrive", clock, log), clock, sink.retry_wait_seconds_max, Event()
         )
         Redrive(
             applier,

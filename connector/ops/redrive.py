@@ -100,7 +100,8 @@ class Redrive:
         """Apply the leading letters that fit into one batch; return how many they were."""
         now_ms = self._until_done.clock.now_ms()
         self._refusals.letters.clear()
-        batch = self._applier.prepare([parse(each.message, now_ms) for each in found])
+        arrivals = [parse(each.message, now_ms) for each in found]
+        batch = self._until_done(partial(self._applier.prepare, arrivals))
         if dry_run:
             refused, applied = list(batch.dead_letters), len(batch.candidates)
         else:
@@ -110,7 +111,8 @@ class Redrive:
         refused_at = {letter.message.offset for letter in refused}
         done = [each.letter for each in taken if each.message.offset not in refused_at]
         if not dry_run and done:
-            self._publish_marks([Mark(letter.id, Action.REDRIVEN, "") for letter in done])
+            marks = [Mark(letter.id, Action.REDRIVEN, "") for letter in done]
+            self._until_done(partial(self._publish_marks, marks))
         result.applied += applied
         result.obsolete += len(done) - applied
         result.refused.update(letter.reason for letter in refused)

@@ -36,11 +36,12 @@ class _Common(Collector):
 
     def __init__(self, role: str, health: Health, more: Callable[[], Sequence[str]]) -> None:
         """``more`` returns the names of dependencies without a check that fail at the moment."""
-        self._role, self._health, self._more = role, health, more
+        self._health, self._more = health, more
+        self._info = (role, version("imednet-connector"))
 
     def collect(self) -> Iterator[Family]:
         """Yield the families. Called by each scrape, on its thread."""
-        yield family(metrics.INFO, [((self._role, version("imednet-connector")), 1)])
+        yield family(metrics.INFO, [(self._info, 1)])
         failing = {each.what for each in self._health.failing()}
         names = [*(check.name for check in self._health.checks), *self._more()]
         yield family(metrics.DEPENDENCY_UP, [((name,), name not in failing) for name in names])
@@ -156,6 +157,7 @@ class _LagObserver:
         if self._offsets is None or self._observed >= _OBSERVATIONS_MAX:
             if self._offsets is not None:
                 self._offsets.close()
+                self._offsets = None  # in case the next line fails
             self._offsets = GroupOffsets(self._settings.kafka, self._group_id)
             self._observed = 0
         self._observed += 1

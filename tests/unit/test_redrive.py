@@ -1,6 +1,6 @@
 """Redriving dead letters: each is applied once, never back in time, and marked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Event
 from typing import Any
 
@@ -10,7 +10,7 @@ import structlog
 from connector.cli.dlq import parse_time
 from connector.config import KafkaSettings
 from connector.errors import FatalError, InvalidEventError, RetryableError
-from connector.interfaces import DeadLetter, InvalidRow, Message, TopicPartition
+from connector.interfaces import DeadLetter, InvalidRow, Message, ProbeResult, TopicPartition
 from connector.kafka.dead_letter_topic import _mark_of, letter_of
 from connector.kafka.dead_letter_topic import message_in as message_in_topic
 from connector.kafka.dead_letters import (
@@ -19,7 +19,7 @@ from connector.kafka.dead_letters import (
     letter_headers,
     oversize_headers,
 )
-from connector.model.events import RecordEvent
+from connector.model.events import Identity, RecordEvent
 from connector.model.graph import NodeChange
 from connector.model.letters import Action, Letter, LetterFilter, LetterId, Mark, Stage
 from connector.model.serde import Headers, encode
@@ -298,6 +298,14 @@ def test_an_outage_while_a_message_is_looked_up_is_waited_out() -> None:
         return message_in(found)
 
     world.message_in = lookup
+    probe, outages = world.graph.probe, [RetryableError("down")]
+
+    def probing(versions: Mapping[Identity, int]) -> ProbeResult:
+        if outages:
+            raise outages.pop()
+        return probe(versions)
+
+    world.graph.probe = probing  # type: ignore[method-assign]
     letters = [letter(at, upsert(record_row(at + 1), 5)) for at in range(4)]
     assert world.redrive(letters) == Redriven(applied=4)
 

@@ -81,6 +81,17 @@ def full_passes(task: SourceTask) -> int:
     return min(count for name, count in by_track.items() if name.endswith(".full"))
 
 
+def all_but(kind: str) -> Callable[[list[SourceTask]], bool]:
+    """Return a condition: every other kind of the first study was read to its end."""
+
+    def are_read(tasks: list[SourceTask]) -> bool:
+        by_track = tasks[0]._completed.by_track.items()
+        full = (each for each in by_track if each[0].endswith(".full"))
+        return all(count for name, count in full if name != f"{kind}.full")
+
+    return are_read
+
+
 def all_streamed(tasks: list[SourceTask]) -> bool:
     return all(full_passes(task) > 0 for task in tasks)
 
@@ -147,15 +158,7 @@ def test_a_defect_in_reading_a_kind_stops_no_other_kind() -> None:
                 raise TypeError("canary")
             return super().read(request)
 
-    def others_read(tasks: list[SourceTask]) -> bool:
-        by_track = tasks[0]._completed.by_track
-        return all(
-            count
-            for name, count in by_track.items()
-            if name.endswith(".full") and not name.startswith("subject")
-        )
-
-    (task,) = run(Defective("A"), until=others_read)
+    (task,) = run(Defective("A"), until=all_but("subject"))
     assert task.track_outages["subject.full"].reason.startswith("internal error: TypeError at ")
 
 
@@ -193,15 +196,7 @@ def test_a_row_that_nobody_foresaw_holds_up_its_kind_only(
 
     monkeypatch.setattr(changes, "detect", defective)
 
-    def others_read(tasks: list[SourceTask]) -> bool:
-        by_track = tasks[0]._completed.by_track
-        return all(
-            count
-            for name, count in by_track.items()
-            if name.endswith(".full") and not name.startswith("site")
-        )
-
-    (task,) = run(Api("A"), until=others_read)
+    (task,) = run(Api("A"), until=all_but("site"))
     outage = task.track_outages["site.full"]
     assert outage.is_ongoing
     assert outage.reason.startswith("internal error: KeyError at ")
