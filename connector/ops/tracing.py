@@ -8,7 +8,7 @@ import orjson
 
 from connector.config import Settings
 from connector.errors import ConnectorError, FatalError, InvalidEventError
-from connector.interfaces import TopicPartition
+from connector.interfaces import Range, TopicPartition
 from connector.kafka.consumer import message_of
 from connector.kafka.dead_letter_topic import read_letters, read_marks
 from connector.kafka.group_offsets import GroupOffsets
@@ -56,12 +56,18 @@ def trace_entity(settings: Settings, identity: Identity, on_rows: OnRows) -> Tra
         except ConnectorError as error:
             trace.unknown[place] = str(error)
 
+    ends: dict[int, int] = {}
     ask("API", lambda: _ask_api(settings, trace, on_rows))
-    ask("topic", lambda: _read_topic(settings, trace, on_rows))
+    ask("topic", lambda: _read_topic(settings, trace, ends, on_rows))
     if "topic" not in trace.unknown:
+        # Before the graph: what the group has committed by then, the graph must have.
         ask("group", lambda: _read_group(settings, trace))
         ask("dead letters", lambda: _read_letters(settings, trace))
     ask("graph", lambda: _read_graph(settings, trace))
+    if trace.node and trace.newest and (trace.node.version or 0) > trace.newest.version:
+        # Reading the topic takes time: the node may be of an event that came meanwhile.
+        ask("topic", lambda: _read_topic(settings, trace, ends, on_rows))
+        _compare(trace)
     return trace
 
 
@@ -71,10 +77,16 @@ def _ask_api(settings: Settings, trace: Trace, on_rows: OnRows) -> None:
         trace.api = ApiAnswer(api.row(ENTITIES[identity.entity], identity.id))
 
 
-def _read_topic(settings: Settings, trace: Trace, on_rows: OnRows) -> None:
+def _read_topic(settings: Settings, trace: Trace, ends: dict[int, int], on_rows: OnRows) -> None:
+    """Read the topic from ``ends`` on, and set them to its end."""
     Topics(settings.kafka).check()
     topic, key = settings.kafka.events_topic, trace.identity.to_key()
-    for raw in read_ranges(settings.kafka, topic, bounds(settings.kafka, topic)):
+    ranges = {
+        number: Range(max(start, ends.get(number, start)), end)
+        for number, (start, end) in bounds(settings.kafka, topic).items()
+    }
+    ends.update({number: end for number, (_, end) in ranges.items()})
+    for raw in read_ranges(settings.kafka, topic, ranges):
         on_rows("topic", 1)
         if raw.key() != key:
             continue
@@ -127,6 +139,11 @@ def _read_graph(settings: Settings, trace: Trace) -> None:
             ENTITIES[identity.entity], identity.study_key, [identity.id]
         )
     trace.node = found[0] if found else None
+    _compare(trace)
+
+
+def _compare(trace: Trace) -> None:
+    """Find how the node differs from the newest event, if it has that event's version."""
     if trace.node is None or trace.newest is None or trace.node.version != trace.newest.version:
         return
     try:
