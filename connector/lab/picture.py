@@ -52,6 +52,7 @@ def draw_subject(database: Neo4jDatabase, study_key: str, page: Path) -> None:
         nodes[start] = Node(
             id=start,
             caption=str(properties.get(_CAPTIONS[label], label)),
+            caption_size=3,  # the largest: a whole subject is drawn small
             size=_SIZES[label],
             color=_COLORS["Deleted" if "Deleted" in labels else label],
             properties={name: str(value) for name, value in properties.items()},
