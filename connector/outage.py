@@ -53,27 +53,33 @@ class Outage:
         self._clock = clock
         self._log = log
         self._lock = threading.Lock()
-        self._in_a_row = 0
+        self._in_a_row: dict[object, int] = {}
+        """Failures in a row, by caller; only of those that have failed."""
         self._shares_pace = pace is not None
         self._pace = pace or LogPace(clock)
         self._is_logged = False
 
     @property
     def is_ongoing(self) -> bool:
-        """Whether calls have failed at least twice in a row and none has succeeded since.
+        """Whether a caller has failed at least twice in a row, and not succeeded since.
 
-        One failure is enough if it is of a kind that rarely passes by itself.
+        One failure is enough if it is of a kind that rarely passes by itself. Other callers may
+        succeed meanwhile: one partition may be stuck while others advance.
         """
         return self.since_ms is not None
 
-    def failed(self, error: Exception, delay_seconds: float | None = None) -> None:
-        """Count a failure. Log the second in a row as an outage, and then once a minute."""
+    def failed(
+        self, error: Exception, delay_seconds: float | None = None, caller: object = None
+    ) -> None:
+        """Count a failure. Log a caller's second in a row as an outage, and then once a minute."""
         delay = {} if delay_seconds is None else {"delay_seconds": round(delay_seconds, 1)}
         with self._lock:
             self.failures += 1
-            self._in_a_row += 1
+            self._in_a_row[caller] = self._in_a_row.get(caller, 0) + 1
             self.reason = str(error)
-            if self._in_a_row == 1 and not isinstance(error, UnclassifiedError | FatalError):
+            if self._in_a_row[caller] == 1 and not isinstance(
+                error, UnclassifiedError | FatalError
+            ):
                 # A deadlock between two transactions or one cut connection is not an outage.
                 if self._pace.allows("retrying"):
                     self._log.info("retrying", what=self.name, reason=self.reason, **delay)
@@ -87,13 +93,24 @@ class Outage:
                 fields = {"reason": self.reason, "for_seconds": self._seconds(), **delay}
                 self._log.warning("waiting", what=self.name, **fields)
 
-    def succeeded(self) -> None:
-        """Count a success, which ends an outage."""
-        if not self._in_a_row:
-            return
+    def succeeded(self, caller: object = None) -> None:
+        """Count a success, which ends an outage unless another caller is still failing."""
+        if self._in_a_row:
+            self._end(caller, is_success=True)
+
+    def abandoned(self, caller: object) -> None:
+        """Forget a caller that will not try again."""
+        if self._in_a_row:
+            self._end(caller, is_success=False)
+
+    def _end(self, caller: object, *, is_success: bool) -> None:
         with self._lock:
-            self._in_a_row = 0
-            if self._is_logged:
+            failures = self._in_a_row.pop(caller, 0)
+            if not failures or self.since_ms is None:
+                return
+            if any(count > 1 for count in self._in_a_row.values()):
+                return
+            if self._is_logged and is_success:
                 self._log.info("recovered", what=self.name, after_seconds=self._seconds())
             self.since_ms, self._is_logged = None, False
 
@@ -119,18 +136,22 @@ class UntilDone:
             FatalError: ``step`` raised UnclassifiedError ten times in a row.
             ConnectorError: any other error of ``step``.
         """
-        unclassified = 0
+        unclassified, caller = 0, object()
 
         def failed(error: Exception, _: float) -> None:
             nonlocal unclassified
             unclassified = unclassified + 1 if isinstance(error, UnclassifiedError) else 0
             if unclassified >= _UNCLASSIFIED_TRIES_MAX:
                 raise FatalError(f"{error} (tried {unclassified} times)") from error
-            self.outage.failed(error)
+            self.outage.failed(error, caller=caller)
 
         # The step has already been bisected: still too large means the database is out of memory.
         retried = (RetryableError, BatchTooLargeError)
         backoff = Backoff(self.retry_wait_seconds_max)
-        result = retry(step, backoff, self.clock, self.abandoned, failed, retried)
-        self.outage.succeeded()
+        try:
+            result = retry(step, backoff, self.clock, self.abandoned, failed, retried)
+        except BaseException:
+            self.outage.abandoned(caller)
+            raise
+        self.outage.succeeded(caller)
         return result

@@ -1,12 +1,15 @@
 """Outages: what is logged when a server or a task fails several times in a row."""
 
+import threading
 from unittest.mock import ANY
 
+import pytest
 import structlog
 from structlog.testing import capture_logs
 
 from connector.errors import FatalError, RetryableError
-from connector.outage import LogPace, Outage
+from connector.outage import LogPace, Outage, UntilDone
+from connector.retry import AbandonedError
 from tests.fakes.clock import FakeClock
 
 LOG = structlog.stdlib.get_logger("connector.test")
@@ -74,3 +77,44 @@ def test_one_cause_of_many_outages_is_logged_once() -> None:
     assert lines[-1] == {
         "event": "recovered", "what": "kind 0", "after_seconds": ANY, "log_level": "info",
     }  # fmt: skip
+
+
+def test_a_caller_that_is_stuck_is_an_outage_although_others_succeed() -> None:
+    """One partition may fail for ever while the others advance."""
+    outage, seen = Outage("neo4j", FakeClock(), LOG), []
+    with capture_logs() as lines:
+        for _ in range(3):
+            outage.failed(RetryableError("lock"), caller="stuck")
+            outage.succeeded("other")
+            seen.append(outage.is_ongoing)
+        outage.succeeded("stuck")
+        seen.append(outage.is_ongoing)
+    assert seen == [False, True, True, False]
+    assert [line["event"] for line in lines] == ["retrying", "waiting", "recovered"]
+
+
+def test_callers_that_fail_once_each_are_no_outage() -> None:
+    """Deadlocks hit different transactions; each succeeds at its next attempt."""
+    outage = Outage("neo4j", FakeClock(), LOG)
+    with capture_logs() as lines:
+        for caller in range(10):
+            outage.failed(RetryableError("deadlock"), caller=caller)
+            outage.succeeded(caller)
+    assert not outage.is_ongoing
+    assert [line["event"] for line in lines] == ["retrying"]
+
+
+def test_an_outage_of_a_caller_that_gives_up_ends_without_a_word() -> None:
+    """Its partition went to another sink: whether the server works is not known."""
+    outage, abandoned = Outage("neo4j", FakeClock(), LOG), threading.Event()
+    until_done = UntilDone(outage, FakeClock(), 1.0, abandoned)
+
+    def step() -> None:
+        if outage.failures == 3:
+            abandoned.set()
+        raise RetryableError("gone")
+
+    with capture_logs() as lines, pytest.raises(AbandonedError):
+        until_done(step)
+    assert not outage.is_ongoing
+    assert [line["event"] for line in lines] == ["retrying", "waiting"]
