@@ -43,6 +43,13 @@ def test_a_librarys_line_comes_once_a_minute_and_says_how_many_were_held_back() 
     assert logged[1].endswith("(179 repeats suppressed)")
 
 
+def test_one_error_of_many_connections_is_one_line() -> None:
+    """The driver names each connection of its pool by its port, and says the same of each."""
+    lines = RepeatedLines(lambda: 0.0)
+    text = "[#C5{:02X}]  _: <CONNECTION> error: Failed to read from defunct connection"
+    assert [bool(passed(lines, text.format(number))) for number in range(3)] == [True, False, False]
+
+
 def test_lines_that_say_something_else_are_not_held_back() -> None:
     """Lines that differ are not held back."""
     lines = RepeatedLines(lambda: 0.0)
