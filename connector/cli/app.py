@@ -124,6 +124,7 @@ def export(
 def query(
     name: Annotated[str | None, typer.Argument(help="Name of a question or a rule.")] = None,
     study: Annotated[str | None, typer.Option("--study", help="Key of the study.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Key of one subject (timeline).")] = None,
     rules: Annotated[bool, typer.Option("--rules", help="Check all integrity rules.")] = False,
     show_list: Annotated[bool, typer.Option("--list", help="List questions and rules.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
@@ -143,7 +144,7 @@ def query(
     if csv and json:
         raise typer.BadParameter("Give either --csv or --json")
     output = command.Format.CSV if csv else command.Format.JSON if json else command.Format.TABLE
-    command.run(Settings.load(config), name, study, output)
+    command.run(Settings.load(config), command.Asked(name, study, subject), output)
 
 
 @app.command()

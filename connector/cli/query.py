@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -36,28 +36,44 @@ def show_list() -> None:
     Console().print(table)
 
 
-def run(settings: Settings, name: str | None, study: str, output: Format) -> None:
+class Asked(NamedTuple):
+    """What to ask: one question or rule, or all rules; of a study, or of one of its subjects."""
+
+    name: str | None
+    study: str
+    subject: str | None
+
+
+def run(settings: Settings, asked: Asked, output: Format) -> None:
     """Print the rows of one question, or those that break one rule; without a name, all rules.
 
     Raises:
-        FatalError: the name is unknown, or the graph does not have the study.
+        FatalError: the name is unknown, it cannot be asked of one subject, or the graph does not
+            have the study or the subject.
     """
     logs.configure(settings.log)
-    if name is None:
-        _run_rules(settings, study, output)
+    if asked.name is None:
+        _run_rules(settings, asked.study, output)
     else:
-        _run_one(settings, name, study, output)
+        _run_one(settings, asked.name, asked.study, asked.subject, output)
 
 
-def _run_one(settings: Settings, name: str, study: str, output: Format) -> None:
+def _run_one(
+    settings: Settings, name: str, study: str, subject: str | None, output: Format
+) -> None:
     recipe = recipes().get(name)
     if recipe is None:
         raise FatalError(
             f"Unknown query {name}. To see all names, run: imednet-connector query --list"
         )
+    if subject is not None and not recipe.takes_subject:
+        takers = ", ".join(each.name for each in recipes().values() if each.takes_subject)
+        raise FatalError(f"{name} is asked of a whole study. --subject works with {takers}")
     with Neo4jDatabase(settings.neo4j) as database:
         _require_study(database, study)
-        found = database.read_table(recipe.cypher, study=study)
+        if subject is not None:
+            _require_subject(database, study, subject)
+        found = database.read_table(recipe.cypher, study=study, subject=subject)
     _print(found, output, recipe.sentence)
 
 
@@ -81,7 +97,7 @@ def _run_rules(settings: Settings, study: str, output: Format) -> None:
 def _violations(database: Neo4jDatabase, rule: Recipe, study: str) -> int | str:
     """Return how many rows break a rule, or why they could not be counted."""
     try:
-        return len(database.read_table(rule.cypher, study=study).rows)
+        return len(database.read_table(rule.cypher, study=study, subject=None).rows)
     except ConnectorError as error:
         return f"not checked: {error}"
 
@@ -89,6 +105,12 @@ def _violations(database: Neo4jDatabase, rule: Recipe, study: str) -> int | str:
 def _require_study(database: Neo4jDatabase, study: str) -> None:
     if not database.read("MATCH (n:Study {study_key: $study}) RETURN 1", study=study):
         raise FatalError(f"The graph does not have study {study}. Check --study and NEO4J_DATABASE")
+
+
+def _require_subject(database: Neo4jDatabase, study: str, subject: str) -> None:
+    query = "MATCH (n:Subject {study_key: $study, subject_key: $subject}) RETURN 1 LIMIT 1"
+    if not database.read(query, study=study, subject=subject):
+        raise FatalError(f"Study {study} has no subject with the key {subject}. Check --subject")
 
 
 def _print(found: ResultTable, output: Format, title: str) -> None:

@@ -1,7 +1,8 @@
 """Questions and integrity rules about a study, as Cypher files: one sentence, then one query.
 
 A file's name is the name of its query, its first line the sentence. ``$study`` is the study's key.
-A rule's query returns what breaks the rule: no rows mean that it holds.
+A rule's query returns what breaks the rule: no rows mean that it holds. ``$subject``, in the
+queries that have it, is the key of one subject, or null for all.
 """
 
 from functools import cache
@@ -18,6 +19,11 @@ class Recipe(NamedTuple):
     sentence: str
     cypher: str
     is_rule: bool
+
+    @property
+    def takes_subject(self) -> bool:
+        """Whether it can be asked about one subject."""
+        return "$subject" in self.cypher
 
 
 @cache

@@ -326,11 +326,26 @@ def test_a_question_has_the_answer_that_the_rows_give(
     database: Neo4jDatabase, edited: Study, name: str
 ) -> None:
     """Each question's rows equal those computed from the API's rows, and there are some."""
-    found = database.read_table(recipes()[name].cypher, study=edited.key)
+    found = database.read_table(recipes()[name].cypher, study=edited.key, subject=None)
     wanted = ANSWERS[name](Tables(edited))
     rows = [tuple(_sorted(value) for value in row) for row in found.rows]
     assert wanted
     assert sorted(rows, key=repr) == sorted((tuple(map(_sorted, row)) for row in wanted), key=repr)
+
+
+def test_the_timeline_of_one_subject_is_its_part_of_the_whole(
+    database: Neo4jDatabase, edited: Study, environment: dict[str, str]
+) -> None:
+    """``--subject`` leaves out all other subjects, and nothing else."""
+    cypher = recipes()["subject-timeline"].cypher
+    whole = database.read_table(cypher, study=edited.key, subject=None).rows
+    subject = whole[len(whole) // 2][0]
+    done = run_program(
+        f"query subject-timeline --study {edited.key} --subject {subject} --json", environment
+    )
+    rows = [list(row.values()) for row in json.loads(done.stdout)]
+    assert rows == [row for row in whole if row[0] == subject]
+    assert 0 < len(rows) < len(whole)
 
 
 def _sorted(value: Any) -> Any:
@@ -382,7 +397,7 @@ def test_each_rule_finds_its_planted_violation_and_none_in_a_clean_study(
     write_study(database, study)
 
     def violations(name: str) -> int:
-        return len(database.read_table(recipes()[name].cypher, study=study.key).rows)
+        return len(database.read_table(recipes()[name].cypher, study=study.key, subject=None).rows)
 
     assert {name: violations(name) for name in RULES} == dict.fromkeys(RULES, 0)
     assert set(PLANTED) == set(RULES)
@@ -424,6 +439,8 @@ def test_the_command_checks_all_rules(edited: Study, environment: dict[str, str]
     [
         ("query nothing --study COOKBOOK", 1, "Unknown query nothing"),
         ("query roles --study NONE", 1, "The graph does not have study NONE"),
+        ("query roles --study COOKBOOK --subject 1", 1, "--subject works with subject-timeline"),
+        ("query subject-timeline --study COOKBOOK --subject X", 1, "has no subject with the key X"),
         ("query roles", 2, "Give the key of the study"),
         ("query", 2, "Give a name, or --rules, or --list"),
         ("query roles --study COOKBOOK --csv --json", 2, "either --csv or --json"),

@@ -1,6 +1,6 @@
-// What happened to each subject, in order: enrollment, visits, changes of records, queries?
+// What happened to each subject (or the one named), in order: enrollment, visits, changes of records, queries?
 MATCH (s:Subject {study_key: $study})
-WHERE s._version IS NOT NULL AND NOT s:Deleted
+WHERE s._version IS NOT NULL AND NOT s:Deleted AND ($subject IS NULL OR s.subject_key = $subject)
 CALL (s) {
   WITH s WHERE s.enrollment_start_date <> ''
   RETURN s.enrollment_start_date AS at, 'enrolled' AS event, s.subject_id AS id
