@@ -11,7 +11,7 @@ from pathlib import Path
 
 from connector.clock import SystemClock
 from connector.config import Settings
-from connector.errors import ConnectorError, FatalError
+from connector.errors import ConnectorError, FatalError, RetryableError
 from connector.imednet.reader import ImednetReader
 from connector.kafka.group_offsets import GroupOffsets
 from connector.kafka.permissions import may_write_transactions, missing_operations
@@ -25,6 +25,7 @@ from connector.source import tracks, window
 from connector.source.tracks import Mode, Track
 
 _CLOCK_MS_WARNED, _CLOCK_MS_MAX = 60_000, 3_600_000
+_COORDINATOR_SECONDS_MAX = 20.0
 _FREE_BYTES_MIN = 1_000_000_000
 _NEO4J_MIN = (5, 26)
 _NO_TOPIC = "The topic does not exist"
@@ -157,8 +158,16 @@ def _sizes(settings: Settings, topics: Topics) -> Finding | str:
 
 
 def _group(settings: Settings) -> str:
+    """Read the group's lag; a new broker needs some seconds to choose the group's coordinator."""
+    deadline = time.monotonic() + _COORDINATOR_SECONDS_MAX
     with closing(GroupOffsets(settings.kafka, settings.sink.group_id)) as group:
-        return f"{group.lag():,} offsets behind"
+        while True:
+            try:
+                return f"{group.lag():,} offsets behind"
+            except RetryableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1.0)
 
 
 def _transactions(settings: Settings) -> Finding | str:
