@@ -101,6 +101,8 @@ class Webhook(logging.Handler):
         self._source = f"imednet-connector/{role}/{socket.gethostname()}"
         self._changes = StateChanges()
         self._queue: queue.Queue[Notification | None] = queue.Queue(_QUEUE_MAX)
+        self._is_over = threading.Event()
+        self._has_failed = False
         self._thread = threading.Thread(target=self._run, name="notifications", daemon=True)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -114,16 +116,15 @@ class Webhook(logging.Handler):
         self._thread.start()
 
     def stop(self) -> None:
-        """Post what waits, within a few seconds."""
-        try:
+        """Post what waits, within a few seconds, and drop the rest."""
+        with contextlib.suppress(queue.Full):
             self._queue.put_nowait(None)
-        except queue.Full:
-            return
         self._thread.join(_CLOSE_SECONDS_MAX)
+        self._is_over.set()
 
     def _run(self) -> None:
         with httpx.Client(timeout=_SECONDS_MAX) as client:
-            while (found := self._queue.get()) is not None:
+            while not self._is_over.is_set() and (found := self._queue.get()) is not None:
                 self._post(client, found)
 
     def _post(self, client: httpx.Client, found: Notification) -> None:
@@ -148,10 +149,14 @@ class Webhook(logging.Handler):
                 error = type(exception).__name__
             else:
                 if answer.is_success:
+                    self._has_failed = False
                     return
                 error = f"HTTP {answer.status_code}"
-            time.sleep(2.0**attempt)
-        log.warning("notification not delivered", type=found.type, reason=error)
+            if self._is_over.wait(2.0**attempt):
+                return
+        if not self._has_failed:  # once, until one is delivered
+            log.warning("notifications not delivered", type=found.type, reason=error)
+        self._has_failed = True
 
 
 @contextmanager

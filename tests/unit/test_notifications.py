@@ -118,4 +118,8 @@ def test_a_webhook_that_does_not_answer_delays_nothing(
         log = structlog.stdlib.get_logger("connector.sink")
         for number in range(500):
             log.warning("message dead-lettered", reason=f"reason {number}")
+    threads = [each for each in threading.enumerate() if each.name == "notifications"]
+    for each in threads:
+        each.join(20)
+        assert not each.is_alive(), "what waited is dropped when the program ends"
     assert "canary" not in str(capsys.readouterr())
