@@ -23,10 +23,9 @@ from connector.kafka.dead_letter_topic import (
     message_in,
     publish_marks,
     read_letters,
-    read_marks,
 )
 from connector.kafka.topics import Topics
-from connector.model.letters import Action, Letter, LetterFilter, LetterId, Mark, Stage
+from connector.model.letters import Action, Letter, LetterFilter, LetterId, Mark, Stage, state_of
 from connector.model.reasons import REASONS
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.writer import Neo4jGraphWriter
@@ -37,7 +36,6 @@ from connector.sink.applier import Applier
 log = structlog.stdlib.get_logger("connector.dlq")
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_PENDING = "pending"
 
 
 def parse_time(text: str | None, option: str) -> int | None:
@@ -72,22 +70,21 @@ def show_list(
     Raises:
         FatalError: a broker does not answer, or the topic is missing.
     """
-    marks = _connected(settings)
-    found = (each for each in read_letters(settings.kafka) if wanted.takes(each))
-    shown: list[Letter] = []
+    _connect(settings)
+    shown: list[tuple[Letter, Mark | None]] = []
     by_reason: Counter[str] = Counter()
-    for letter in found:
-        if letter.id in marks and not with_done:
+    for letter, mark in read_letters(settings.kafka):
+        if not wanted.takes(letter) or (mark is not None and not with_done):
             continue
         by_reason[letter.reason] += 1
         if len(shown) < limit:
-            shown.append(letter)
+            shown.append((letter, mark))
     if as_json:
-        rows = [_as_json(letter, marks.get(letter.id)) for letter in shown]
+        rows = [_as_json(letter, mark) for letter, mark in shown]
         body = {"letters": rows, "by_reason": dict(by_reason), "total": by_reason.total()}
         typer.echo(json.dumps(body, indent=2))
     else:
-        _print_list(shown, by_reason, marks)
+        _print_list(shown, by_reason)
 
 
 def show(settings: Settings, letter_id: str, *, show_data: bool) -> None:
@@ -97,10 +94,10 @@ def show(settings: Settings, letter_id: str, *, show_data: bool) -> None:
         FatalError: there is no such letter, or a broker does not answer.
     """
     wanted = LetterId.parse(letter_id)
-    marks = _connected(settings)
-    for letter in read_letters(settings.kafka):
+    _connect(settings)
+    for letter, mark in read_letters(settings.kafka):
         if letter.id == wanted:
-            _print_letter(letter, marks.get(letter.id), show_data=show_data)
+            _print_letter(letter, mark, show_data=show_data)
             return
     raise FatalError(
         f"There is no letter {wanted} in {settings.kafka.dead_letter_topic}. To see all, run:"
@@ -115,7 +112,7 @@ def redrive(settings: Settings, wanted: LetterFilter, *, dry_run: bool) -> None:
         FatalError: a server does not answer, or access is denied.
         typer.Exit: with code 1 if letters are left that should have been applied.
     """
-    marks = _connected(settings)
+    _connect(settings)
     result, sink, clock = Redriven(), settings.sink, SystemClock()
     with Neo4jDatabase(settings.neo4j) as database:
         database.require_constraints()
@@ -137,7 +134,7 @@ def redrive(settings: Settings, wanted: LetterFilter, *, dry_run: bool) -> None:
             partial(publish_marks, settings.kafka),
             until_done,
             partial(_is_ours, settings),
-        ).run(_waiting(settings, wanted, marks), result, dry_run=dry_run)
+        ).run(_waiting(settings, wanted), result, dry_run=dry_run)
     _print_redriven(result, dry_run=dry_run)
     if result.refused or result.gone:
         raise typer.Exit(1)
@@ -149,28 +146,24 @@ def drop(settings: Settings, wanted: LetterFilter, why: str, *, dry_run: bool) -
     Raises:
         FatalError: a broker does not answer.
     """
-    marks = _connected(settings)
-    found = [letter.id for letter in _waiting(settings, wanted, marks)]
+    _connect(settings)
+    found = [letter.id for letter in _waiting(settings, wanted)]
     if not dry_run:
         publish_marks(settings.kafka, [Mark(each, Action.DROPPED, why) for each in found])
     verb = "would be dropped" if dry_run else "dropped"
     typer.echo(f"{len(found):,} letters {verb}")
 
 
-def _connected(settings: Settings) -> dict[LetterId, Mark]:
-    """Check the brokers, and return the marks of all letters."""
+def _connect(settings: Settings) -> None:
     logs.configure(settings.log)
     Topics(settings.kafka).check()
-    return read_marks(settings.kafka)
 
 
-def _waiting(
-    settings: Settings, wanted: LetterFilter, marks: dict[LetterId, Mark]
-) -> Iterator[Letter]:
+def _waiting(settings: Settings, wanted: LetterFilter) -> Iterator[Letter]:
     """Yield the letters that wait; at the end, name those that were asked for and do not."""
     missing = set(wanted.ids)
-    for letter in read_letters(settings.kafka):
-        if letter.id not in marks and wanted.takes(letter):
+    for letter, mark in read_letters(settings.kafka):
+        if mark is None and wanted.takes(letter):
             missing.discard(letter.id)
             yield letter
     if missing:
@@ -188,15 +181,11 @@ def _time(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _state(mark: Mark | None) -> str:
-    return _PENDING if mark is None else mark.action
-
-
 def _as_json(letter: Letter, mark: Mark | None) -> dict[str, Any]:
     return {
         "letter": str(letter.id),
         "time": datetime.fromtimestamp(letter.time_ms / 1000, UTC).isoformat(),
-        "state": _state(mark),
+        "state": state_of(mark),
         "stage": letter.stage,
         "reason": letter.reason,
         "explanation": letter.explanation,
@@ -209,9 +198,7 @@ def _as_json(letter: Letter, mark: Mark | None) -> dict[str, Any]:
     }
 
 
-def _print_list(
-    shown: Sequence[Letter], by_reason: Counter[str], marks: dict[LetterId, Mark]
-) -> None:
+def _print_list(shown: Sequence[tuple[Letter, Mark | None]], by_reason: Counter[str]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     if not by_reason:
         console.print("No dead letters wait")
@@ -219,10 +206,10 @@ def _print_list(
     table = Table(box=None, header_style="bold")
     for column in ("letter", "time (UTC)", "state", "reason", "study", "kind", "id", "origin"):
         table.add_column(column)
-    for letter in shown:
+    for letter, mark in shown:
         origin = letter.origin
         place = f"{origin.topic}[{origin.partition}] {origin.offset}" if origin else "API"
-        cells = (letter.id, _time(letter.time_ms), _state(marks.get(letter.id)), letter.reason,
+        cells = (letter.id, _time(letter.time_ms), state_of(mark), letter.reason,
                  letter.study or "", letter.kind or "", letter.entity_id or "", place)  # fmt: skip
         table.add_row(*(Text(str(cell)) for cell in cells))
     console.print(table)

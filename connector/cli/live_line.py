@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.status import Status
 
+from connector.cli.durations import duration
 from connector.cli.running import repeating
 
 _REFRESH_SECONDS = 1.0
@@ -31,14 +32,8 @@ class Pace:
             return f"{rate:,.0f} events/s"
         if not lag:
             return f"{rate:,.0f} events/s, up to date"
-        left = f", about {_duration(lag / rate)} left" if rate else ""
+        left = f", about {duration(lag / rate)} left" if rate else ""
         return f"{rate:,.0f} events/s, {lag:,} behind{left}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:  # noqa: PLR2004 - more are easier to read as minutes
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:,.0f} min"
 
 
 @contextlib.contextmanager

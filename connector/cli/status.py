@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from connector import logs
+from connector.cli.durations import ago, duration
 from connector.config import Settings
 from connector.ops import status
 from connector.ops.status import Severity, Surroundings
@@ -115,7 +116,7 @@ def _summary(taken: Snapshot) -> Text:
 def _lag(taken: Snapshot) -> str:
     lag = sum(taken.around.lag.values())
     seconds = status.catch_up_seconds(lag, taken.published, taken.applied)
-    return f"{lag:,}" if seconds is None else f"{lag:,} (caught up in {_duration(seconds)})"
+    return f"{lag:,}" if seconds is None else f"{lag:,} (caught up in {duration(seconds)})"
 
 
 def _studies(taken: Snapshot) -> RenderableType:
@@ -157,20 +158,11 @@ def _nodes(around: Surroundings) -> str:
 
 
 def _age(ms: int | None) -> str:
-    if ms is None:
-        return "unknown"
-    return f"{_duration(datetime.now(UTC).timestamp() - ms / 1000)} ago"
+    return "unknown" if ms is None else ago(ms)
 
 
 def _since(text: str) -> str:
-    return _duration((datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds())
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"
+    return duration((datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds())
 
 
 def _as_json(settings: Settings, taken: Snapshot) -> dict[str, Any]:

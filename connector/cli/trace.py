@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import typer
@@ -11,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from connector import logs
+from connector.cli.durations import ago
 from connector.cli.row_counts import row_counts
 from connector.config import Settings
-from connector.model.letters import Mark
+from connector.model.letters import state_of
 from connector.ops.trace import Sighting, Trace, conclude
 from connector.ops.tracing import identity_of, trace_entity
 
@@ -52,7 +52,7 @@ def _as_json(trace: Trace) -> dict[str, Any]:
             {
                 "letter": str(letter.id),
                 "reason": letter.reason,
-                "state": mark.action if mark else "pending",
+                "state": state_of(mark),
             }
             for letter, mark in trace.letters
         ],
@@ -91,20 +91,16 @@ def _lines(trace: Trace) -> Iterator[tuple[str, str]]:
         yield "sinks", trace.unknown.get("group", _of_group(trace, trace.newest_at.partition))
     yield "graph", trace.unknown.get("graph", _of_node(trace))
     for letter, mark in trace.letters:
-        age = _age(letter.time_ms)
-        yield "dead letter", f"{letter.id}: {letter.reason}, {_state(mark)}, {age}"
+        age = ago(letter.time_ms)
+        yield "dead letter", f"{letter.id}: {letter.reason}, {state_of(mark)}, {age}"
     if "dead letters" in trace.unknown:
         yield "dead letter", trace.unknown["dead letters"]
-
-
-def _state(mark: Mark | None) -> str:
-    return mark.action if mark else "pending"
 
 
 def _of_event(event: Sighting) -> str:
     at = f"partition {event.partition} offset {event.offset}"
     what = f"{event.op}, version {event.version}" if event.op else "not a valid event"
-    return f"{at}: {what}, {_age(event.time_ms)}"
+    return f"{at}: {what}, {ago(event.time_ms)}"
 
 
 def _of_group(trace: Trace, partition: int) -> str:
@@ -130,11 +126,3 @@ def _of_node(trace: Trace) -> str:
     if node.version is None:
         return "a stub: other nodes refer to it"
     return f"{'deleted, ' if node.is_deleted else ''}version {node.version}"
-
-
-def _age(time_ms: int) -> str:
-    seconds = round(datetime.now(UTC).timestamp() - time_ms / 1000)
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds // size} {unit} ago"
-    return f"{max(0, seconds)} s ago"

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from connector.config import KafkaSettings
-from connector.kafka.topic_log import read_to_end
+from connector.kafka.topic_log import newest_by_key
 from connector.model.cursor import Cursor
 
 
@@ -20,11 +20,11 @@ def read_cursors(settings: KafkaSettings) -> dict[str, StoredCursor]:
     Raises:
         RetryableError: the brokers do not answer, or the topic is missing.
     """
-    found: dict[bytes, tuple[bytes, int]] = {}
     prefix = f"{settings.events_topic}/".encode()
-    for raw in read_to_end(settings, settings.cursors_topic):
-        key, value = raw.key(), raw.value()
-        if key is not None and value is not None and key.startswith(prefix):
-            found[key] = (value, raw.timestamp()[1])
-    cursors = (StoredCursor(Cursor.from_bytes(value), ms) for value, ms in found.values())
+    found = newest_by_key(settings, settings.cursors_topic).items()
+    cursors = (
+        StoredCursor(Cursor.from_bytes(raw.value() or b""), raw.timestamp()[1])
+        for key, raw in found
+        if key.startswith(prefix)
+    )
     return {each.cursor.study_key: each for each in cursors}

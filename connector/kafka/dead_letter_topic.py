@@ -34,16 +34,17 @@ _PLAIN_ID = re.compile(r"[0-9A-Za-z/_.-]{1,100}")
 _FIRST_OF_SINK = f"{CONNECT}topic"
 
 
-def read_letters(settings: KafkaSettings) -> Iterator[Letter]:
-    """Yield the letters in the queue, each partition in order.
+def read_letters(settings: KafkaSettings) -> Iterator[tuple[Letter, Mark | None]]:
+    """Yield the letters in the queue with their marks, each partition in order.
 
     Raises:
         RetryableError: the brokers do not answer, or the topic is missing.
     """
+    marks = read_marks(settings)
     for raw in read_to_end(settings, settings.dead_letter_topic):
         letter = letter_of(raw)
         if letter is not None:
-            yield letter
+            yield letter, marks.get(letter.id)
 
 
 def read_marks(settings: KafkaSettings) -> dict[LetterId, Mark]:
@@ -54,12 +55,13 @@ def read_marks(settings: KafkaSettings) -> dict[LetterId, Mark]:
     """
     found = {}
     for raw in read_to_end(settings, settings.dead_letter_topic):
-        if (mark := _mark_of(raw)) is not None:
+        if (mark := _mark_of(raw, _headers_of(raw))) is not None:
             found[mark.letter] = mark
     return found
 
 
 def _headers_of(raw: RawMessage) -> Headers:
+    """Return the headers; call it once for each message (see `Message.headers`)."""
     message = message_of(raw, TopicPartition(raw.topic() or "", raw.partition() or 0))
     try:
         return message.headers
@@ -67,12 +69,11 @@ def _headers_of(raw: RawMessage) -> Headers:
         return []
 
 
-def _mark_of(raw: RawMessage) -> Mark | None:
+def _mark_of(raw: RawMessage, headers: Headers) -> Mark | None:
     """Return the mark that this message is, if it is one.
 
     A dead letter begins with the headers of its message, which may look like those of a mark.
     """
-    headers = _headers_of(raw)
     is_mark = [name for name, _ in headers] == [_ACTION, _LETTER, _WHY]
     if not is_mark or raw.key() is not None or raw.value() is not None:
         return None
@@ -85,9 +86,10 @@ def _mark_of(raw: RawMessage) -> Mark | None:
 
 def letter_of(raw: RawMessage) -> Letter | None:
     """Return the letter that this message of the queue is; None if it is a mark."""
-    if _mark_of(raw) is not None:
+    headers = _headers_of(raw)
+    if _mark_of(raw, headers) is not None:
         return None
-    own, ours = _split(_headers_of(raw))
+    own, ours = _split(headers)
     text = {name: _text(value) for name, value in ours}
     stage = Stage.SOURCE if text.get(f"{CONNECT}stage") == Stage.SOURCE else Stage.SINK
     identity = _identity(raw.key())

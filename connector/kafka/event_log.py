@@ -24,7 +24,7 @@ from connector.kafka.failures import FENCED, error_of, fatal_cause, translate
 from connector.kafka.partitioner import partition_of
 from connector.kafka.reasons import made
 from connector.kafka.settings import transactional_producer
-from connector.kafka.topic_log import mark_of, read_to_end
+from connector.kafka.topic_log import mark_of, newest_by_key, read_to_end
 from connector.kafka.topics import Topics
 from connector.model.cursor import Cursor, TopicMark
 from connector.model.events import Identity, KnownState, RecordEvent
@@ -76,12 +76,9 @@ class KafkaEventLog:
 
     def _read_cursor(self) -> Cursor | None:
         """Return the cursor of this events topic, or the study's own (as older versions wrote)."""
-        found: dict[bytes, bytes] = {}
-        for message in read_to_end(self._settings, self._settings.cursors_topic):
-            if (key := message.key()) is not None and (value := message.value()) is not None:
-                found[key] = value
-        value = found.get(self._cursor_key, found.get(self._study_key.encode()))
-        return None if value is None else Cursor.from_bytes(value)
+        found = newest_by_key(self._settings, self._settings.cursors_topic)
+        raw = found.get(self._cursor_key, found.get(self._study_key.encode()))
+        return None if raw is None else Cursor.from_bytes(raw.value() or b"")
 
     @property
     def _cursor_key(self) -> bytes:

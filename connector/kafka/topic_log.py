@@ -32,6 +32,19 @@ def read_to_end(settings: KafkaSettings, topic: str) -> Iterator[RawMessage]:
     return read_ranges(settings, topic, bounds(settings, topic))
 
 
+def newest_by_key(settings: KafkaSettings, topic: str) -> dict[bytes, RawMessage]:
+    """Return the last message with a value of each key in a compacted topic.
+
+    Raises:
+        RetryableError: as `read_to_end`.
+    """
+    found: dict[bytes, RawMessage] = {}
+    for raw in read_to_end(settings, topic):
+        if (key := raw.key()) is not None and raw.value() is not None:
+            found[key] = raw
+    return found
+
+
 def read_ranges(
     settings: KafkaSettings, topic: str, ranges: Mapping[int, Range]
 ) -> Iterator[RawMessage]:

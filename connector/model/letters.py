@@ -93,6 +93,11 @@ class Mark(NamedTuple):
     time_ms: int = 0
 
 
+def state_of(mark: Mark | None) -> str:
+    """Return what was done with a letter, in a word."""
+    return "pending" if mark is None else mark.action
+
+
 @dataclass(frozen=True, slots=True)
 class LetterFilter:
     """Which letters to take; an empty field takes all."""

@@ -6,7 +6,7 @@ from contextlib import closing
 from connector.config import Settings
 from connector.errors import ConnectorError
 from connector.kafka.cursor_topic import read_cursors
-from connector.kafka.dead_letter_topic import read_letters, read_marks
+from connector.kafka.dead_letter_topic import read_letters
 from connector.kafka.group_offsets import GroupOffsets
 from connector.kafka.topics import Topics
 from connector.model.entities import READ_KINDS
@@ -48,9 +48,8 @@ def _cursors(settings: Settings, around: Surroundings) -> None:
 
 
 def _letters(settings: Settings, around: Surroundings) -> None:
-    marks = read_marks(settings.kafka)
-    for letter in read_letters(settings.kafka):
-        if letter.id not in marks:
+    for letter, mark in read_letters(settings.kafka):
+        if mark is None:
             around.letters_by_reason[letter.reason] += 1
             around.letters_by_study[letter.study or ""] += 1
 

@@ -10,7 +10,7 @@ from connector.config import Settings
 from connector.errors import ConnectorError, FatalError, InvalidEventError
 from connector.interfaces import Range, TopicPartition
 from connector.kafka.consumer import message_of
-from connector.kafka.dead_letter_topic import read_letters, read_marks
+from connector.kafka.dead_letter_topic import read_letters
 from connector.kafka.group_offsets import GroupOffsets
 from connector.kafka.topic_log import bounds, read_ranges
 from connector.kafka.topics import Topics
@@ -112,11 +112,10 @@ def _read_group(settings: Settings, trace: Trace) -> None:
 
 
 def _read_letters(settings: Settings, trace: Trace) -> None:
-    marks = read_marks(settings.kafka)
     key = trace.identity.to_key()
-    for letter in read_letters(settings.kafka):
+    for letter, mark in read_letters(settings.kafka):
         if letter.key == key or _is_row_of(letter, trace.identity):
-            trace.letters.append((letter, marks.get(letter.id)))
+            trace.letters.append((letter, mark))
 
 
 def _is_row_of(letter: Letter, identity: Identity) -> bool:

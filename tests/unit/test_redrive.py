@@ -243,14 +243,14 @@ def test_a_message_with_the_headers_of_a_mark_is_a_letter(action: bytes, names: 
     for key, value in ((b"k", b"v"), (None, None)):
         found = parsed(3, message(TopicPartition("events", 4), 17, key, value, forged), "key")
         assert found.headers == forged
-        assert _mark_of(Raw(3, key, value, [*forged, ("other", b"")])) is None  # type: ignore[arg-type]
+        assert _mark_of(Raw(3, key, value, []), [*forged, ("other", b"")]) is None  # type: ignore[arg-type]
 
 
 def test_a_mark_is_no_letter() -> None:
     """A mark has its three headers and nothing else."""
     raw = Raw(9, None, None, list(MARK))
     assert letter_of(raw) is None  # type: ignore[arg-type]
-    mark = _mark_of(raw)  # type: ignore[arg-type]
+    mark = _mark_of(raw, list(MARK))  # type: ignore[arg-type]
     assert mark is not None
     assert mark.letter == LetterId(0, 7)
 
@@ -308,6 +308,22 @@ def test_an_outage_while_a_message_is_looked_up_is_waited_out() -> None:
     world.graph.probe = probing  # type: ignore[method-assign]
     letters = [letter(at, upsert(record_row(at + 1), 5)) for at in range(4)]
     assert world.redrive(letters) == Redriven(applied=4)
+
+
+def test_the_headers_of_a_message_are_read_once() -> None:
+    """After a name that is not UTF-8, the client returns null pointers at the second call."""
+
+    class Foreign(Raw):
+        calls = 0
+
+        def headers(self) -> Headers:
+            self.calls += 1
+            assert self.calls == 1
+            raise UnicodeError
+
+    found = letter_of(Foreign(0, b"k", b"v", []))  # type: ignore[arg-type]
+    assert found is not None
+    assert found.reason == "unknown"
 
 
 def test_filters_take_what_they_name() -> None:
