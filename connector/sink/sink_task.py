@@ -69,6 +69,7 @@ class SinkTask:
         return messages and ends from before their seek, which an open lane would accept."""
         self.graph_outage = Outage("neo4j", ports.clock, log)
         self.broker_outage = Outage("kafka", ports.clock, log)
+        self.outages = (self.graph_outage, self.broker_outage)
         self._lanes: dict[TopicPartition, Lane] = {}
         self._back_pressure = BackPressure(ports.consumer, settings.buffer_bytes_max)
         self._commits = Commits(ports, settings.commit_interval_seconds, self.broker_outage)
@@ -249,8 +250,7 @@ class SinkTask:
         self._ports.writers.submit(lane, partial(until_read, step))
 
     def _submit_writing(self, lane: Lane, batch: Batch, span: Span | None) -> None:
-        servers = (self.graph_outage, self.broker_outage)
-        until_done = [self._until_done(server, lane.dropped) for server in servers]
+        until_done = [self._until_done(outage, lane.dropped) for outage in self.outages]
         self._ports.writers.submit(lane, partial(self._applier.write, batch, span, *until_done))
 
     def _until_done(self, outage: Outage, abandoned: threading.Event) -> UntilDone:

@@ -39,6 +39,32 @@ def as_json(failing: Failing) -> dict[str, str]:
     return {"what": failing.what, "since": since, "reason": failing.reason}
 
 
+class Streak:
+    """Failures in a row: two of them make an outage."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._since_ms = 0
+
+    def failed(self, at_ms: int) -> bool:
+        """Count a failure at this time; return whether an outage begins."""
+        if not self.length:
+            self._since_ms = at_ms
+        self.length += 1
+        return self.length == _FAILURES_MIN
+
+    def succeeded(self) -> bool:
+        """Count a success; return whether it ends an outage."""
+        is_end = self.since_ms is not None
+        self.length = 0
+        return is_end
+
+    @property
+    def since_ms(self) -> int | None:
+        """When the outage began; None if there is none."""
+        return self._since_ms if self.length >= _FAILURES_MIN else None
+
+
 class DependencyCheck:
     """Asks a server every five seconds whether it answers, whatever the program does meanwhile.
 
@@ -50,8 +76,7 @@ class DependencyCheck:
         self._ask, self._clock = ask, clock
         self._asked_at: float | None = None
         self._asked_ms = 0
-        self._failures = 0
-        self._since_ms = 0
+        self._failures = Streak()
         self._reason = ""
 
     def run(self, stop: threading.Event) -> None:
@@ -66,24 +91,20 @@ class DependencyCheck:
         try:
             self._ask()
         except Exception as error:  # noqa: BLE001 - whatever it is, the server cannot be used
-            if not self._failures:
-                self._since_ms = self._asked_ms
             self._reason = described(error)
-            self._failures += 1
-            if self._failures == _FAILURES_MIN:
+            if self._failures.failed(self._asked_ms):
                 log.info("server does not answer", what=self.name, reason=self._reason)
         else:
-            if self._failures >= _FAILURES_MIN:
+            if self._failures.succeeded():
                 log.info("server answers again", what=self.name)
-            self._failures = 0
         finally:
             self._asked_at = None
 
     @property
     def failing(self) -> Failing | None:
         """The failure, if the server is down."""
-        if self._failures >= _FAILURES_MIN:
-            return Failing(self.name, self._since_ms, self._reason)
+        if (since_ms := self._failures.since_ms) is not None:
+            return Failing(self.name, since_ms, self._reason)
         asked_at = self._asked_at
         if asked_at is not None and self._clock.monotonic() - asked_at > _HANGING_SECONDS:
             return Failing(self.name, self._asked_ms, "no answer")

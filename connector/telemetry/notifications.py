@@ -93,7 +93,7 @@ def _notification(kind: str, event: Mapping[str, Any]) -> Notification:
 
 
 class Webhook(logging.Handler):
-    """Posts state changes on a thread of its own; the program never waits for it."""
+    """Posts state changes on a separate thread; the program never waits for it."""
 
     def __init__(self, url: str, role: str) -> None:
         super().__init__(logging.INFO)

@@ -12,7 +12,6 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from connector.clock import SystemClock
 from connector.config import Settings
-from connector.kafka.group_offsets import GroupOffsets
 from connector.kafka.topics import Topics
 from connector.neo4j.database import Neo4jDatabase
 from connector.sink.sink_task import SinkTask
@@ -27,8 +26,6 @@ from connector.telemetry.source_metrics import ApiRequests, SourceMetrics
 _SOURCE_STUCK_SECONDS = 600.0
 """A transaction and a recovery may take minutes; a recovery beats while it reads the topic."""
 _ASK_SECONDS_MAX = 5.0
-_OBSERVATIONS_MAX = 60
-"""Then the topic's partitions are looked up again: there may be more."""
 
 
 class _Common(Collector):
@@ -86,10 +83,10 @@ def sink_telemetry(
 
     Yields a function that returns the lag of the partitions that the sink has; None: not known.
     """
-    clock, lag, group_id = SystemClock(), GroupLag(), settings.sink.group_id
-    observer = _LagObserver(_impatient(settings), group_id, lag)
+    clock, group_id = SystemClock(), settings.sink.group_id
+    lag = GroupLag(_impatient(settings).kafka, group_id)
     checks = [
-        DependencyCheck("kafka", observer.observe, clock),
+        DependencyCheck("kafka", lag.observe, clock),
         DependencyCheck("neo4j", lambda: _ask(database), clock),
     ]
     health = Health(
@@ -142,26 +139,6 @@ def _ask_brokers(topics: Topics, topic: str) -> None:
 
 def _ask(database: Neo4jDatabase) -> None:
     database.read("RETURN 1")
-
-
-class _LagObserver:
-    """Reads the group's lag, which also shows whether the brokers answer."""
-
-    def __init__(self, settings: Settings, group_id: str, lag: GroupLag) -> None:
-        self._settings, self._group_id, self._lag = settings, group_id, lag
-        self._offsets: GroupOffsets | None = None
-        self._observed = 0
-
-    def observe(self) -> None:
-        """Read the lag once. Blocks."""
-        if self._offsets is None or self._observed >= _OBSERVATIONS_MAX:
-            if self._offsets is not None:
-                self._offsets.close()
-                self._offsets = None  # in case the next line fails
-            self._offsets = GroupOffsets(self._settings.kafka, self._group_id)
-            self._observed = 0
-        self._observed += 1
-        self._lag.by_partition = self._offsets.lag_by_partition()
 
 
 def registry() -> CollectorRegistry:

@@ -8,7 +8,9 @@ from typing import Any
 from prometheus_client import Metric as Family
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from connector.config import KafkaSettings
 from connector.interfaces import Clock
+from connector.kafka.group_offsets import GroupOffsets
 from connector.model.reasons import REASONS
 from connector.neo4j.database import COUNTED_UPDATES, Written
 from connector.sink.applier import ApplyResult
@@ -16,6 +18,9 @@ from connector.sink.sink_task import SinkTask
 from connector.telemetry import metrics
 from connector.telemetry.families import family, histogram, single
 from connector.telemetry.health import Failing, failing_of
+
+_OBSERVATIONS_MAX = 60
+"""Then the topic's partitions are looked up again: there may be more."""
 
 
 class Writes:
@@ -41,10 +46,28 @@ class Writes:
 
 
 class GroupLag:
-    """The lag of the sink's group by partition, as last asked for."""
+    """The lag of the sink's group by partition, as last observed."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: KafkaSettings, group_id: str) -> None:
         self.by_partition: Mapping[int, int] = {}
+        self._settings, self._group_id = settings, group_id
+        self._offsets: GroupOffsets | None = None
+        self._observed = 0
+
+    def observe(self) -> None:
+        """Read the lag once, which also shows whether the brokers answer. Blocks.
+
+        Raises:
+            ConnectorError: as `GroupOffsets`.
+        """
+        if self._offsets is None or self._observed >= _OBSERVATIONS_MAX:
+            if self._offsets is not None:
+                self._offsets.close()
+                self._offsets = None  # in case the next line fails
+            self._offsets = GroupOffsets(self._settings, self._group_id)
+            self._observed = 0
+        self._observed += 1
+        self.by_partition = self._offsets.lag_by_partition()
 
 
 class SinkMetrics(Collector):
@@ -61,8 +84,8 @@ class SinkMetrics(Collector):
         yield single(metrics.UNCHANGED, progress.unchanged)
         reasons = {**dict.fromkeys(REASONS, 0), **progress.reasons.copy()}
         yield family(metrics.DEAD_LETTERS, [((name,), count) for name, count in reasons.items()])
-        outages = (self._task.graph_outage, self._task.broker_outage)
-        yield family(metrics.SINK_RETRIES, [((each.name,), each.failures) for each in outages])
+        retries = [((each.name,), each.failures) for each in self._task.outages]
+        yield family(metrics.SINK_RETRIES, retries)
         yield single(metrics.PARTITIONS, len(lanes))
         partitions = {lane.partition.partition for lane in lanes}
         lag = [((str(number),), count) for number, count in sorted(self._lag.by_partition.items())
@@ -86,8 +109,7 @@ def lag_seconds(task: SinkTask, now_ms: int) -> dict[int, float]:
 
 def failures(task: SinkTask) -> list[Failing]:
     """Return the outages of the sink's own calls."""
-    outages = (task.graph_outage, task.broker_outage)
-    return [each for outage in outages if (each := failing_of(outage))]
+    return [each for outage in task.outages if (each := failing_of(outage))]
 
 
 def status(task: SinkTask, lag: GroupLag, group_id: str, clock: Clock) -> dict[str, Any]:

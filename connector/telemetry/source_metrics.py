@@ -14,10 +14,9 @@ from connector.interfaces import Clock
 from connector.source.source_task import SourceTask
 from connector.telemetry import metrics
 from connector.telemetry.families import family, histogram, single
-from connector.telemetry.health import Failing, as_json, failing_of
+from connector.telemetry.health import Failing, Streak, as_json, failing_of
 
 IMEDNET = "imednet"
-_FAILURES_MIN = 2
 
 _COUNTERS = {
     metrics.PAGES: "pages",
@@ -38,28 +37,25 @@ class ApiRequests:
         self.by_status: Counter[str] = Counter({"200": 0, "none": 0})
         self._seconds = histogram(metrics.API_SECONDS, registry)
         self._clock, self._lock = clock, threading.Lock()
-        self._in_a_row = 0
-        self._since_ms = 0
+        self._failures = Streak()
 
     def observe(self, status: str, seconds: float) -> None:
         """Count one request."""
         self._seconds.observe(seconds)
         with self._lock:
             self.by_status[status] += 1
-            if not _is_outage(status):
-                self._in_a_row = 0
-                return
-            if not self._in_a_row:
-                self._since_ms = self._clock.now_ms()
-            self._in_a_row += 1
+            if _is_outage(status):
+                self._failures.failed(self._clock.now_ms())
+            else:
+                self._failures.succeeded()
 
     @property
     def failing(self) -> Failing | None:
         """The failure, if the last two requests or more had no response, or a server error."""
-        if self._in_a_row < _FAILURES_MIN:
+        if (since_ms := self._failures.since_ms) is None:
             return None
-        reason = f"The last {self._in_a_row} requests had no response, or a server error"
-        return Failing(IMEDNET, self._since_ms, reason)
+        reason = f"The last {self._failures.length} requests had no response, or a server error"
+        return Failing(IMEDNET, since_ms, reason)
 
 
 def _is_outage(status: str) -> bool:

@@ -72,7 +72,8 @@ def test_what_fails_is_named_once_the_longest_first() -> None:
     """The program's own calls and the check of one server are one failure, since the earlier."""
     clock = FakeClock()
     check = DependencyCheck("neo4j", lambda: None, clock)
-    check._failures, check._since_ms, check._reason = 2, 500, "asked"
+    check._failures.failed(500)
+    check._failures.failed(501)
     own = [Failing("neo4j", 200, "own"), Failing("kafka", 300, "own")]
     assert Health([], 60, [check], lambda: own).failing() == [own[0], own[1]]
 
