@@ -4,9 +4,9 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from connector.clock import SystemClock
@@ -15,13 +15,14 @@ from connector.errors import ConnectorError, FatalError, RetryableError
 from connector.imednet.reader import ImednetReader
 from connector.kafka.group_offsets import GroupOffsets
 from connector.kafka.permissions import may_write_transactions, missing_operations
-from connector.kafka.topics import Topics
+from connector.kafka.topics import Topics, TopicState
 from connector.model.cursor import Cursor
 from connector.model.entities import READ_KINDS
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.server import can_write, clock_ms, outdated_kinds, version_of
 from connector.ops.findings import Finding, Outcome, Step, all_examined, examined
 from connector.source import tracks, window
+from connector.source.page_checks import unknown_study
 from connector.source.tracks import Mode, Track
 
 _CLOCK_MS_WARNED, _CLOCK_MS_MAX = 60_000, 3_600_000
@@ -87,10 +88,7 @@ def _study(reader: ImednetReader, study_key: str) -> Finding | str:
     cursor = Cursor(study_key=study_key)
     page = reader.read(window.next_request(tracks.STUDY, cursor, 1))
     if not page.rows:
-        raise FatalError(
-            f"Study {study_key} is not known to the API. Check SOURCE_STUDIES and the permissions"
-            " of the API key"
-        )
+        raise unknown_study(study_key)
     denied = []
     for entity in READ_KINDS.values():
         try:
@@ -115,7 +113,8 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
         return
     names = (kafka.events_topic, kafka.cursors_topic, kafka.dead_letter_topic)
     steps: list[tuple[str, Step]] = [("answers", partial(_brokers, settings, topics))]
-    steps += [(f"topic {name}", partial(_topic, settings, topics, name)) for name in names]
+    states = cache(lambda: {each.name: each for each in topics.ensure(make=False)})
+    steps += [(f"topic {name}", partial(_topic, settings, topics, states, name)) for name in names]
     found = list(all_examined("Kafka", steps))
     yield from found
     if any(each.detail.startswith(_NO_TOPIC) for each in found) or len(found) < len(steps):
@@ -130,8 +129,10 @@ def _brokers(settings: Settings, topics: Topics) -> str:
     return settings.kafka.bootstrap_servers
 
 
-def _topic(settings: Settings, topics: Topics, name: str) -> Finding | str:
-    (state,) = (each for each in topics.ensure(make=False) if each.name == name)
+def _topic(
+    settings: Settings, topics: Topics, states: Callable[[], Mapping[str, TopicState]], name: str
+) -> Finding | str:
+    state = states()[name]
     if state.missing:
         raise FatalError(f"{_NO_TOPIC}. Run `imednet-connector setup`")
     if state.differences:
@@ -246,7 +247,7 @@ def _disk(settings: Settings) -> Iterator[Finding]:
         "SQLITE_TMPDIR": Path(os.environ.get("SQLITE_TMPDIR", tempfile.gettempdir())),
     }
     for name, folder in folders.items():
-        yield from all_examined("disk", [(name, partial(_folder, name, folder))])
+        yield examined("disk", name, partial(_folder, name, folder))
 
 
 def _folder(name: str, folder: Path) -> Finding | str:

@@ -62,10 +62,15 @@ def _check_study(
     if not ids and not position.in_pass:
         if position.passes or page.total_elements:
             raise RetryableError(f"The API no longer lists study {request.study_key}")
-        raise FatalError(
-            f"Study {request.study_key} is not known to the API. Check SOURCE_STUDIES and the"
-            " permissions of the API key"
-        )
+        raise unknown_study(request.study_key)
+
+
+def unknown_study(study_key: str) -> FatalError:
+    """Return the error of a study that the API does not list."""
+    return FatalError(
+        f"Study {study_key} is not known to the API. Check SOURCE_STUDIES and the permissions of"
+        " the API key"
+    )
 
 
 def valid_ids(entity: Entity, page: Page) -> list[EntityId]:
