@@ -77,7 +77,7 @@ class FoundNode:
 
     @property
     def is_stub(self) -> bool:
-        """Whether it is only an end of other entities' relationships: it has nothing of its own."""
+        """Whether other entities only refer to it: it has no properties, relationships or parts."""
         keys = ENTITIES[self.identity.entity].key_properties
         return set(self.properties) <= set(keys) and not any(self.links) and not any(self.parts)
 
