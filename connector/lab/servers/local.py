@@ -17,12 +17,13 @@ from connector.errors import FatalError
 from connector.kafka.topics import Topics
 from connector.lab.folders import owned, remove_within
 from connector.lab.servers.jars import class_path
-from connector.lab.servers.processes import Child, free_port
+from connector.lab.servers.processes import Child, free_port, is_open
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.driver import set_first_password
 
 MARKER = ".imednet-connector-servers"
-_READY_SECONDS_MAX = 120.0
+_READY_SECONDS_MAX = 600.0
+"""Far more than a busy machine needs; a server that ends is noticed at once."""
 _KAFKA_PROPERTIES = """
 process.roles=broker,controller
 node.id=1
@@ -51,7 +52,9 @@ server.https.enabled=false
 server.memory.pagecache.size=256m
 dbms.usage_report.enabled=false
 db.tx_log.rotation.retention_policy=2 files
+internal.dbms.bolt.netty_server_shutdown_quiet_period=0
 """
+_QUICK_START = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _OPENED_MODULES = ("java.base/java.nio", "java.base/java.io", "java.base/sun.nio.ch")
 
 
@@ -87,7 +90,7 @@ class LocalKafka:
             FatalError: the process ended, or the broker did not answer in time.
         """
         settings = KafkaSettings(
-            bootstrap_servers=f"127.0.0.1:{self.port}", connect_timeout_seconds=2
+            bootstrap_servers=f"127.0.0.1:{self.port}", connect_timeout_seconds=10
         )
         if self.process:
             self.process.wait_until(lambda: _succeeds(Topics(settings).check), _READY_SECONDS_MAX)
@@ -130,7 +133,7 @@ class LocalNeo4j:
         conf = self.folder / "conf" / "neo4j.conf"
         conf.parent.mkdir(parents=True, exist_ok=True)
         conf.write_text(_NEO4J_CONF.format(port=self.port) + extra_settings, encoding="utf-8")
-        command = ["java", "-Xms512m", "-Xmx1g", "-cp", class_path("neo4j"),
+        command = ["java", "-Xms512m", "-Xmx1g", *_QUICK_START, "-cp", class_path("neo4j"),
                    *(f"--add-opens={module}=ALL-UNNAMED" for module in _OPENED_MODULES),
                    "org.neo4j.server.CommunityEntryPoint",
                    f"--home-dir={self.folder}", f"--config-dir={conf.parent}"]  # fmt: skip
@@ -139,16 +142,19 @@ class LocalNeo4j:
     def wait(self) -> None:
         """Set the password at the first start, and block until the database answers.
 
+        The driver is only asked once the port is open: its own waits grow to many seconds.
+
         Raises:
             FatalError: the process ended, or the database did not answer in time.
         """
         settings = Neo4jSettings(
             uri=f"bolt://127.0.0.1:{self.port}",
             password=SecretStr(self.password),
-            connect_timeout_seconds=2,
+            connect_timeout_seconds=10,
         )
         if self.process is None:
             return
+        self.process.wait_until(lambda: is_open(self.port), _READY_SECONDS_MAX)
         if not self.has_password:
             self.process.wait_until(
                 lambda: _succeeds(lambda: set_first_password(settings)), _READY_SECONDS_MAX

@@ -26,6 +26,13 @@ def free_port() -> int:
         return port
 
 
+def is_open(port: int) -> bool:
+    """Whether something listens on this loopback port."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def _end_with_parent() -> None:
     """On Linux, have the kernel terminate the child when the thread that started it ends."""
     if sys.platform == "linux":
