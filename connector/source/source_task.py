@@ -66,10 +66,7 @@ class SourceTask:
         }
 
     def sweep(self) -> None:
-        """Start a sweep: compare all rows of the API with the topic, soon after this call.
-
-        Thread-safe; returns at once.
-        """
+        """Start a sweep soon: compare all rows of the API with the topic. Thread-safe."""
         self._must_reread_topic = True  # the cache might be wrong
         self._sweep_since_ms = self._ports.clock.now_ms()
 
@@ -111,7 +108,7 @@ class SourceTask:
             self.heartbeat.beat(_RECOVERY_SECONDS_MAX)
             self._cursor = self._recover()
             self.progress.passes = self._completed.count(self._cursor)
-            if not self._is_unpublished:
+            if not self._is_unpublished and self._has_been_read(self._cursor):
                 self.outage.succeeded()
         track, idle_seconds = self._passes.next(self._cursor, self._sweep_since_ms)
         if track is None:
@@ -119,8 +116,7 @@ class SourceTask:
         try:
             pages = self._passes.take(track, self._cursor)
         except Exception as error:
-            is_study_unread = self._cursor.position(tracks.STUDY.name).passes == 0
-            if isinstance(error, FatalError) and is_study_unread:
+            if isinstance(error, FatalError) and not self._has_been_read(self._cursor):
                 raise  # nothing can be read yet; later, one kind's error does not stop the others
             self._track_failed(track, error)
             return 0.0
@@ -132,6 +128,9 @@ class SourceTask:
             except Exception as error:  # noqa: BLE001 - so does a row that nobody foresaw
                 self._track_failed(track, error)
         return 0.0
+
+    def _has_been_read(self, cursor: Cursor) -> bool:
+        return cursor.position(tracks.STUDY.name).passes > 0
 
     def _step_failed(self, error: Exception, delay_seconds: float) -> None:
         self.progress.retries += 1

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from connector.errors import ConnectorError, FatalError, RetryableError, TakenOverError
 from connector.interfaces import Page, PageRequest
@@ -103,6 +104,16 @@ def test_a_study_that_fails_at_the_start_is_streamed_later(error: Exception) -> 
     assert failed.progress.events
     assert other.outage.failures == 0
     assert not failed.outage.is_ongoing
+
+
+def test_a_study_is_not_called_recovered_before_it_could_be_read() -> None:
+    """Each attempt recovers the known states first, which says nothing about the API."""
+    refused = [FatalError("Cannot read study ONE: HTTP 403") for _ in range(5)]
+    with capture_logs() as lines:
+        run(Api("ONE", *refused), Api("TWO"), until=lambda tasks: full_passes(tasks[0]) > 0)
+    found = [each["event"] for each in lines if each.get("what") == "study"]
+    assert found.count("recovered") == 1
+    assert found[-1] == "recovered"
 
 
 def test_the_source_ends_only_when_no_study_can_be_read() -> None:
