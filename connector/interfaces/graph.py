@@ -32,6 +32,8 @@ class Span(NamedTuple):
 class WriteResult(NamedTuple):
     """The outcome of a write."""
 
+    applied: int
+    """The changes that had an effect."""
     were_absent: bool
     """Whether every node believed absent was absent. The others were merged."""
 
@@ -83,5 +85,5 @@ class GraphWriter(Protocol):
         written and others not: repeat the whole call.
 
         Raises:
-            StaleGraphError: with ``advance``, as `advance`.
+            StaleGraphError: with a ``span``, as `advance`.
         """

@@ -14,7 +14,7 @@ from connector.model.entities import ENTITIES
 from connector.model.graph import NodeChange
 from connector.neo4j.moments import Moment, assignments, moments_of, values_with_texts
 from connector.neo4j.patterns import node_pattern, relationship_pattern
-from connector.neo4j.statement import Statement
+from connector.neo4j.statement import ROWS, Statement
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ALIKE_MIN = 64
@@ -95,7 +95,7 @@ def _create(shape: _Shape, moments: tuple[Moment, ...]) -> str:
     ]
     return "\n".join(
         [
-            "UNWIND $rows AS row",
+            f"UNWIND {ROWS} AS row",
             *(
                 f"MERGE {node_pattern(f'p{index}', ENTITIES[target], 'row[0]', f'row[1][{index}]')}"
                 for index, _, target in targets

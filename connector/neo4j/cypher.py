@@ -17,7 +17,7 @@ from connector.model.properties import LINKS, MODEL
 from connector.neo4j.bulk_create import create_in_bulk
 from connector.neo4j.patterns import node_pattern, relationship_pattern
 from connector.neo4j.probes import is_outdated
-from connector.neo4j.statement import Statement
+from connector.neo4j.statement import ROWS, Statement
 
 DELETED_LABEL = "Deleted"
 _REMOVE_OTHERS = (
@@ -98,7 +98,7 @@ def _rows(group: list[NodeChange]) -> list[dict[str, Any]]:
 def _create(entity_name: str) -> str:
     """Create each row's node without comparing: the constraint rejects nodes that exist."""
     entity = ENTITIES[entity_name]
-    create = f"UNWIND $rows AS row CREATE (n:{entity.label}) SET n = row.properties"
+    create = f"UNWIND {ROWS} AS row CREATE (n:{entity.label}) SET n = row.properties"
     return "\n".join([create, *_links(entity, "true"), *_new_parts(entity)])
 
 
@@ -129,11 +129,12 @@ def _guarded(entity: Entity, label: str, tail: list[str], *, force: bool) -> str
     no relationships, nor does an entity that this model deleted (an earlier one may have left
     some). Parts are always replaced. User properties (``x_``) are kept.
     With ``force`` nothing is believed that the node records about itself.
+    It returns the number of nodes that the guard let pass.
     """
     is_unlinked = "false" if force else _is_unlinked(entity)
     is_moved = "true" if force else _is_moved(entity)
     lines = [
-        "UNWIND $rows AS row",
+        f"UNWIND {ROWS} AS row",
         f"MERGE {node_pattern('n', entity, 'row.key[0]', 'row.key[1]')}",
         f"SET n:{entity.label}",
         f"WITH n, row WHERE {is_outdated(entity, 'row.version', force=force)}",
@@ -148,6 +149,7 @@ def _guarded(entity: Entity, label: str, tail: list[str], *, force: bool) -> str
             for part in entity.parts
         ),
         *tail,
+        "RETURN count(*)",
     ]
     return "\n".join(lines)
 

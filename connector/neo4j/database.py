@@ -127,7 +127,7 @@ class Neo4jDatabase:
         with translated("read the graph"), self._session(neo4j.READ_ACCESS) as session:
             query = neo4j.Query(cypher, timeout=self._settings.transaction_timeout_seconds)
             with sent_rows(rows) as sent:
-                return session.run(query, parameters, rows=sent).values()
+                return session.run(query, parameters, batch={"rows": sent}).values()
 
     def read_table(self, cypher: str, **parameters: Any) -> ResultTable:
         """Run a read-only query; returns its columns and rows.
@@ -147,21 +147,22 @@ class Neo4jDatabase:
         span: Span | None = None,
         *,
         advance: bool = False,
-    ) -> None:
+    ) -> int | None:
         """Run one statement in one transaction; on return the server has acknowledged the commit.
 
-        ``metadata`` shows up in SHOW TRANSACTIONS. With a ``span`` the statement is a no-op unless
+        Returns the number that the statement returns, if it does.
+        ``metadata`` shows up in SHOW TRANSACTIONS. With a ``span`` nothing is written unless
         the span's checkpoint is found; ``advance`` also moves that checkpoint.
 
         Raises:
-            StaleGraphError: the checkpoint to move was not found.
+            StaleGraphError: the checkpoint was not found.
             ConnectorError: as `connector.interfaces.GraphWriter`.
         """
         # Auto-commit takes one round trip, an explicit transaction three. The server answers the
         # last pull after its commit, and consume() waits for that answer. Nothing is retried here:
         # that would hide failures from the sink, which must log that it is waiting.
         query = neo4j.Query(
-            _composed(statement, span, advance=advance),
+            f"{KEEP_PLAN} {checkpoints.ADVANCE if span else ''} {statement.cypher}",
             metadata={"app": "imednet-connector", **metadata},
             timeout=self._settings.transaction_timeout_seconds,
         )
@@ -171,12 +172,15 @@ class Neo4jDatabase:
             self._session(neo4j.WRITE_ACCESS) as session,
             sent_rows(statement.rows) as rows,
         ):
-            fence = span._asdict() if span else {}
-            done = session.run(query, fence, rows=rows).consume()
+            position = _position(span, advance=advance) if span else {}
+            result = session.run(query, position, batch={"rows": rows})
+            returned = result.single()
+            done = result.consume()
         updates = {name: getattr(done.counters, name) for name in COUNTED_UPDATES}
         self.on_write(Written(time.monotonic() - started, statement.count, updates))
-        if span and advance and not done.counters.contains_updates:
+        if span and not done.counters.contains_updates:
             raise StaleGraphError("The graph is stale: it lacks events that were applied earlier")
+        return returned[0] if returned else None
 
     def missing_schema(self) -> list[SchemaItem]:
         """The connector's constraints and indexes that are missing or not online."""
@@ -274,11 +278,9 @@ class Neo4jDatabase:
                 self._changed.notify_all()
 
 
-def _composed(statement: Statement, span: Span | None, *, advance: bool) -> str:
-    if span is None:
-        return f"{KEEP_PLAN} {statement.cypher}"
-    fence = checkpoints.ADVANCE if advance else checkpoints.FENCE
-    return f"{KEEP_PLAN} {fence} {statement.cypher}"
+def _position(span: Span, *, advance: bool) -> dict[str, Any]:
+    """Return the parameters of `checkpoints.ADVANCE`."""
+    return (span if advance else span._replace(end=span.start))._asdict()
 
 
 @contextmanager

@@ -4,14 +4,14 @@ from typing import NamedTuple
 
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.schema import EXPORT_POSITION_LABEL
-from connector.neo4j.statement import Statement
+from connector.neo4j.statement import ROWS, Statement
 
 _KEEP = (
-    f"UNWIND $rows AS row MERGE (n:{EXPORT_POSITION_LABEL} {{study_key: row.study_key}})"
+    f"UNWIND {ROWS} AS row MERGE (n:{EXPORT_POSITION_LABEL} {{study_key: row.study_key}})"
     " SET n.cursor = row.cursor, n.progress = row.progress, n.written_ms = row.written_ms"
 )
 _FORGET = (
-    f"UNWIND $rows AS row MATCH (n:{EXPORT_POSITION_LABEL} {{study_key: row.study_key}}) DELETE n"
+    f"UNWIND {ROWS} AS row MATCH (n:{EXPORT_POSITION_LABEL} {{study_key: row.study_key}}) DELETE n"
 )
 _READ = (
     f"MATCH (n:{EXPORT_POSITION_LABEL} {{study_key: $study_key}})"

@@ -13,9 +13,10 @@ from connector.model.properties import LINKS, MODEL
 from connector.neo4j.cypher import DELETED_LABEL
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.schema import STUDY_LABELS
+from connector.neo4j.statement import ROWS
 
 _SUBJECTS = (
-    "UNWIND $rows AS row MATCH (n:Subject {study_key: row[0], subject_key: row[1]})"
+    f"UNWIND {ROWS} AS row MATCH (n:Subject {{study_key: row[0], subject_key: row[1]}})"
     " WHERE n.subject_id IS NOT NULL RETURN row[1], collect(n.subject_id)"
 )
 _EARLIER_SUBJECT = (
@@ -105,7 +106,7 @@ def _states(entity_name: str) -> str:
     entity = ENTITIES[entity_name]
     key = ", ".join(f"{name}: row[{index}]" for index, name in enumerate(entity.key_properties))
     return (
-        "UNWIND range(0, size($rows) - 1) AS i WITH i, $rows[i] AS row"
+        f"UNWIND range(0, size({ROWS}) - 1) AS i WITH i, {ROWS}[i] AS row"
         f" MATCH (n:{entity.label} {{{key}}})"
         f" RETURN collect([i, coalesce(n._version, -1), n._hash, coalesce(n.{LINKS}, ''),"
         f" coalesce(n.{MODEL}, 0)])"
@@ -119,7 +120,7 @@ def _unlisted(entity_name: str) -> str:
     own_id = f"n.{entity.key_properties[-1]}"
     return (
         f"MATCH (n:{entity.label} {{study_key: $study_key}})"
-        f" WHERE {own_id} > $low AND {own_id} <= $high AND NOT {own_id} IN $rows"
+        f" WHERE {own_id} > $low AND {own_id} <= $high AND NOT {own_id} IN {ROWS}"
         f" AND n._version IS NOT NULL AND NOT n:{DELETED_LABEL}"
         f" WITH {own_id} AS id LIMIT $limit RETURN collect(id)"
     )

@@ -12,6 +12,7 @@ from connector.neo4j.cypher import DELETED_LABEL
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.patterns import node_pattern, relationship_pattern
 from connector.neo4j.reader import to_native
+from connector.neo4j.statement import ROWS
 
 PAGE_NODES = 1000
 _ODD_KEYS_MAX = 1000
@@ -85,7 +86,7 @@ def _odd_keys(entity_name: str) -> str:
 def _by_key(entity_name: str) -> str:
     entity = ENTITIES[entity_name]
     return (
-        f"UNWIND $rows AS row MATCH {node_pattern('n', entity, 'row[0]', 'row[1]')}"
+        f"UNWIND {ROWS} AS row MATCH {node_pattern('n', entity, 'row[0]', 'row[1]')}"
         f" {_returned(entity)}"
     )
 

@@ -6,6 +6,7 @@ from connector.model.entities import ENTITIES
 from connector.model.entity import Entity
 from connector.model.properties import LINKS, MODEL
 from connector.neo4j.patterns import node_pattern
+from connector.neo4j.statement import ROWS
 
 KEEP_PLAN = "CYPHER replan=skip"
 """Each statement has one sensible plan: index seeks on the constraints, chosen even on an empty
@@ -46,7 +47,7 @@ def _is_of_earlier_model(entity: Entity) -> str:
 
 def _probe(entity: Entity, condition: str) -> str:
     return (
-        f"{KEEP_PLAN} UNWIND range(0, size($rows) - 1) AS i WITH i, $rows[i] AS row"
+        f"{KEEP_PLAN} UNWIND range(0, size({ROWS}) - 1) AS i WITH i, {ROWS}[i] AS row"
         f" OPTIONAL MATCH {node_pattern('n', entity, 'row[0]', 'row[1]')}"
         f" WITH i, row, n WHERE n IS NULL OR {condition}"
         " RETURN collect(CASE WHEN n IS NULL THEN i END),"
@@ -83,7 +84,7 @@ def holds_outdated_nodes(entity_name: str) -> str:
 
 
 SUBJECTS_OF_VISITS = (
-    f"{KEEP_PLAN} UNWIND $rows AS row MATCH (n:Visit {{study_key: row[0], visit_id: row[1]}})"
+    f"{KEEP_PLAN} UNWIND {ROWS} AS row MATCH (n:Visit {{study_key: row[0], visit_id: row[1]}})"
     " WHERE n.subject_id > 0 RETURN n.visit_id, n.subject_id"
 )
 """The subject of each visit; visits without a subject (0, blank text) are omitted."""

@@ -1,5 +1,7 @@
 """Reads the whole graph back, to compare it or to draw part of it."""
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from neo4j.time import Date, DateTime
@@ -9,6 +11,7 @@ from connector.model.graph_state import GraphState, NodeKey, relationship
 from connector.neo4j.database import Neo4jDatabase
 
 _TEMPORAL = {Date, DateTime}
+_ALL_KEYS = ", ".join(f".{name}" for name in sorted({*itertools.chain(*NODE_KEYS.values())}))
 
 
 def read_graph(database: Neo4jDatabase, study_key: str | None = None) -> GraphState:
@@ -18,24 +21,29 @@ def read_graph(database: Neo4jDatabase, study_key: str | None = None) -> GraphSt
     graph at rest.
     """
     state = GraphState()
-    condition = "WHERE $study IS NULL OR n.study_key = $study"
-    for label in NODE_KEYS:
-        for (properties,) in database.read(
-            f"MATCH (n:{label}) {condition} RETURN properties(n)", study=study_key
-        ):
+    for label, names in NODE_KEYS.items():
+        node = f"MATCH (n:{label}{_of_study(names) if study_key is not None else ')'}"
+        for (properties,) in database.read(f"{node} RETURN properties(n)", study=study_key):
             state.nodes[node_key(label, properties)] = {
                 name: to_native(value) for name, value in properties.items()
             }
-        for kind, properties, start, end_labels, end_properties in database.read(
-            f"MATCH (n:{label})-[r]->(m) {condition} RETURN type(r), properties(r), properties(n),"
-            " labels(m), properties(m)",
+        start = ", ".join(f"n.{name}" for name in names)
+        for values, kind, properties, end_labels, end_properties in database.read(
+            f"{node} MATCH (n)-[r]->(m)"
+            f" RETURN [{start}], type(r), properties(r), labels(m), m{{{_ALL_KEYS}}}",
             study=study_key,
         ):
             end_label = next((each for each in end_labels if each in NODE_KEYS), None)
             if end_label is not None:
-                ends = node_key(label, start), node_key(end_label, end_properties)
+                ends = NodeKey(label, tuple(values)), node_key(end_label, end_properties)
                 state.relationships.add(relationship(ends[0], kind, ends[1], properties))
     return state
+
+
+def _of_study(names: Sequence[str]) -> str:
+    """Build the rest of a pattern so that the index of the key serves it."""
+    has_id = f" WHERE n.{names[1]} IS NOT NULL" if len(names) > 1 else ""
+    return f" {{study_key: $study}}){has_id}"
 
 
 def to_native(value: Any) -> Any:

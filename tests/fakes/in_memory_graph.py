@@ -88,25 +88,26 @@ class InMemoryGraph:
         self.before_write(changes)
         with self._lock:
             if span and not self._is_complete_to(span):
-                if advance:
-                    raise StaleGraphError("behind")
-                return WriteResult(were_absent=True)
+                raise StaleGraphError("behind")
             met = any(
                 each.identity in absent and key_of(each.identity) in self.graph.nodes
                 for each in changes
             )
-            self._write(changes)
+            applied = self._write(changes)
             if span and advance:
                 self.offsets[span.checkpoint] = max(span.end, self.offsets[span.checkpoint])
-            return WriteResult(not met)
+            return WriteResult(applied, not met)
 
-    def _write(self, changes: Sequence[NodeChange]) -> None:
+    def _write(self, changes: Sequence[NodeChange]) -> int:
         self.writes += 1
         if self.failures and (failure := self.failures.pop(0)) is not None:
             raise failure
+        applied = 0
         for change in changes:
             if self._is_outdated(change.identity, change.version):
                 self._apply(change)
+                applied += 1
+        return applied
 
     def state(self, study_key: str) -> GraphState:
         nodes = {key: node for key, node in self.graph.nodes.items() if key.values[0] == study_key}

@@ -402,7 +402,9 @@ def test_each_rule_finds_its_planted_violation_and_none_in_a_clean_study(
     assert {name: violations(name) for name in RULES} == dict.fromkeys(RULES, 0)
     assert set(PLANTED) == set(RULES)
     for name, cypher in PLANTED.items():
-        plant = f"UNWIND $rows AS s {cypher.replace('$s', 's')}".replace("WITH n ", "WITH n, s ")
+        plant = f"UNWIND $batch.rows AS s {cypher.replace('$s', 's')}".replace(
+            "WITH n ", "WITH n, s "
+        )
         database.write(Statement(plant, [study.key]), {})
         assert violations(name) > 0, name
 

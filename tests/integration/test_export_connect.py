@@ -162,9 +162,9 @@ def test_stubs_of_the_connector_and_properties_of_the_graphs_users_are_not_refus
         sink.write_batch(
             rows(study, 1, parentRecordId=2, visitId=0, subjectId=0, subjectKey=""), batch_id="b"
         )
-    stub = "UNWIND $rows AS row MERGE (n:Subject {study_key: row, subject_id: 1})"
+    stub = "UNWIND $batch.rows AS row MERGE (n:Subject {study_key: row, subject_id: 1})"
     database.write(Statement(stub, [study]), {})
-    noted = "UNWIND $rows AS row MATCH (n:Record {study_key: row, record_id: 2}) SET n.x_note = 'a'"
+    noted = "UNWIND $batch.rows AS row MATCH (n:Record {study_key: row, record_id: 2}) SET n.x_note = 'a'"
     database.write(Statement(noted, [study]), {})
     with sink_to() as sink:
         assert sink.write_batch(rows(study, 1, 2), batch_id="b") == 2

@@ -122,7 +122,7 @@ def test_a_resume_position_of_an_earlier_version_is_not_used(
 ) -> None:
     """A resume position without a timestamp, as an earlier version wrote it, is not used."""
     world.interrupt_after("recordRevisions", 1)
-    forget = "UNWIND $rows AS row MATCH (n:_ImednetExport {study_key: row}) REMOVE n.written_ms, n.progress"
+    forget = "UNWIND $batch.rows AS row MATCH (n:_ImednetExport {study_key: row}) REMOVE n.written_ms, n.progress"
     database.write(Statement(forget, [world.study.key]), {})
     assert world.export() == world.records
     assert "visits" in world.asked()
@@ -395,7 +395,7 @@ def test_a_node_of_which_a_stream_has_a_newer_version_stays(
     world.export()
     vanished = world.study.table("records").ids[3]
     vanish(world, "records", 1)
-    newer = "UNWIND $rows AS row MATCH (n:Record {study_key: row[0], record_id: row[1]}) SET n._version = row[2]"
+    newer = "UNWIND $batch.rows AS row MATCH (n:Record {study_key: row[0], record_id: row[1]}) SET n._version = row[2]"
     at_ms = world.clock.now_ms() + 3_600_000
     database.write(Statement(newer, [[study, vanished, at_ms]]), {})
     export_later(world)

@@ -52,7 +52,10 @@ def variables(
 def clear(database: Neo4jDatabase, study: str) -> None:
     rows = [{"study": study}]
     database.write(
-        Statement("UNWIND $rows AS row MATCH (n {study_key: row.study}) DETACH DELETE n", rows), {}
+        Statement(
+            "UNWIND $batch.rows AS row MATCH (n {study_key: row.study}) DETACH DELETE n", rows
+        ),
+        {},
     )
 
 
@@ -89,7 +92,7 @@ def test_a_forced_replay_rewrites_nodes_that_have_the_events_version(
 ) -> None:
     """With --force, a node changed by hand is rewritten with its links; without it, it is not."""
     statement = (
-        "UNWIND $rows AS row MATCH (p)-[r:HAS_RECORD]->(n:Record {study_key: row.study}) WITH n, r"
+        "UNWIND $batch.rows AS row MATCH (p)-[r:HAS_RECORD]->(n:Record {study_key: row.study}) WITH n, r"
         " LIMIT 10 SET n.record_status = 'by hand' DELETE r"
     )
     before = read_graph(database, study).digest()

@@ -148,6 +148,6 @@ def test_the_topic_shuffled_within_and_across_keys_gives_the_same_graph(
 
 def forget(database: Neo4jDatabase, study: str) -> None:
     rows = [{"study": study}]
-    match = "UNWIND $rows AS row MATCH (n {study_key: row.study}) DETACH DELETE n"
+    match = "UNWIND $batch.rows AS row MATCH (n {study_key: row.study}) DETACH DELETE n"
     database.write(Statement(match, rows), {})
     assert read_graph(database, study) == GraphState()

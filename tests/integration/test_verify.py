@@ -84,8 +84,8 @@ def test_a_graph_that_the_stream_wrote_is_equal(world: World, against: str) -> N
     assert not found["examples"]
 
 
-RECORD = "UNWIND $rows AS row MATCH (n:Record {study_key: row.study, record_id: row.id}) "
-STUDY = "UNWIND $rows AS row "
+RECORD = "UNWIND $batch.rows AS row MATCH (n:Record {study_key: row.study, record_id: row.id}) "
+STUDY = "UNWIND $batch.rows AS row "
 EXTRA = 987_654_321
 PLANTS = [
     # the statement, and the kind and the problem that must be reported
@@ -145,7 +145,7 @@ def test_what_is_planted_is_named_and_repaired(world: World, against: str) -> No
     again = world.verify(f"--against {against}")
     extras = again["nodes"]["record"] + again["nodes"]["site"]
     assert extras == found["nodes"]["record"] + found["nodes"]["site"] + 1  # one had no version
-    clear = "UNWIND $rows AS row MATCH (n {study_key: row.study}) WHERE n.record_id = row.id"
+    clear = "UNWIND $batch.rows AS row MATCH (n {study_key: row.study}) WHERE n.record_id = row.id"
     for name in ("record_id", "site_id", "visit_id"):
         statement = f"{clear.replace('record_id', name)} DETACH DELETE n"
         world.database.write(Statement(statement, [{"study": world.study, "id": EXTRA}]), {})
@@ -158,7 +158,7 @@ def test_a_rebuild_of_an_emptied_study_reproduces_the_digest(world: World) -> No
     refused = run_program(f"rebuild --study {world.study}", world.variables)
     assert refused.returncode == 1
     assert "verify --repair" in refused.stderr
-    clear = "UNWIND $rows AS row MATCH (n {study_key: row.study}) DETACH DELETE n"
+    clear = "UNWIND $batch.rows AS row MATCH (n {study_key: row.study}) DETACH DELETE n"
     world.database.write(Statement(clear, [{"study": world.study}]), {})
     rebuilt = run_program(f"rebuild --study {world.study}", world.variables)
     assert rebuilt.returncode == 0, rebuilt.stdout + rebuilt.stderr

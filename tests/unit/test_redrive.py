@@ -129,6 +129,15 @@ def test_each_letter_is_applied_once_and_a_second_run_does_nothing() -> None:
     assert world.graph.writes == writes
 
 
+def test_a_letter_that_is_obsolete_is_counted_as_such_after_many_that_are_not() -> None:
+    """The count is right even where a sink would take a run of new entities for a first load."""
+    world = World()
+    world.redrive([letter(99, upsert(record_row(25), 50))])
+    letters = [letter(at, upsert(record_row(at + 1), 5)) for at in range(40)]
+    assert world.redrive(letters) == Redriven(applied=39, obsolete=1)
+    assert world.version(25) == 50
+
+
 def test_an_old_letter_never_takes_an_entity_back_in_time() -> None:
     """Whatever the order of the letters, and whatever the graph has, the newest state stays."""
     world = World()
