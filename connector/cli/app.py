@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from connector.cli.dlq_commands import dlq
+from connector.cli.lab_commands import demo, servers, simulate
 from connector.config import Settings
 from connector.errors import FatalError
 
@@ -237,60 +238,12 @@ def doctor(
 
 
 @app.command()
-def simulate(
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 8080,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    subjects: Annotated[int, typer.Option(min=1, help="Subjects per study.")] = 2000,
-    records: Annotated[int, typer.Option(min=1, help="Approximate records per study.")] = 50_000,
-    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same data.")] = 1,
-    study: Annotated[str, typer.Option(help="Study keys, comma-separated.")] = "DEMO",
-    edits: Annotated[float, typer.Option(min=0, help="Live edits per second.")] = 0.0,
-    fault: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=SHARE of responses, such as server_error=0.1; repeatable."),
-    ] = None,
-) -> None:
-    """Serve a simulated iMednet API."""
-    from connector.cli import demo as command
+def ui(config: Config = None) -> None:
+    """Serve a web page: the pipeline's state, dead letters, and each study's graph."""
+    from connector.cli import ui as command
 
-    command.simulate((host, port), seed, (study, subjects, records), edits, fault or [])
+    command.run(Settings.load(config))
 
 
-@app.command()
-def servers(
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for data and logs: new, empty, or from an earlier run (replaced)."
-        ),
-    ] = None,
-) -> None:
-    """Run a real Kafka and a real Neo4j on free local ports, without Docker, until stopped."""
-    from connector.cli import demo as command
-
-    command.servers(data)
-
-
-@app.command()
-def demo(
-    subjects: Annotated[int, typer.Option(min=10, help="Subjects in the study.")] = 2000,
-    records: Annotated[
-        int, typer.Option(min=100, help="Approximate records in the study.")
-    ] = 50_000,
-    seconds: Annotated[float, typer.Option(min=1, help="Seconds of live edits.")] = 20.0,
-    output: Annotated[
-        Path,
-        typer.Option(help="Folder for picture and logs: new, empty, or from an earlier demo."),
-    ] = Path("demo-output"),
-    use_environment: Annotated[
-        bool,
-        typer.Option(
-            "--use-environment",
-            help="Use the exported Kafka or Neo4j; topics, group and study get demo-... names.",
-        ),
-    ] = False,
-) -> None:
-    """Run simulated API, Kafka, source, two sinks and Neo4j, then compare graph and API."""
-    from connector.cli import demo as command
-
-    command.demo((subjects, records), seconds, output, use_environment=use_environment)
+for each in (simulate, servers, demo):
+    app.command()(each)

@@ -64,13 +64,15 @@ def servers(data: Path | None) -> None:
         remove_data(folder)
 
 
-def demo(size: tuple[int, int], seconds: float, output: Path, *, use_environment: bool) -> None:
+def demo(
+    size: tuple[int, int], seconds: float, output: Path, *, use_environment: bool, keep: bool
+) -> None:
     """Run the demo; exit with code 1 if the graph differs from the API."""
     try:
         from connector.lab.demo import DemoPlan, run
     except ImportError:
         raise FatalError(_EXTRA_MISSING) from None
     configure(LogSettings(level="warning"))
-    plan = DemoPlan(*size, seconds, output, use_environment)
+    plan = DemoPlan(*size, seconds, output, use_environment, keep)
     if not run(plan, Console(highlight=False)):
         raise typer.Exit(1)

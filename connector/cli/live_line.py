@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.status import Status
 
-from connector.cli.durations import duration
 from connector.cli.running import repeating
+from connector.ui.durations import duration
 
 _REFRESH_SECONDS = 1.0
 _SAMPLES = 10

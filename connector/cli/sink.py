@@ -85,8 +85,8 @@ def apply(
         interval = settings.log.progress_interval_seconds
         try:
             with (
-                notifying(settings.telemetry, "sink"),
-                programs.sink_telemetry(settings, task, database, writes, registry) as lag,
+                notifying(settings.telemetry, "sink") as changes,
+                programs.sink_telemetry(settings, task, database, writes, registry, changes) as lag,
                 live_line("sink", lambda: (task.progress.consumed, lag())) if is_live else _nothing,
                 progress_lines(interval, lambda: counts(task.progress)),
             ):

@@ -76,8 +76,10 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
     interval = settings.log.progress_interval_seconds
     with (
         closing(reader),
-        notifying(settings.telemetry, "source"),
-        programs.source_telemetry(settings, tasks, requests, reader.budget_remaining, registry),
+        notifying(settings.telemetry, "source") as changes,
+        programs.source_telemetry(
+            settings, tasks, requests, reader.budget_remaining, registry, changes
+        ),
         progress_lines(interval, lambda: _totals(tasks)),
         snapshot_bars(tasks),
     ):

@@ -2,8 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,12 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from connector import logs
-from connector.cli.durations import ago, duration
 from connector.config import Settings
 from connector.ops import status
 from connector.ops.status import Severity, Surroundings
 from connector.ops.status_reading import ask_surroundings
-from connector.telemetry.client import program_statuses
+from connector.ui.durations import ago, duration
+from connector.ui.snapshot import Snapshot, own_programs, problems, snapshot
 
 _RATE_SECONDS = 1.0
 _WATCH_SECONDS = 2.0
@@ -29,17 +28,6 @@ _STYLES = {
     Severity.BUSY: "cyan",
     Severity.WELL: "green",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Everything known at one moment."""
-
-    programs: Sequence[Mapping[str, Any]]
-    around: Surroundings
-    published: float
-    applied: float
-    """Events per second."""
 
 
 def run(settings: Settings, *, watch: bool, as_json: bool) -> None:
@@ -57,7 +45,7 @@ def run(settings: Settings, *, watch: bool, as_json: bool) -> None:
     else:
         Console(highlight=False).print(_screen(settings, taken))
     studies = status.studies(taken.programs, taken.around)
-    if _problems(taken) or any(each.severity is Severity.FAILING for each in studies):
+    if problems(taken) or any(each.severity is Severity.FAILING for each in studies):
         raise typer.Exit(1)
 
 
@@ -69,28 +57,17 @@ def _watch(settings: Settings) -> None:
 
 def _taken(settings: Settings, seconds: float) -> Snapshot:
     """Ask everything, and the programs twice, to know their rates. Blocks."""
-    before, started = program_statuses(settings.telemetry), time.monotonic()
+    before, started = own_programs(settings), time.monotonic()
     around = ask_surroundings(settings)
     time.sleep(max(0.0, seconds - (time.monotonic() - started)))
-    programs = program_statuses(settings.telemetry)
-    published, applied = status.rate(before, programs, time.monotonic() - started)
-    return Snapshot(programs, around, published, applied)
-
-
-def _problems(taken: Snapshot) -> list[str]:
-    lines = status.failing(taken.programs, taken.around)
-    roles = {program["role"] for program in taken.programs}
-    hint = "Start it, or name it in TELEMETRY_PROGRAMS"
-    return lines + [
-        f"no {role} answers. {hint}" for role in ("source", "sink") if role not in roles
-    ]
+    return snapshot(before, settings, time.monotonic() - started, around)
 
 
 # ---------------------------------------------------------------------------------- the screen
 
 
 def _screen(settings: Settings, taken: Snapshot) -> RenderableType:
-    parts: list[RenderableType] = [Text(line, style="red") for line in _problems(taken)]
+    parts: list[RenderableType] = [Text(line, style="red") for line in problems(taken)]
     parts += [_summary(taken), Text(), _studies(taken)]
     partitions = status.partitions(taken.programs, taken.around, settings.sink.group_id)
     if partitions:
@@ -170,7 +147,7 @@ def _as_json(settings: Settings, taken: Snapshot) -> dict[str, Any]:
     partitions = status.partitions(programs, around, settings.sink.group_id)
     studies = status.studies(programs, around)
     return {
-        "problems": _problems(taken),
+        "problems": problems(taken),
         "studies": [each._asdict() | {"severity": each.severity.name.lower()} for each in studies],
         "partitions": [each._asdict() for each in partitions],
         "sinks": sum(program["role"] == "sink" for program in programs),

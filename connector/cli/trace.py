@@ -10,12 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from connector import logs
-from connector.cli.durations import ago
 from connector.cli.row_counts import row_counts
 from connector.config import Settings
 from connector.model.letters import state_of
 from connector.ops.trace import Sighting, Trace, conclude
 from connector.ops.tracing import identity_of, trace_entity
+from connector.ui.durations import ago
 
 _EVENTS_SHOWN = 20
 

@@ -19,6 +19,7 @@ from connector.config.section import Section
 from connector.config.sink import SinkSettings
 from connector.config.source import SourceSettings
 from connector.config.telemetry import TelemetrySettings
+from connector.config.ui import UiSettings
 from connector.errors import FatalError
 
 
@@ -39,6 +40,7 @@ class Settings(BaseSettings):
     source: SourceSettings = SourceSettings()
     sink: SinkSettings = SinkSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    ui: UiSettings = UiSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

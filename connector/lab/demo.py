@@ -5,18 +5,17 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import httpx
 from rich.console import Console
-from rich.table import Table
 
 from connector.config import Settings
 from connector.errors import FatalError, RetryableError
 from connector.kafka.group_offsets import GroupOffsets
+from connector.lab.demo_report import conclude, report
 from connector.lab.folders import owned, remove_within
 from connector.lab.picture import draw_subject
 from connector.lab.progress import DemoProgress, LogTail
@@ -24,7 +23,6 @@ from connector.lab.servers.local import local_servers, remove_data
 from connector.lab.servers.processes import Child, free_port
 from connector.lab.simulator.api import API_KEY, SECURITY_KEY
 from connector.lab.surroundings import Names, endpoints, without_settings
-from connector.model.entities import ENTITIES
 from connector.neo4j.database import Neo4jDatabase
 from connector.ops.compare import Comparison, compare
 
@@ -32,6 +30,7 @@ MARKER = ".imednet-connector-demo"
 _PAGE = "subject.html"
 _SINKS = 2
 _EDITS_PER_SECOND = 100.0
+_EDITS_KEPT_PER_SECOND = 5.0
 _SETTLING_PASSES = 4
 """Passes to complete after the last edit: the pass count read from the log may be one behind, a
 pass may have started before the last edit, and a row is deleted only when missed twice."""
@@ -39,7 +38,10 @@ _SETTLING_SECONDS_MAX = 600.0
 _OWN_FILES = (
     _PAGE,
     "known",
-    *(f"logs/{name}.log" for name in ("simulator", "setup", "source-0", "sink-0", "sink-1")),
+    *(
+        f"logs/{name}.log"
+        for name in ("simulator", "setup", "source-0", "sink-0", "sink-1", "ui-0")
+    ),
 )
 """Files and folders that a demo writes to its output folder, besides the servers' folder."""
 _PROGRAM = [sys.executable, "-m", "connector"]
@@ -55,6 +57,8 @@ class DemoPlan:
     output: Path
     use_environment: bool = False
     """Use the exported servers, with ``demo-...`` names."""
+    keep: bool = False
+    """Keep everything running after the comparison, until Ctrl-C."""
 
 
 @dataclass(slots=True)
@@ -93,7 +97,7 @@ def run(plan: DemoPlan, console: Console) -> bool:
     os.environ.update(environment)
     with owned(output, MARKER):
         remove_within(output, _OWN_FILES)
-        comparison = _run(plan, output, names, console)
+        comparison = _run(plan, output, names, console, started_at)
     if exported:
         topics = [value for name, value in names.environment.items() if name.endswith("_TOPIC")]
         console.print(
@@ -101,17 +105,12 @@ def run(plan: DemoPlan, console: Console) -> bool:
             " the graph",
             soft_wrap=True,
         )
-    equal = comparison.different == 0
-    seconds = time.monotonic() - started_at
-    console.print(
-        f"[bold green]the graph equals the API[/] (total {seconds:.0f} s)"
-        if equal
-        else f"[bold red]the graph differs from the API in {comparison.different} places[/]"
-    )
-    return equal
+    return comparison.different == 0
 
 
-def _run(plan: DemoPlan, output: Path, names: Names, console: Console) -> Comparison:
+def _run(
+    plan: DemoPlan, output: Path, names: Names, console: Console, started_at: float
+) -> Comparison:
     logs = output / "logs"
     with ExitStack() as stack:
         _announce(plan, names, console)
@@ -126,20 +125,31 @@ def _run(plan: DemoPlan, output: Path, names: Names, console: Console) -> Compar
         source = _start(stack, "source", environment, logs)
         sinks = [_start(stack, "sink", environment, logs, index) for index in range(_SINKS)]
         programs = Programs(simulator, source, sinks)
+        address = _start_page(stack, environment, logs)
+        console.print(f"to watch it, open {address} in a browser")
         with DemoProgress(
             LogTail(source.log), [LogTail(sink.log) for sink in sinks], console
         ) as progress:
             edits = _edit_and_drain(plan, programs, progress, settings, api)
-        comparison = compare(settings.imednet, settings.neo4j, names.study)
         for child in (source, *sinks):
             child.stop()
         progress.read(0)
+        console.print("comparing the graph with the API ...")
+        comparison = compare(settings.imednet, settings.neo4j, names.study)
         page = output / _PAGE
         with Neo4jDatabase(settings.neo4j) as database:
             draw_subject(database, names.study, page)
-        _report(console, comparison, progress, programs, edits)
+        report(console, comparison, progress, source, sinks, edits)
         console.print(f"picture of a subject: {page}", soft_wrap=True)
         console.print(f"logs: {logs}", soft_wrap=True)
+        conclude(console, comparison, time.monotonic() - started_at)
+        if plan.keep:
+            for command, index in (("source", 0), *(("sink", index) for index in range(_SINKS))):
+                _start(stack, command, environment, logs, index)
+            _set_edit_rate(api, _EDITS_KEPT_PER_SECOND)
+            _linger(console, address)
+        else:
+            console.print("to explore the graph in a browser, run: imednet-connector demo --keep")
     return comparison
 
 
@@ -170,7 +180,7 @@ def _environment(api: str, output: Path) -> dict[str, str]:
         "SOURCE_LIST_INTERVAL_SECONDS": "6",
         "SOURCE_METADATA_INTERVAL_SECONDS": "6",
         "IMEDNET_REQUESTS_PER_MINUTE_MAX": "100000",
-        "SOURCE_SWEEP_INTERVAL_SECONDS": "6",
+        "SOURCE_SWEEP_INTERVAL_SECONDS": "15",
         "SOURCE_OVERLAP_SECONDS": "5",
         "SOURCE_STATE_DIR": str(output / "known"),
         "LOG_FORMAT": "json",
@@ -218,6 +228,21 @@ def _start(
     return child
 
 
+def _start_page(stack: ExitStack, environment: dict[str, str], logs: Path) -> str:
+    """Start the web page; return its address."""
+    port = free_port()
+    _start(stack, "ui", environment | {"UI_PORT": str(port)}, logs)
+    return f"http://127.0.0.1:{port}"
+
+
+def _linger(console: Console, address: str) -> None:
+    """Keep everything running until Ctrl-C."""
+    console.print(f"everything keeps running: open {address} in a browser; Ctrl-C stops it")
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)
+
+
 def _edit_and_drain(
     plan: DemoPlan, programs: Programs, progress: DemoProgress, settings: Settings, api: str
 ) -> dict[str, int]:
@@ -260,38 +285,3 @@ def _set_edit_rate(api: str, per_second: float) -> dict[str, int]:
     answer = httpx.post(f"{api}/simulator", json=body, trust_env=False).raise_for_status()
     edits: dict[str, int] = answer.json()["edits"]
     return edits
-
-
-def _report(
-    console: Console,
-    comparison: Comparison,
-    progress: DemoProgress,
-    programs: Programs,
-    edits: dict[str, int],
-) -> None:
-    table = Table(title="API and graph", title_justify="left")
-    for column in ("", "API", "graph"):
-        table.add_column(column, justify="right" if column else "left")
-    for name in sorted(comparison.expected.keys() | comparison.found.keys()):
-        table.add_row(name, f"{comparison.expected[name]:,}", f"{comparison.found[name]:,}")
-    console.print(table)
-    for line in comparison.examples:
-        console.print(f"  {line}", markup=False)
-    total = progress.history[-1]
-    initial = sum(comparison.expected[entity.label] for entity in ENTITIES.values())
-    print_line = partial(console.print, soft_wrap=True)
-    print_line(
-        f"compared {comparison.properties:,} properties after {sum(edits.values()):,} live edits;"
-        f" {comparison.deleted} deleted entities have no data left"
-    )
-    for name in ("published", "applied"):
-        count = min(initial, getattr(total, name))
-        seconds = progress.reached(name, count)
-        if seconds:
-            rate = count / seconds
-            print_line(
-                f"{name}: {getattr(total, name):,} events, the first {count:,} in {seconds:.1f} s"
-                f" ({rate:,.0f} events/s)"
-            )
-    sinks = ", ".join(f"{sink.peak_memory_mb:.0f} MB" for sink in programs.sinks)
-    print_line(f"peak memory: source {programs.source.peak_memory_mb:.0f} MB, sinks {sinks}")

@@ -21,6 +21,7 @@ _STUDY = {"study": str, "failing": (dict, NoneType), "read_ms": (int, NoneType),
           "events": int, "snapshot": (dict, NoneType)}  # fmt: skip
 _SNAPSHOT = {"kind": str, "rows": int, "total": int}
 _SINK = {"group": str, "partitions": dict, "consumed": int, "applied_ms": (int, NoneType)}
+_NOTIFICATION = {"at": str, "type": str, "subject": str}
 _PARTITION = {"lag": (int, NoneType), "lag_seconds": _NUMBER}
 
 
@@ -70,6 +71,11 @@ def _is_ours(body: Any) -> bool:
     if not isinstance(body, dict) or not isinstance(body.get("failing"), list):
         return False
     if not all(_has(each, _FAILING) for each in body["failing"]):
+        return False
+    notifications = body.get("notifications")
+    if not isinstance(notifications, list):
+        return False
+    if not all(_has(each, _NOTIFICATION) for each in notifications):
         return False
     if body.get("role") == "sink":
         return _has(body, _SINK) and all(

@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ log = structlog.stdlib.get_logger("connector.notifications")
 
 _QUIET_SECONDS = 3600.0
 _QUEUE_MAX = 100
+_KEPT = 20
 _TRIES = 3
 _SECONDS_MAX = 10.0
 _CLOSE_SECONDS_MAX = 3.0
@@ -92,24 +94,48 @@ def _notification(kind: str, event: Mapping[str, Any]) -> Notification:
     return Notification(f"imednet.connector.{kind}", subject, data)
 
 
-class Webhook(logging.Handler):
+class RecentChanges(logging.Handler):
+    """Finds state changes in this program's log events, and keeps the newest for its status."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._changes = StateChanges()
+        self._newest: deque[dict[str, str]] = deque(maxlen=_KEPT)
+        self.on_change: Callable[[Notification], None] = lambda _: None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep and pass on the change that the record stands for, if any."""
+        if isinstance(record.msg, dict) and (found := self._changes.of(record.msg)) is not None:
+            change = {
+                "at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "type": found.type.rpartition(".")[2],
+                "subject": found.subject,
+            }
+            if "reason" in found.data:
+                change["reason"] = str(found.data["reason"])
+            self._newest.append(change)
+            self.on_change(found)
+
+    def newest(self) -> list[dict[str, str]]:
+        """Return the newest changes, the oldest of them first."""
+        return list(self._newest)
+
+
+class Webhook:
     """Posts state changes on a separate thread; the program never waits for it."""
 
     def __init__(self, url: str, role: str) -> None:
-        super().__init__(logging.INFO)
         self._url = url
         self._source = f"imednet-connector/{role}/{socket.gethostname()}"
-        self._changes = StateChanges()
         self._queue: queue.Queue[Notification | None] = queue.Queue(_QUEUE_MAX)
         self._is_over = threading.Event()
         self._has_failed = False
         self._thread = threading.Thread(target=self._run, name="notifications", daemon=True)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Queue the notification that the record calls for; drop it if too many wait."""
-        if isinstance(record.msg, dict) and (found := self._changes.of(record.msg)) is not None:
-            with contextlib.suppress(queue.Full):  # the receiver has not answered for long
-                self._queue.put_nowait(found)
+    def post(self, found: Notification) -> None:
+        """Queue the notification; drop it if too many wait."""
+        with contextlib.suppress(queue.Full):  # the receiver has not answered for long
+            self._queue.put_nowait(found)
 
     def start(self) -> None:
         """Start to post."""
@@ -160,17 +186,18 @@ class Webhook(logging.Handler):
 
 
 @contextmanager
-def notifying(settings: TelemetrySettings, role: str) -> Iterator[None]:
-    """Notify the webhook of state changes while the block runs; without a URL, do nothing."""
-    if settings.webhook_url is None:
-        yield
-        return
-    webhook = Webhook(settings.webhook_url.get_secret_value(), role)
-    logger = logging.getLogger("connector")
-    logger.addHandler(webhook)
-    webhook.start()
+def notifying(settings: TelemetrySettings, role: str) -> Iterator[RecentChanges]:
+    """Keep the newest state changes while the block runs, and post them if there is a webhook."""
+    recent, logger = RecentChanges(), logging.getLogger("connector")
+    webhook = None
+    if settings.webhook_url is not None:
+        webhook = Webhook(settings.webhook_url.get_secret_value(), role)
+        recent.on_change = webhook.post
+        webhook.start()
+    logger.addHandler(recent)
     try:
-        yield
+        yield recent
     finally:
-        logger.removeHandler(webhook)
-        webhook.stop()
+        logger.removeHandler(recent)
+        if webhook is not None:
+            webhook.stop()

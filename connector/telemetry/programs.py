@@ -19,6 +19,7 @@ from connector.source.source_task import SourceTask
 from connector.telemetry import metrics, sink_metrics, source_metrics
 from connector.telemetry.families import family
 from connector.telemetry.health import DependencyCheck, Health
+from connector.telemetry.notifications import RecentChanges
 from connector.telemetry.server import Endpoint, serving
 from connector.telemetry.sink_metrics import GroupLag, SinkMetrics, Writes
 from connector.telemetry.source_metrics import ApiRequests, SourceMetrics
@@ -49,7 +50,7 @@ class _Common(Collector):
 @contextmanager
 def source_telemetry(
     settings: Settings, tasks: Mapping[str, SourceTask], requests: ApiRequests,
-    budget: Callable[[], int], registry: CollectorRegistry,
+    budget: Callable[[], int], registry: CollectorRegistry, changes: RecentChanges,
 ) -> Iterator[None]:  # fmt: skip
     """Serve a source's telemetry while the block runs."""
     topics = Topics(_impatient(settings).kafka)
@@ -67,7 +68,8 @@ def source_telemetry(
 
     def status() -> dict[str, Any]:
         requests_left = {"requests_left": budget(), "requests_per_minute_max": limit}
-        return source_metrics.status(tasks) | requests_left
+        newest = {"notifications": changes.newest()}
+        return source_metrics.status(tasks) | requests_left | newest
 
     endpoint = Endpoint(registry, health, status)
     with _serving(settings, endpoint, health, settings.telemetry.source_port):
@@ -77,7 +79,7 @@ def source_telemetry(
 @contextmanager
 def sink_telemetry(
     settings: Settings, task: SinkTask, database: Neo4jDatabase, writes: Writes,
-    registry: CollectorRegistry,
+    registry: CollectorRegistry, changes: RecentChanges,
 ) -> Iterator[Callable[[], int | None]]:  # fmt: skip
     """Serve a sink's telemetry while the block runs.
 
@@ -99,7 +101,8 @@ def sink_telemetry(
     registry.register(SinkMetrics(task, writes, lag, clock))
 
     def status() -> dict[str, Any]:
-        return sink_metrics.status(task, lag, group_id, clock)
+        newest = {"notifications": changes.newest()}
+        return sink_metrics.status(task, lag, group_id, clock) | newest
 
     endpoint = Endpoint(registry, health, status)
 

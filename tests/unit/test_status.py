@@ -21,6 +21,7 @@ def source(*studies: dict[str, Any], **fields: Any) -> dict[str, Any]:
         "address": "one:9464",
         "studies": list(studies),
         "failing": [],
+        "notifications": [],
     } | fields
 
 
@@ -38,7 +39,7 @@ def study(key: str, **fields: Any) -> dict[str, Any]:
 
 def sink(address: str, partitions: dict[str, Any], **fields: Any) -> dict[str, Any]:
     usual: dict[str, Any] = {"role": "sink", "address": address, "group": "g", "partitions": partitions,
-             "applied_ms": None, "consumed": 0, "failing": []}  # fmt: skip
+             "applied_ms": None, "consumed": 0, "failing": [], "notifications": []}  # fmt: skip
     return usual | fields
 
 

@@ -1,0 +1,60 @@
+"""The whole pipeline at one moment."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from connector.config import Settings
+from connector.ops import status
+from connector.ops.status import Surroundings
+from connector.telemetry.client import program_statuses
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything known at one moment."""
+
+    programs: Sequence[Mapping[str, Any]]
+    around: Surroundings
+    published: float
+    applied: float
+    """Events per second."""
+
+
+def own_programs(settings: Settings) -> list[dict[str, Any]]:
+    """Ask the programs of this pipeline: all sources, and the group's sinks. Blocks.
+
+    Sinks of other groups fill other graphs.
+    """
+    return [
+        each
+        for each in program_statuses(settings.telemetry)
+        if each["role"] == "source" or each["group"] == settings.sink.group_id
+    ]
+
+
+def snapshot(
+    before: Sequence[Mapping[str, Any]], settings: Settings, seconds: float, around: Surroundings
+) -> Snapshot:
+    """Ask the programs again, ``seconds`` after ``before``. Blocks as `own_programs`.
+
+    The sinks know the lag of their partitions better than ``around``, which may be older.
+    """
+    programs = own_programs(settings)
+    published, applied = status.rate(before, programs, seconds)
+    lag = dict(around.lag)
+    for program in programs:
+        if program["role"] == "sink":
+            partitions = program["partitions"].items()
+            lag |= {int(n): each["lag"] for n, each in partitions if each["lag"] is not None}
+    return Snapshot(programs, replace(around, lag=lag), published, applied)
+
+
+def problems(taken: Snapshot) -> list[str]:
+    """Return what fails, one line each; a program that does not answer counts."""
+    lines = status.failing(taken.programs, taken.around)
+    roles = {program["role"] for program in taken.programs}
+    hint = "Start it, or name it in TELEMETRY_PROGRAMS"
+    return lines + [
+        f"no {role} answers. {hint}" for role in ("source", "sink") if role not in roles
+    ]
