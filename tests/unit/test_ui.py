@@ -202,6 +202,28 @@ def test_what_is_unknown_is_said() -> None:
         assert client().get(path).status_code == 400
 
 
+class Stubs(FakeExplorer):
+    """Entities of which the graph has only the key: others refer to them."""
+
+    def subject(self, _: str, __: int) -> Row | None:
+        return {"fields": {"study_key": "S", "subject_id": 2}, "visits": [], "records": []}
+
+    def record(self, _: str, __: int) -> Row | None:
+        unknown = dict.fromkeys(("visit", "visit_name", "form", "subject", "subject_key"))
+        lists: Row = {"values": [], "queries": [], "revisions": [], "codings": []}
+        return unknown | lists | {"fields": {"record_id": 7}, "vanished": False}
+
+
+@pytest.mark.parametrize("path", ["/subjects/2", "/subjects/2?record=7", "/records/7"])
+def test_stubs_are_shown_as_what_they_are(path: str) -> None:
+    """A node without properties breaks no page."""
+    answer = client(explorer=Stubs).get(f"/explore/DEMO{path}")
+    assert answer.status_code == 200
+    assert "None" not in answer.text.replace("None.", "")
+    if "7" in path:
+        assert "stub" in answer.text
+
+
 def test_what_is_searched_for_is_in_no_address() -> None:
     """A subject's key is personal: it travels in the body, and pages link to ids."""
     browser = client()
