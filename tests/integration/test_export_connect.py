@@ -83,7 +83,7 @@ def test_no_auth_connects_to_a_server_without_authentication(open_server: str, s
 # --------------------------------------------------------------- graphs of the SDK's own module
 
 EARLIER_MERGE = """
-UNWIND $rows AS row
+UNWIND $batch.rows AS row
 MERGE (st:Study {study_key: row.study_key})
 MERGE (su:Subject {subject_key: row.subject_key, study_key: row.study_key})
 MERGE (v:Visit {visit_id: row.visit_id, study_key: row.study_key})
@@ -94,7 +94,7 @@ MERGE (su)-[:HAS_VISIT]->(v)
 MERGE (v)-[:HAS_RECORD]->(r)
 """
 EARLIER_CREATE = """
-UNWIND $rows AS row
+UNWIND $batch.rows AS row
 CREATE (r:Record {record_id: row.record_id, form_id: row.form_id, visit_id: row.visit_id,
   subject_key: row.subject_key, study_key: row.study_key})
 SET r += row.record_data
