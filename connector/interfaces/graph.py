@@ -32,8 +32,6 @@ class Span(NamedTuple):
 class WriteResult(NamedTuple):
     """The outcome of a write."""
 
-    applied: int
-    """The changes that had an effect."""
     were_absent: bool
     """Whether every node believed absent was absent. The others were merged."""
 

@@ -129,7 +129,6 @@ def _guarded(entity: Entity, label: str, tail: list[str], *, force: bool) -> str
     no relationships, nor does an entity that this model deleted (an earlier one may have left
     some). Parts are always replaced. User properties (``x_``) are kept.
     With ``force`` nothing is believed that the node records about itself.
-    It returns the number of nodes that the guard let pass.
     """
     is_unlinked = "false" if force else _is_unlinked(entity)
     is_moved = "true" if force else _is_moved(entity)
@@ -149,7 +148,6 @@ def _guarded(entity: Entity, label: str, tail: list[str], *, force: bool) -> str
             for part in entity.parts
         ),
         *tail,
-        "RETURN count(*)",
     ]
     return "\n".join(lines)
 

@@ -147,10 +147,9 @@ class Neo4jDatabase:
         span: Span | None = None,
         *,
         advance: bool = False,
-    ) -> int | None:
+    ) -> None:
         """Run one statement in one transaction; on return the server has acknowledged the commit.
 
-        Returns the number that the statement returns, if it does.
         ``metadata`` shows up in SHOW TRANSACTIONS. With a ``span`` nothing is written unless
         the span's checkpoint is found; ``advance`` also moves that checkpoint.
 
@@ -173,14 +172,11 @@ class Neo4jDatabase:
             sent_rows(statement.rows) as rows,
         ):
             position = _position(span, advance=advance) if span else {}
-            result = session.run(query, position, batch={"rows": rows})
-            returned = result.single()
-            done = result.consume()
-        updates = {name: getattr(done.counters, name) for name in COUNTED_UPDATES}
-        self.on_write(Written(time.monotonic() - started, statement.count, updates))
+            done = session.run(query, position, batch={"rows": rows}).consume()
         if span and not done.counters.contains_updates:
             raise StaleGraphError("The graph is stale: it lacks events that were applied earlier")
-        return returned[0] if returned else None
+        updates = {name: getattr(done.counters, name) for name in COUNTED_UPDATES}
+        self.on_write(Written(time.monotonic() - started, statement.count, updates))
 
     def missing_schema(self) -> list[SchemaItem]:
         """The connector's constraints and indexes that are missing or not online."""

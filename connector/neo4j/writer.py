@@ -87,8 +87,8 @@ class Neo4jGraphWriter:
             except InvalidEventError as error:
                 if error.reason != NODE_EXISTS:
                     raise
-                return WriteResult(0, were_absent=False)
-        return WriteResult(len(changes), were_absent=True)
+                return WriteResult(were_absent=False)
+        return WriteResult(were_absent=True)
 
     def write(
         self,
@@ -99,28 +99,26 @@ class Neo4jGraphWriter:
         advance: bool = False,
     ) -> WriteResult:
         """Run each statement in its own transaction, parents first."""
-        total = WriteResult(0, were_absent=True)
+        were_absent = True
         statements = cypher.statements(changes, absent, force=self._force)
         for statement in statements:
             moves_checkpoint = advance and statement is statements[-1]
-            written = self._write(statement, span, advance=moves_checkpoint)
-            total = WriteResult(
-                total.applied + written.applied, total.were_absent and written.were_absent
-            )
-        return total
+            if not self._write(statement, span, advance=moves_checkpoint):
+                were_absent = False
+        return WriteResult(were_absent)
 
-    def _write(self, statement: Statement, span: Span | None, *, advance: bool) -> WriteResult:
-        """Run a statement; if a node to create existed, the nodes are merged instead."""
+    def _write(self, statement: Statement, span: Span | None, *, advance: bool) -> bool:
+        """Run a statement; False if a node to create existed: the nodes were merged instead."""
         metadata = {**self._metadata, "changes": statement.count}
         try:
-            applied = self._database.write(statement, metadata, span, advance=advance)
+            self._database.write(statement, metadata, span, advance=advance)
         except InvalidEventError as error:
             if not statement.created or error.reason != NODE_EXISTS:
                 raise
             (guarded,) = cypher.statements(statement.created, force=self._force)
-            applied = self._database.write(guarded, metadata, span, advance=advance)
-            return WriteResult(applied or 0, were_absent=False)
-        return WriteResult(statement.count if statement.created else applied or 0, were_absent=True)
+            self._database.write(guarded, metadata, span, advance=advance)
+            return False
+        return True
 
     def check_schema(self) -> None:
         """See `connector.interfaces.GraphWriter`."""

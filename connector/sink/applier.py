@@ -193,16 +193,15 @@ class Applier:
 
         The checkpoint advances only with a transaction that holds the whole part.
         """
-        has_advanced, applied = False, 0
+        has_advanced = False
 
         def write(candidates: Sequence[Candidate]) -> None:
-            nonlocal has_advanced, applied
+            nonlocal has_advanced
             advance = may_advance and len(candidates) == len(part)
             changes = [each.change for each in candidates]
             result = self._writer.write(changes, absent, span, advance=advance)
             self._first_load.note_write(result)
             has_advanced = advance
-            applied += result.applied
 
         refused = write_bisecting(write, part, self._size)
         dead_letters = [
@@ -210,4 +209,4 @@ class Applier:
             for each in refused
         ]
         entities = [each.item.change.identity for each in refused]
-        return _WriteOutcome(applied, dead_letters, entities, has_advanced)
+        return _WriteOutcome(len(part) - len(refused), dead_letters, entities, has_advanced)

@@ -110,18 +110,6 @@ def test_the_probe_returns_only_absent_and_outdated_nodes(graph: Graph, study: s
     assert {(each.entity, each.id) for each in absent} == {("record", 3), ("study", study)}
 
 
-def test_a_write_counts_the_changes_that_had_an_effect(graph: Graph, study: str) -> None:
-    """Obsolete changes are not counted, even if no probe has left them out."""
-    apply(graph, upsert(row(study, 1), 5), upsert(row(study, 2), 5))
-    events = [
-        upsert(row(study, 1), 4), upsert(row(study, 2), 6), upsert(row(study, 3), 1),
-        delete(4, 2, study_key=study), delete(1, 5, study_key=study),
-    ]  # fmt: skip
-    changes = [node_change(event) for event in events]
-    assert graph.writer.write(changes, {changes[2].identity}).applied == 3
-    assert graph.writer.write(changes, {changes[2].identity}).applied == 0
-
-
 def test_nodes_wrongly_assumed_absent_are_still_written(graph: Graph, study: str) -> None:
     """A change whose node exists, contrary to the caller's assumption, is merged.
 

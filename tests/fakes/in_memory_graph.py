@@ -93,21 +93,18 @@ class InMemoryGraph:
                 each.identity in absent and key_of(each.identity) in self.graph.nodes
                 for each in changes
             )
-            applied = self._write(changes)
+            self._write(changes)
             if span and advance:
                 self.offsets[span.checkpoint] = max(span.end, self.offsets[span.checkpoint])
-            return WriteResult(applied, not met)
+            return WriteResult(not met)
 
-    def _write(self, changes: Sequence[NodeChange]) -> int:
+    def _write(self, changes: Sequence[NodeChange]) -> None:
         self.writes += 1
         if self.failures and (failure := self.failures.pop(0)) is not None:
             raise failure
-        applied = 0
         for change in changes:
             if self._is_outdated(change.identity, change.version):
                 self._apply(change)
-                applied += 1
-        return applied
 
     def state(self, study_key: str) -> GraphState:
         nodes = {key: node for key, node in self.graph.nodes.items() if key.values[0] == study_key}
