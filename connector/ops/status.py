@@ -41,6 +41,10 @@ class Surroundings:
     nodes: Mapping[str, int] = field(default_factory=dict)
     """By kind, in the plural."""
     problems: list[str] = field(default_factory=list)
+    failing: set[str] = field(default_factory=set)
+    """The servers that could not be asked: kafka, neo4j."""
+    is_asked: bool = False
+    """False until all servers were asked."""
 
 
 class PartitionStatus(NamedTuple):
@@ -122,9 +126,16 @@ def rate(
     before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], seconds: float
 ) -> tuple[float, float]:
     """Return events published and messages applied per second, between two answers."""
-    published = _events(after) - _events(before)
-    applied = _consumed(after) - _consumed(before)
-    return max(0.0, published / seconds), max(0.0, applied / seconds)
+    published = applied = 0
+    earlier = {program["address"]: program for program in before}
+    for program in after:
+        # A program that was not there, or has started anew, has no rate yet.
+        gained = _done(program) - _done(earlier.get(program["address"], program))
+        if program["role"] == "source":
+            published += max(0, gained)
+        else:
+            applied += max(0, gained)
+    return published / seconds, applied / seconds
 
 
 def catch_up_seconds(lag: int, published: float, applied: float) -> float | None:
@@ -132,10 +143,8 @@ def catch_up_seconds(lag: int, published: float, applied: float) -> float | None
     return lag / (applied - published) if lag and applied > published else None
 
 
-def _events(programs: Sequence[Mapping[str, Any]]) -> int:
-    sources = (program for program in programs if program["role"] == "source")
-    return sum(each["events"] for program in sources for each in program["studies"])
-
-
-def _consumed(programs: Sequence[Mapping[str, Any]]) -> int:
-    return sum(program["consumed"] for program in programs if program["role"] == "sink")
+def _done(program: Mapping[str, Any]) -> int:
+    """The events that a source has published, or that a sink has finished with, since its start."""
+    if program["role"] == "source":
+        return sum(each["events"] for each in program["studies"])
+    return int(program["consumed"])

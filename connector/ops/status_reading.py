@@ -18,18 +18,20 @@ def ask_surroundings(settings: Settings) -> Surroundings:
     """Ask the servers; what cannot be asked is noted as a problem. Blocks."""
     around = Surroundings()
 
-    def ask(step: Callable[[Settings, Surroundings], None]) -> bool:
+    def ask(server: str, step: Callable[[Settings, Surroundings], None]) -> bool:
         try:
             step(settings, around)
         except ConnectorError as error:
             around.problems.append(str(error))
+            around.failing.add(server)
             return False
         return True
 
-    if ask(_connect):
+    if ask("kafka", _connect):
         for step in (_lag, _cursors, _letters):
-            ask(step)
-    ask(_nodes)
+            ask("kafka", step)
+    ask("neo4j", _nodes)
+    around.is_asked = True
     return around
 
 

@@ -1,10 +1,16 @@
 """Asks running programs for their status, over their own endpoint."""
 
+import contextlib
 import http.client
 import json
+import socket
+import threading
 import time
+import unicodedata
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
 from types import NoneType
 from typing import Any
 
@@ -15,6 +21,8 @@ _SECONDS_MAX = 2.0
 _AT_ONCE = 20
 _BYTES_MAX = 10_000_000
 _NUMBER = (int, float)
+_INTEGER_MAX = 2**53
+_PARTITION_DIGITS_MAX = 6
 _FAILING = {"what": str, "since": str, "reason": str}
 _SOURCE = {"studies": list, "requests_left": int, "requests_per_minute_max": int}
 _STUDY = {"study": str, "failing": (dict, NoneType), "read_ms": (int, NoneType), "rows": int,
@@ -46,14 +54,25 @@ def _on_this_machine(settings: TelemetrySettings) -> Iterator[str]:
 def _status(address: str) -> dict[str, Any] | None:
     host, _, port = address.rpartition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=_SECONDS_MAX)
+    # The timeout is that of each part of an answer; whatever trickles in is cut off here.
+    watchdog = threading.Timer(_SECONDS_MAX, partial(_cut, connection))
+    watchdog.daemon = True
     try:
+        connection.connect()
+        watchdog.start()
         connection.request("GET", "/status")
         body = json.loads(_read(connection.getresponse()))
     except (OSError, http.client.HTTPException, ValueError, RecursionError):
         return None
     finally:
+        watchdog.cancel()
         connection.close()
     return body | {"address": address} if _is_ours(body) else None
+
+
+def _cut(connection: http.client.HTTPConnection) -> None:
+    with contextlib.suppress(OSError, AttributeError):  # it has just been closed
+        connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
@@ -79,7 +98,7 @@ def _is_ours(body: Any) -> bool:
         return False
     if body.get("role") == "sink":
         return _has(body, _SINK) and all(
-            number.isdecimal() and _has(each, _PARTITION)
+            number.isdecimal() and len(number) <= _PARTITION_DIGITS_MAX and _has(each, _PARTITION)
             for number, each in body["partitions"].items()
         )
     return (
@@ -96,5 +115,20 @@ def _is_ours(body: Any) -> bool:
 
 def _has(value: Any, fields: Mapping[str, Any]) -> bool:
     return isinstance(value, dict) and all(
-        isinstance(value.get(name), types) for name, types in fields.items()
+        isinstance(value.get(name), types) and _is_usable(name, value[name])
+        for name, types in fields.items()
     )
+
+
+def _is_usable(name: str, value: Any) -> bool:
+    """Whether a value can be shown: anything may answer on these ports."""
+    if isinstance(value, _NUMBER):
+        return -_INTEGER_MAX < value < _INTEGER_MAX
+    if not isinstance(value, str):
+        return True
+    if name in ("since", "at"):
+        try:
+            return datetime.fromisoformat(value).tzinfo is not None
+        except ValueError:
+            return False
+    return not any(unicodedata.category(each) == "Cs" for each in value)

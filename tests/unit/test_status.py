@@ -1,5 +1,7 @@
 """The state of the pipeline, from what its parts say."""
 
+import contextlib
+import socket
 import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -92,6 +94,8 @@ def test_rates_and_the_time_to_catch_up() -> None:
     after = [source(study("A", events=30)), sink("a", {}, consumed=500)]
     assert status.rate(before, after, 2.0) == (10.0, 200.0)
     assert status.rate(after, before, 2.0) == (0.0, 0.0)
+    assert status.rate([], after, 2.0) == (0.0, 0.0), "one that was not there has no rate yet"
+    assert status.rate([after[0]], [*after, sink("b", {}, consumed=10**9)], 2.0) == (0.0, 0.0)
     assert status.catch_up_seconds(1900, 10.0, 200.0) == 10.0
     assert status.catch_up_seconds(1900, 200.0, 200.0) is None
     assert status.catch_up_seconds(0, 0.0, 0.0) is None
@@ -152,3 +156,39 @@ def test_a_programs_own_answer_is_understood() -> None:
         sink("a", {"0": {"lag": None, "lag_seconds": 0}}),
     ]  # fmt: skip
     assert all(map(_is_ours, good))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"applied_ms": 10**400}, {"partitions": {"9" * 5000: {"lag": 1, "lag_seconds": 0}}},
+        {"partitions": {"0": {"lag": 1, "lag_seconds": float("inf")}}}, {"notifications": [{}]},
+        {"notifications": [{"at": "x", "type": "a", "subject": "b"}]}, {"group": "\ud800"},
+        {"failing": [FAILING | {"since": "2026-01-31T08:00:00"}]}, {"notifications": None},
+    ],
+)  # fmt: skip
+def test_an_answer_that_cannot_be_shown_is_not_a_programs(changed: dict[str, Any]) -> None:
+    """Anything may listen on the ports that are tried."""
+    assert _is_ours(sink("a", {}))
+    assert not _is_ours(sink("a", {}) | changed)
+
+
+def test_an_answer_that_trickles_in_is_given_up() -> None:
+    """However many parts it comes in, and however slowly, the question ends after two seconds."""
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def trickle() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                while not stop.wait(0.2):
+                    connection.sendall(b"x")  # one header without an end
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        found = program_statuses(TelemetrySettings(programs=(address,)))
+        stop.set()
+        thread.join()
+    assert found == []
