@@ -1,6 +1,8 @@
 """Settings of the web page."""
 
-from pydantic import Field, SecretStr
+import re
+
+from pydantic import Field, SecretStr, field_validator
 
 from connector.config.section import Section
 
@@ -17,3 +19,10 @@ class UiSettings(Section):
         min_length=16,
         description="Token that the page asks for; needed if `UI_HOST` is not a loopback address.",
     )
+
+    @field_validator("token")
+    @classmethod
+    def _is_plain(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not re.fullmatch(r"[\x21-\x7e]+", value.get_secret_value()):
+            raise ValueError("must be plain ASCII without blanks")
+        return value

@@ -144,10 +144,10 @@ def _run(
         console.print(f"logs: {logs}", soft_wrap=True)
         conclude(console, comparison, time.monotonic() - started_at)
         if plan.keep:
-            for command, index in (("source", 0), *(("sink", index) for index in range(_SINKS))):
-                _start(stack, command, environment, logs, index)
+            source = _start(stack, "source", environment, logs)
+            sinks = [_start(stack, "sink", environment, logs, index) for index in range(_SINKS)]
             _set_edit_rate(api, _EDITS_KEPT_PER_SECOND)
-            _linger(console, address)
+            _linger(Programs(simulator, source, sinks), console, address)
         else:
             console.print("to explore the graph in a browser, run: imednet-connector demo --keep")
     return comparison
@@ -235,12 +235,14 @@ def _start_page(stack: ExitStack, environment: dict[str, str], logs: Path) -> st
     return f"http://127.0.0.1:{port}"
 
 
-def _linger(console: Console, address: str) -> None:
+def _linger(programs: Programs, console: Console, address: str) -> None:
     """Keep everything running until Ctrl-C."""
-    console.print(f"everything keeps running: open {address} in a browser; Ctrl-C stops it")
+    text = f"everything keeps running: open {address} in a browser; Ctrl-C stops it"
+    console.print(text, soft_wrap=True)
     with suppress(KeyboardInterrupt):
         while True:
-            time.sleep(3600)
+            programs.check()
+            time.sleep(0.5)
 
 
 def _edit_and_drain(

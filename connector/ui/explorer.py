@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from connector.model.entities import ENTITIES
+from connector.model.entities import ENTITIES, NODE_KEYS
 from connector.model.entity import snake_case
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import to_native
+from connector.neo4j.statement import ROWS
 
 PAGE = 50
 _NODES_MAX = 300
@@ -21,21 +22,23 @@ RETURN n.site_id AS id, n.site_name AS name, n.site_enrollment_status AS status,
        COUNT { (n)<-[:AT_SITE]-(:Subject) } AS subjects
 ORDER BY name LIMIT 2000
 """
-_SUBJECTS = """
-MATCH (n:Subject {study_key: $study})
+_SUBJECTS = f"""
+MATCH (n:Subject {{study_key: $study}})
 WHERE n.subject_id IS NOT NULL AND n._version IS NOT NULL AND NOT n:Deleted
-  AND ($site IS NULL OR n.site_id = $site) AND ($find = '' OR n.subject_key STARTS WITH $find)
+  AND ($site IS NULL OR n.site_id = $site)
+  AND ({ROWS}[0] = '' OR n.subject_key STARTS WITH {ROWS}[0])
 RETURN n.subject_id AS id, n.subject_key AS key, n.subject_status AS status, n.site_name AS site,
-       COUNT { (n)-[:HAS_VISIT]->() } AS visits,
-       COUNT { (n)-[:HAS_VISIT|HAS_RECORD*0..2]->()-[:HAS_QUERY]->() } AS queries
+       COUNT {{ (n)-[:HAS_VISIT]->() }} AS visits,
+       COUNT {{ (n)-[:HAS_VISIT|HAS_RECORD*0..2]->()-[:HAS_QUERY]->() }} AS queries
 ORDER BY key, id SKIP $skip LIMIT $limit
 """
+_SUBJECT_COLUMNS = ("id", "key", "status", "site", "visits", "queries")
 _SUBJECT = "MATCH (n:Subject {study_key: $study, subject_id: $id}) RETURN n{.*} AS n"
 _VISITS = """
 MATCH (:Subject {study_key: $study, subject_id: $id})-[:HAS_VISIT]->(v:Visit)
 OPTIONAL MATCH (v)-[:IN_INTERVAL]->(i:Interval)
 RETURN v.visit_id AS id, v.interval_name AS name, v.visit_date AS date,
-       coalesce(v.deleted, false) AS deleted
+       coalesce(v.deleted = true, false) AS deleted
 ORDER BY i.interval_sequence, date, id
 """
 _RECORDS = """
@@ -47,7 +50,7 @@ CALL (s) {
 }
 OPTIONAL MATCH (f:Form {study_key: $study, form_id: r.form_id})
 RETURN visit, r.record_id AS id, r.form_key AS form, f.form_name AS form_name,
-       r.record_status AS status, r:Deleted OR coalesce(r.deleted, false) AS deleted,
+       r.record_status AS status, r:Deleted OR coalesce(r.deleted = true, false) AS deleted,
        COUNT { (r)-[:HAS_QUERY]->() } AS queries
 ORDER BY form, id LIMIT 5000
 """
@@ -58,11 +61,14 @@ OPTIONAL MATCH (study:Study)-[:HAS_SUBJECT]->(s)
 OPTIONAL MATCH (s)-[:HAS_VISIT|HAS_RECORD*1..2]->(own)
 OPTIONAL MATCH (own)-[:HAS_QUERY|HAS_CODING]->(note)
 WITH study, site, s, collect(DISTINCT own) AS owned, collect(DISTINCT note) AS notes
-WITH [n IN [study, s, site] + owned + notes WHERE n IS NOT NULL][..{_NODES_MAX}] AS picked
+WITH study, site, s, [n IN [study, s, site] + owned + notes WHERE n IS NOT NULL] AS found
+WITH site, s, found[..{_NODES_MAX}] AS picked
 UNWIND picked AS a
-OPTIONAL MATCH (a)-[r]->(b) WHERE b IN picked
-RETURN elementId(a), head([l IN labels(a) WHERE l <> 'Deleted']), properties(a), elementId(b)
+OPTIONAL MATCH (b)-->(a) WHERE (site IS NULL OR a <> site) AND b IN picked
+WITH a, CASE WHEN a = site THEN s ELSE b END AS b
+RETURN elementId(a), labels(a), properties(a), elementId(b)
 """
+"""Relationships are followed to their end: a study or a site has far too many that begin there."""
 _RECORD = """
 MATCH (n:Record {study_key: $study, record_id: $id})
 OPTIONAL MATCH (v:Visit)-[:HAS_RECORD]->(n)
@@ -85,7 +91,7 @@ WITH q, c ORDER BY coalesce(c.sequence, c.position)
 WITH q, [c IN collect(c) | c{.annotation_status, .user, .comment, .closed, .date}] AS comments
 RETURN q.annotation_id AS id, q.variable AS variable, q.description AS description,
        q.type AS type, q.date_created AS date, comments,
-       NOT coalesce(comments[-1].closed, false) AS is_open
+       NOT coalesce(comments[-1].closed = true, false) AS is_open
 ORDER BY is_open DESC, date DESC LIMIT 200
 """
 _CODINGS = """
@@ -120,9 +126,11 @@ class Explorer:
         self, study: str, site: int | None, find: str, page: int
     ) -> tuple[list[Row], bool]:
         """One page of the subjects whose key begins with ``find``, and whether more follow."""
-        found = self._rows(
-            _SUBJECTS, study=study, site=site, find=find, skip=page * PAGE, limit=PAGE + 1
+        # Part of a key is content: it travels as rows do, which no log of the driver shows.
+        rows = self._database.read(
+            _SUBJECTS, [find], study=study, site=site, skip=page * PAGE, limit=PAGE + 1
         )
+        found = [dict(zip(_SUBJECT_COLUMNS, row, strict=True)) for row in rows]
         return found[:PAGE], len(found) > PAGE
 
     def subject(self, study: str, subject: int) -> Row | None:
@@ -144,13 +152,14 @@ class Explorer:
         nodes: dict[str, Row] = {}
         edges = []
         rows = self._database.read(_GRAPH, study=study, id=subject)
-        for start, label, properties, end in rows:
-            if start not in nodes:
+        for end, labels, properties, start in rows:
+            label = next((each for each in labels if each in NODE_KEYS), "")
+            if end not in nodes:
                 caption = properties.get(_CAPTIONS.get(label, "")) or label
-                nodes[start] = {"id": start, "kind": label, "label": str(caption)}
+                nodes[end] = {"id": end, "kind": label, "label": str(caption)}
                 if label == "Record":
-                    nodes[start]["record"] = properties["record_id"]
-            if end is not None:
+                    nodes[end]["record"] = properties["record_id"]
+            if start is not None:
                 edges.append({"data": {"source": start, "target": end}})
         return [{"data": node} for node in nodes.values()] + edges
 

@@ -13,7 +13,7 @@ from connector.ops import status
 from connector.ops.status import Surroundings
 from connector.ops.status_reading import ask_surroundings
 from connector.ui.history import History, Sample
-from connector.ui.snapshot import Snapshot, own_programs, snapshot
+from connector.ui.snapshot import Snapshot, snapshot
 
 log = structlog.stdlib.get_logger("connector.ui")
 
@@ -31,6 +31,8 @@ class Monitor:
         self.history = History()
         self.taken: Snapshot | None = None
         """None until the first answers have arrived."""
+        self.taken_at = 0.0
+        """When it was taken (seconds since the epoch)."""
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -48,24 +50,28 @@ class Monitor:
             stop.set()
 
     def _watch_programs(self, stop: threading.Event) -> None:
-        before: Sequence[Mapping[str, Any]] = own_programs(self._settings)
+        before: Sequence[Mapping[str, Any]] = []
         at = time.monotonic()
         while not stop.wait(_SECONDS):
             now = time.monotonic()
-            taken = snapshot(before, self._settings, now - at, self._around)
+            try:
+                taken = snapshot(before, self._settings, now - at, self._around)
+                self.history.add(_sample(taken, time.time()))
+            except Exception as error:  # noqa: BLE001 - the page must outlive any answer
+                log.warning("cannot ask the programs", reason=type(error).__name__)
+                continue
             before, at = taken.programs, now
-            self.taken = taken
-            self.history.add(_sample(taken, time.time()))
+            self.taken, self.taken_at = taken, time.time()
 
     def _watch_rest(self, stop: threading.Event) -> None:
         while True:
             try:
                 self._around = ask_surroundings(self._settings)
             except Exception as error:  # noqa: BLE001 - the page must outlive any answer
-                self._around = Surroundings(
-                    problems=[f"Cannot ask Kafka or Neo4j: {type(error).__name__}"]
-                )
-                log.warning("cannot ask the servers", reason=type(error).__name__)
+                name = type(error).__name__
+                problems = [f"Cannot ask Kafka or Neo4j: {name}"]
+                self._around = Surroundings(problems=problems, is_asked=True)
+                log.warning("cannot ask the servers", reason=name)
             if stop.wait(_SURROUNDINGS_SECONDS):
                 return
 

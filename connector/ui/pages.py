@@ -1,22 +1,26 @@
 """The pages and fragments of the web page. Read-only; each handler runs on a thread."""
 
+import asyncio
+import re
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
+import structlog
 from jinja2 import Environment, FileSystemLoader
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
+from connector.defects import described
 from connector.errors import ConnectorError
 from connector.model.letters import Letter, LetterFilter
 from connector.ui import views
@@ -26,7 +30,12 @@ from connector.ui.security import COOKIE, Guard, is_token
 
 _FOLDER = Path(__file__).parent
 _COOKIE_SECONDS = 12 * 3600
-_FIND_MAX = 100
+_WRONG_LOGIN_SECONDS = 1.0
+_FORM_BYTES_MAX = 4096
+_PAGE_MAX = 100_000
+_NUMBER = re.compile(r"[0-9]{1,18}")
+
+log = structlog.stdlib.get_logger("connector.ui")
 
 
 class Pages:
@@ -42,6 +51,7 @@ class Pages:
         """``explorer`` connects to the graph; ``letters`` reads the waiting dead letters."""
         self._monitor, self._explorer, self._letters = monitor, explorer, letters
         self._token = token
+        self._wrong_logins = asyncio.Semaphore(1)
         self._templates = Environment(
             loader=FileSystemLoader(_FOLDER / "templates"),
             autoescape=True,
@@ -51,8 +61,8 @@ class Pages:
         self._templates.filters.update(views.FILTERS)
         self._templates.globals["version"] = version("imednet-connector")
 
-    def app(self) -> Starlette:
-        """The application."""
+    def app(self) -> ASGIApp:
+        """The application, guarded: even its failures carry the security headers."""
         study = "/explore/{study}"
         routes = [
             Route("/", self._pipeline),
@@ -61,20 +71,22 @@ class Pages:
             Route("/letters", self._dead_letters),
             Route("/explore", self._studies),
             Route(study, self._study, methods=["GET", "POST"]),
-            Route(f"{study}/subjects/{{subject:int}}", self._subject),
-            Route(f"{study}/subjects/{{subject:int}}/graph", self._graph),
-            Route(f"{study}/records/{{record:int}}", self._record),
+            Route(f"{study}/subjects/{{subject}}", self._subject),
+            Route(f"{study}/subjects/{{subject}}/graph", self._graph),
+            Route(f"{study}/records/{{record}}", self._record),
             Route("/login", self._login, methods=["GET", "POST"]),
             Mount("/assets", StaticFiles(directory=_FOLDER / "assets")),
         ]
-        return Starlette(
+        app = Starlette(
             routes=routes,
-            middleware=[Middleware(Guard, token=self._token)],
             exception_handlers={
                 ConnectorError: self._unavailable,
                 HTTPException: self._missing,
+                Exception: self._defective,
             },
         )
+        app.router.redirect_slashes = False  # it would redirect to whatever the Host header says
+        return Guard(app, self._token)
 
     def _page(
         self, name: str, context: Mapping[str, Any] | None = None, status: int = 200
@@ -88,11 +100,14 @@ class Pages:
     # ------------------------------------------------------------------------------ pipeline
 
     def _pipeline(self, _: Request) -> Response:
-        return self._page("pipeline", views.pipeline(self._monitor.taken))
+        return self._page("pipeline", self._state())
 
     def _live(self, _: Request) -> Response:
         """The parts of the pipeline's page that change, for htmx to swap."""
-        return self._page("live", views.pipeline(self._monitor.taken))
+        return self._page("live", self._state())
+
+    def _state(self) -> dict[str, Any]:
+        return views.pipeline(self._monitor.taken, self._monitor.taken_at)
 
     def _series(self, request: Request) -> Response:
         try:
@@ -115,18 +130,18 @@ class Pages:
         """A study's sites and subjects. What is searched for comes by POST, so no URL has it."""
         find = ""
         if request.method == "POST":
-            body = parse_qs((await request.body()).decode(errors="replace"))
-            find = body.get("find", [""])[0].strip()[:_FIND_MAX]
+            find = (await _field(request, "find")).strip()
         return await run_in_threadpool(self._study_page, request, find)
 
     def _study_page(self, request: Request, find: str) -> Response:
         study = request.path_params["study"]
         site, page = (_number(request, name) for name in ("site", "page"))
         explorer = self._explorer()
-        subjects, has_more = explorer.subjects(study, site, find, page or 0)
+        page = 0 if find else min(page or 0, _PAGE_MAX)
+        subjects, has_more = explorer.subjects(study, site, find, page)
         context = {"study": study, "subjects": subjects, "has_more": has_more, "site": site,
-                   "page": page or 0, "find": find}  # fmt: skip
-        if "hx-request" in request.headers:
+                   "page": page, "find": find}  # fmt: skip
+        if _is_fragment(request):
             return self._page("subjects", context)
         sites = explorer.sites(study)
         if not sites and not subjects and all(study != each["key"] for each in explorer.studies()):
@@ -134,40 +149,55 @@ class Pages:
         return self._page("study", context | {"sites": sites})
 
     def _subject(self, request: Request) -> Response:
-        study, number = request.path_params["study"], request.path_params["subject"]
+        study, number = request.path_params["study"], _id(request, "subject")
         explorer = self._explorer()
         subject = explorer.subject(study, number)
         if subject is None:
             raise HTTPException(404, f"Study {study} has no subject with the id {number}")
-        record_id = _number(request, "record")
-        record = explorer.record(study, record_id) if record_id is not None else None
+        record_id, record = _number(request, "record"), None
+        if record_id is not None:
+            record = explorer.record(study, record_id)
+            if record is None:
+                raise HTTPException(404, f"Study {study} has no record {record_id}")
+            if record["subject"] != number:  # it has moved: its values are another subject's
+                return RedirectResponse(
+                    f"/explore/{quote(study, safe='')}/records/{record_id}", 303
+                )
         context = {"study": study, "id": number, "subject": subject, "record": record}
         return self._page("subject", context)
 
     def _graph(self, request: Request) -> Response:
-        study, number = request.path_params["study"], request.path_params["subject"]
+        study, number = request.path_params["study"], _id(request, "subject")
         return JSONResponse(self._explorer().graph(study, number))
 
     def _record(self, request: Request) -> Response:
-        study, number = request.path_params["study"], request.path_params["record"]
+        study, number = request.path_params["study"], _id(request, "record")
         record = self._explorer().record(study, number)
         if record is None:
             raise HTTPException(404, f"Study {study} has no record {number}")
-        name = "record" if "hx-request" in request.headers else "record_page"
+        name = "record" if _is_fragment(request) else "record_page"
         return self._page(name, {"study": study, "record": record})
 
     # ------------------------------------------------------------------------------ the rest
 
     async def _login(self, request: Request) -> Response:
-        if request.method == "GET":
+        if self._token is None:
+            return RedirectResponse("/", 303)
+        if request.method != "POST":
             return self._page("login", {"is_wrong": False})
-        body = parse_qs((await request.body()).decode(errors="replace"))
-        given = body.get("token", [""])[0]
+        given = await _field(request, "token")
         if not is_token(self._token, given):
+            async with self._wrong_logins:  # one at a time, so that guessing takes for ever
+                await asyncio.sleep(_WRONG_LOGIN_SECONDS)
             return self._page("login", {"is_wrong": True}, 401)
         response = RedirectResponse("/", 303)
         response.set_cookie(
-            COOKIE, given, max_age=_COOKIE_SECONDS, httponly=True, samesite="strict"
+            COOKIE,
+            given,
+            max_age=_COOKIE_SECONDS,
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
         )
         return response
 
@@ -178,11 +208,17 @@ class Pages:
         status = error.status_code if isinstance(error, HTTPException) else 500
         detail = error.detail if isinstance(error, HTTPException) else ""
         title = "Not found" if status == HTTPStatus.NOT_FOUND else "The request is not valid"
-        return self._failed(request, status, title, detail)
+        answer = self._failed(request, status, title, detail)
+        answer.headers.update(getattr(error, "headers", None) or {})
+        return answer
+
+    def _defective(self, request: Request, error: Exception) -> Response:
+        log.error("page failed", reason=described(error))  # without content
+        return self._failed(request, 500, "This page has failed", "The log has the reason.")
 
     def _failed(self, request: Request, status: int, title: str, text: str) -> Response:
         context = {"title": title, "text": text}
-        name = "failure" if "hx-request" in request.headers else "failure_page"
+        name = "failure" if _is_fragment(request) else "failure_page"
         return self._page(name, context, status)
 
 
@@ -190,6 +226,29 @@ def _number(request: Request, name: str) -> int | None:
     text = request.query_params.get(name)
     if not text:
         return None
-    if not text.isdecimal() or len(text) > 18:  # noqa: PLR2004 - fits into 64 bits
+    if not _NUMBER.fullmatch(text):
         raise HTTPException(400, f"{name} is a number")
     return int(text)
+
+
+def _id(request: Request, name: str) -> int:
+    text = request.path_params[name]
+    if not _NUMBER.fullmatch(text):
+        raise HTTPException(404, f"A {name} has a number as its id")
+    return int(text)
+
+
+async def _field(request: Request, name: str) -> str:
+    """Read one field of a short form; anything longer is refused."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _FORM_BYTES_MAX:
+            raise HTTPException(413, "The form is too long")
+    return parse_qs(body.decode(errors="replace")).get(name, [""])[0]
+
+
+def _is_fragment(request: Request) -> bool:
+    """Whether htmx asks for a part of a page; when it restores one, it needs the whole page."""
+    headers = request.headers
+    return "hx-request" in headers and "hx-history-restore-request" not in headers

@@ -1,5 +1,6 @@
 """Who may see the page, and what a browser may do with it."""
 
+import re
 import secrets
 from ipaddress import ip_address
 
@@ -9,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "imednet-connector"
-_OPEN_PATHS = ("/login", "/assets/")
+_HOST = re.compile(r"(\[(?P<ipv6>[0-9a-f:]+)\]|(?P<name>[0-9a-z.-]+?)\.?)(:[0-9]+)?")
 _CYTOSCAPE_STYLE = "'sha256-pgvDUBa4IjFA2yuSJ2cqcyxmNYJMborsd0ORcRv9vw8='"
 """The hash of the style sheet that cytoscape.js 3.35.0 adds to the page."""
 HEADERS = {
@@ -67,10 +68,15 @@ class Guard:
     def _refusal(self, scope: Scope) -> Response | None:
         connection = HTTPConnection(scope)
         if self._token is None:
-            if is_loopback(_host(Headers(scope=scope).get("host", ""))):
+            found = _HOST.fullmatch(Headers(scope=scope).get("host", "").lower())
+            if found and is_loopback(found["ipv6"] or found["name"]):
                 return None
             return Response("Open this page under its loopback address\n", 403)
-        if scope["path"].startswith(_OPEN_PATHS) or self._knows_token(connection):
+        if (
+            scope["path"] == "/login"
+            or scope["path"].startswith("/assets/")
+            or self._knows_token(connection)
+        ):
             return None
         if "hx-request" in connection.headers or "authorization" in connection.headers:
             return Response("The token is missing or wrong\n", 401, {"HX-Redirect": "/login"})
@@ -85,10 +91,3 @@ class Guard:
 def is_token(token: str | None, given: str) -> bool:
     """Whether ``given`` is the token, compared in constant time."""
     return token is not None and secrets.compare_digest(token.encode(), given.encode())
-
-
-def _host(header: str) -> str:
-    """The name in a Host header, without its port."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0]
-    return header.partition(":")[0]

@@ -8,6 +8,7 @@ from typing import Any
 
 from connector.model.letters import Letter
 from connector.model.reasons import REASONS
+from connector.neo4j.reader import to_native
 from connector.ops import status
 from connector.ops.status import Severity
 from connector.ui.durations import ago, duration
@@ -28,7 +29,7 @@ def letters_waiting(taken: Snapshot | None) -> int:
     return taken.around.letters_by_reason.total() if taken else 0
 
 
-def pipeline(taken: Snapshot | None) -> dict[str, Any]:
+def pipeline(taken: Snapshot | None, taken_at: float = 0.0) -> dict[str, Any]:
     """What the pipeline's page shows; nothing is known before the first answers."""
     if taken is None:
         return {"taken": None}
@@ -39,6 +40,7 @@ def pipeline(taken: Snapshot | None) -> dict[str, Any]:
     partitions = status.partitions(programs, around, _group(programs))
     return {
         "taken": taken,
+        "taken_at": round(taken_at, 1),
         "problems": problems(taken),
         "stages": _stages(taken, lag),
         "freshness": None if fresh_ms is None else duration(time.time() - fresh_ms / 1000),
@@ -48,6 +50,7 @@ def pipeline(taken: Snapshot | None) -> dict[str, Any]:
         "letters": _bars(waiting),
         "partitions": _bars([(str(each.partition), each.lag or 0) for each in partitions]),
         "nodes": [(_words(kind), count) for kind, count in around.nodes.items()],
+        "are_nodes_known": around.is_asked and "neo4j" not in around.failing,
         "notifications": _notifications(programs),
     }
 
@@ -72,8 +75,9 @@ def _stages(taken: Snapshot, lag: int | None) -> list[dict[str, Any]]:
     failing = {each["what"] for program in taken.programs for each in program["failing"]}
     studies = status.studies(taken.programs, taken.around)
     broken = sum(each.severity is Severity.FAILING for each in studies)
-    asked = " ".join(taken.around.problems).lower()
-    nodes = sum(taken.around.nodes.values())
+    failing |= taken.around.failing
+    is_asked = taken.around.is_asked
+    nodes = f"{sum(taken.around.nodes.values()):,} nodes"
     return [
         _stage("iMednet API", "imednet" in failing, not sources, "answering",
                [f"{each['requests_left']:,} of {each['requests_per_minute_max']:,} requests left"
@@ -81,13 +85,12 @@ def _stages(taken: Snapshot, lag: int | None) -> list[dict[str, Any]]:
         _stage("Source", bool(broken), not sources,
                f"{broken} of {len(studies)} studies failing" if broken else "polling",
                [f"{taken.published:,.0f} events/s", _plural(len(studies), "study", "studies")]),
-        _stage("Kafka", "kafka" in failing or "kafka" in asked or "broker" in asked, False,
-               "answering",
+        _stage("Kafka", "kafka" in failing, False, "answering" if is_asked else "asking ...",
                [f"{'unknown' if lag is None else format(lag, ',')} events behind"]),
         _stage("Sinks", False, not sinks, _plural(len(sinks), "sink", "sinks"),
                [f"{taken.applied:,.0f} events/s"]),
-        _stage("Neo4j", "neo4j" in failing or "neo4j" in asked, False, "answering",
-               [f"{nodes:,} nodes"]),
+        _stage("Neo4j", "neo4j" in failing, False, "answering" if is_asked else "asking ...",
+               [nodes] if is_asked and "neo4j" not in failing else []),
     ]  # fmt: skip
 
 
@@ -159,12 +162,17 @@ def letters(found: Sequence[Letter], reason: str | None) -> dict[str, Any]:
 
 def moment(ms: int) -> str:
     """A time in ms since the epoch, as UTC text."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return f"{ms} ms"
 
 
 def shown(value: Any) -> str:
     """A value of a record as text, spelled as in the API."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(shown, value))
+    return str(value).lower() if isinstance(value, bool) else str(to_native(value))
 
 
 def number(value: float | None) -> str:

@@ -172,6 +172,7 @@ def test_a_study_can_be_explored_with_the_keyboard(site: str, study: str, browse
         assert text in shown
     page.go_back()
     page.wait_for_selector("#record p.empty")
+    page.wait_for_selector("#graph canvas")
     assert complaints == []
 
 

@@ -109,7 +109,7 @@ def test_every_numeric_setting_names_its_unit() -> None:
     for section in sections():
         for name, field in section.model_fields.items():
             if type(field.default) in (int, float):
-                assert name.endswith(units), f"{section.name}.{name}"
+                assert f"_{name}".endswith(units), f"{section.name}.{name}"
 
 
 @pytest.mark.parametrize("uri", ["http://host:7474", "https://host", "bolt:host", "host:7687", ""])

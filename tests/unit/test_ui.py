@@ -1,20 +1,27 @@
 """The web page: what it shows, to whom, and that no content can become markup."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
 import pytest
-from starlette.applications import Starlette
+from neo4j.time import Date
+from pydantic import SecretStr, ValidationError
+from starlette.types import ASGIApp
+from structlog.testing import capture_logs
 
+from connector.config import Settings
+from connector.config.ui import UiSettings
 from connector.errors import RetryableError
 from connector.model.letters import Letter, LetterFilter
 from connector.ops.status import Surroundings
 from connector.ui import views
 from connector.ui.explorer import Row
 from connector.ui.history import SAMPLES_MAX, History, Sample
+from connector.ui.monitor import Monitor
 from connector.ui.pages import Pages
 from connector.ui.security import HEADERS, is_loopback
 from connector.ui.snapshot import Snapshot, own_programs, problems
@@ -30,7 +37,7 @@ LOCAL = "http://127.0.0.1:8474"
 class Browser:
     """A client that asks the application without a server between, and keeps its cookies."""
 
-    def __init__(self, app: Starlette, base: str) -> None:
+    def __init__(self, app: ASGIApp, base: str) -> None:
         self._app, self._base = app, base
         self._cookies = httpx.Cookies()
 
@@ -41,7 +48,7 @@ class Browser:
         return asyncio.run(self._request("POST", path, options))
 
     async def _request(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response:
-        transport = httpx.ASGITransport(self._app)
+        transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)
         async with httpx.AsyncClient(
             transport=transport, base_url=self._base, cookies=self._cookies
         ) as connection:
@@ -112,7 +119,7 @@ class FakeMonitor:
     """What is known of a pipeline."""
 
     def __init__(self, taken: Snapshot | None) -> None:
-        self.taken, self.history = taken, History()
+        self.taken, self.taken_at, self.history = taken, 5.0, History()
         self.history.add(Sample(100.0, 1.0, 2.0, 3, 4.0, 5))
 
 
@@ -123,7 +130,10 @@ def change(**fields: str) -> dict[str, str]:
 
 def taken_of(*programs: dict[str, Any], **around: Any) -> Snapshot:
     return Snapshot(
-        [{"notifications": []} | each for each in programs], Surroundings(**around), 2.0, 5.0
+        [{"notifications": []} | each for each in programs],
+        Surroundings(**{"is_asked": True} | around),
+        2.0,
+        5.0,
     )
 
 
@@ -209,9 +219,9 @@ class Stubs(FakeExplorer):
         return {"fields": {"study_key": "S", "subject_id": 2}, "visits": [], "records": []}
 
     def record(self, _: str, __: int) -> Row | None:
-        unknown = dict.fromkeys(("visit", "visit_name", "form", "subject", "subject_key"))
+        unknown = dict.fromkeys(("visit", "visit_name", "form", "subject_key"))
         lists: Row = {"values": [], "queries": [], "revisions": [], "codings": []}
-        return unknown | lists | {"fields": {"record_id": 7}, "vanished": False}
+        return unknown | lists | {"fields": {"record_id": 7}, "vanished": False, "subject": 2}
 
 
 @pytest.mark.parametrize("path", ["/subjects/2", "/subjects/2?record=7", "/records/7"])
@@ -262,7 +272,8 @@ def test_without_a_token_only_this_machine_is_answered() -> None:
         assert client(base=f"http://{host}").get("/").status_code == 200
     for host in ("attacker.example:8474", "10.0.0.1", "127.0.0.1.attacker.example"):
         assert client(base=f"http://{host}").get("/").status_code == 403
-    assert client().post("/login", content="token=").status_code == 401
+    login = client().post("/login", content="token=")
+    assert (login.status_code, "set-cookie" in login.headers) == (303, False)
     assert [is_loopback(each) for each in ("127.1.2.3", "::1", "0.0.0.0", "::", "host")] == [
         True, True, False, False, False,
     ]  # fmt: skip
@@ -303,8 +314,6 @@ def test_sinks_of_other_groups_are_not_part_of_the_pipeline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They fill other graphs; their rates and lag are not this pipeline's."""
-    from connector.config import Settings
-
     answers = [source(), sink("one:9484", {}), sink("two:9485", {}, group="imednet-sink")]
     monkeypatch.setattr("connector.ui.snapshot.program_statuses", lambda _: answers)
     assert [each["address"] for each in own_programs(Settings())] == ["one:9464", "two:9485"]
@@ -329,3 +338,107 @@ def test_dead_letters_are_listed_without_content() -> None:
     assert page.count("index_size") >= 3
     assert "canary" not in page
     assert "No dead letter" in client(letters=found).get("/letters?reason=key").text
+
+
+class Defective(FakeExplorer):
+    def record(self, _: str, __: int) -> Row | None:
+        raise KeyError("canary")
+
+
+def test_a_defect_is_a_page_with_the_headers_and_without_content() -> None:
+    """Whatever fails, the answer has the security headers, and neither it nor the log content."""
+    with capture_logs() as lines:
+        answer = client(explorer=Defective).get("/explore/DEMO/records/7")
+    assert (answer.status_code, "This page has failed" in answer.text) == (500, True)
+    assert answer.headers["content-security-policy"] == HEADERS["Content-Security-Policy"]
+    assert [each["event"] for each in lines] == ["page failed"]
+    assert "canary" not in answer.text + str(lines)
+
+
+def test_a_record_of_another_subject_is_not_shown_as_this_ones() -> None:
+    """An old bookmark leads to the record's own page, which names its subject."""
+
+    class Moved(FakeExplorer):
+        def record(self, study: str, record: int) -> Row | None:
+            found = super().record(study, record)
+            return found and found | {"subject": 99}
+
+    answer = client(explorer=Moved).get("/explore/A%20B/subjects/2?record=7")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/explore/A%20B/records/7")
+    assert client().get("/explore/DEMO/subjects/2?record=8").status_code == 404
+
+
+def test_a_page_that_is_restored_is_whole() -> None:
+    """Back asks htmx for the page, not for the part that it had last shown."""
+    headers = {"HX-Request": "true", "HX-History-Restore-Request": "true"}
+    for path in ("/explore/DEMO", "/explore/DEMO/records/7"):
+        assert "<html" in client().get(path, headers=headers).text
+
+
+def test_long_forms_and_odd_hosts_are_refused() -> None:
+    """A login without a token cannot fill the memory; a Host header is a name and a port."""
+    assert client(token=TOKEN).post("/login", content=b"token=" + b"x" * 5000).status_code == 413
+    assert client().post("/explore/DEMO", content=b"find=" + b"x" * 5000).status_code == 413
+    for host in ("[::1]attacker.example", "localhost:80@attacker.example", "", "a b"):
+        answer = client().get("/", headers={"Host": host})
+        assert answer.status_code == 403
+    assert client().get("/", headers={"Host": "LOCALHOST."}).status_code == 200
+    assert (
+        client(token=TOKEN).get("/login/", headers={"Host": "attacker.example"}).headers["location"]
+        == "/login"
+    )
+
+
+@pytest.mark.parametrize("digits", ["9" * 19, "9" * 5000, "-1", "1.5", "%D9%A1"])
+def test_an_id_that_is_none_is_not_found(digits: str) -> None:
+    """Ids beyond 64 bits, negative ones and other digits are no defect."""
+    for kind in ("records", "subjects"):
+        assert client().get(f"/explore/DEMO/{kind}/{digits}").status_code == 404
+
+
+def test_odd_values_are_shown_as_text() -> None:
+    """Times beyond the calendar, lists and the driver's dates."""
+    assert views.moment(10**18) == f"{10**18} ms"
+    assert views.shown([True, 2, Date(2024, 1, 31)]) == "true, 2, 2024-01-31"
+
+
+def test_the_monitor_outlives_any_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a failure it asks again, and what it says was taken is what it last took."""
+    answers = iter([ValueError("canary"), None, OverflowError("canary"), None])
+
+    def taken(*_: object) -> Snapshot:
+        error = next(answers, None)
+        if error is not None:
+            raise error
+        return HEALTHY
+
+    monkeypatch.setattr("connector.ui.monitor.snapshot", taken)
+    monkeypatch.setattr("connector.ui.monitor.ask_surroundings", lambda _: Surroundings())
+    monkeypatch.setattr("connector.ui.monitor._SECONDS", 0.01)
+    monitor = Monitor(Settings())
+    with capture_logs() as lines, monitor.running():
+        deadline = time.monotonic() + 30
+        while len(monitor.history.columns(0)["lag"]) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert monitor.taken is HEALTHY
+    assert monitor.taken_at > 0
+    assert [each["reason"] for each in lines] == ["ValueError", "OverflowError"]
+
+
+def test_what_was_not_asked_yet_is_not_called_well() -> None:
+    """Until Kafka and Neo4j have answered, nothing is said of them, and the graph is not empty."""
+    found = views.pipeline(taken_of(is_asked=False))
+    states = {each["name"]: each["state"] for each in found["stages"]}
+    assert states["Kafka"] == states["Neo4j"] == "asking ..."
+    assert not found["are_nodes_known"]
+    failed = views.pipeline(taken_of(failing={"kafka"}, problems=["Cannot read topic x"]))
+    assert failed["stages"][2]["tone"] == "bad"
+
+
+def test_a_token_is_plain_text() -> None:
+    """A header and a cookie cannot carry anything else."""
+    with pytest.raises(ValidationError):
+        UiSettings(token=SecretStr("passwort-mit-\u00e4-und-mehr"))
+    with pytest.raises(ValidationError):
+        UiSettings(token=SecretStr("short"))
+    assert UiSettings(token=SecretStr(TOKEN)).token is not None

@@ -4,9 +4,10 @@
   const element = document.getElementById("graph");
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const size = { Study: 26, Site: 24, Subject: 40, Visit: 28, Record: 20, Query: 16, Coding: 14 };
-  const answer = await fetch(element.dataset.url);
-  if (!answer.ok) {
-    element.textContent = "The graph cannot be read now.";
+  const answer = await fetch(element.dataset.url, { headers: { "HX-Request": "true" } })
+    .catch(() => null);
+  if (!answer?.ok) {
+    element.textContent = "The graph cannot be read now. Reload the page to try again.";
     return;
   }
   const style = () => [
@@ -30,7 +31,9 @@
   };
   graph.on("tap", "node[record]", (event) => {
     const record = event.target.data("record");
-    htmx.ajax("GET", `${element.dataset.study}/records/${record}`, { target: "#record", swap: "innerHTML" });
+    const url = `${element.dataset.study}/records/${record}`;
+    htmx.ajax("GET", url, { target: "#record", swap: "innerHTML" })
+      .then(() => history.replaceState(history.state, "", `?record=${record}`));
     choose(record);
   });
   const chosen = new URLSearchParams(location.search).get("record");

@@ -48,7 +48,10 @@
     plot.setSize({ width: element.clientWidth, height }));
 
   let newest = 0;
+  let isLoading = false;
   const load = async () => {
+    if (isLoading) return;
+    isLoading = true;
     try {
       const answer = await fetch("/series?after=" + newest, { headers: { "HX-Request": "true" } });
       if (!answer.ok) return;
@@ -59,22 +62,27 @@
       }
       newest = series.at_seconds.at(-1) ?? 0;
       draw();
-    } catch { /* the note says that nothing arrives */ }
+    } catch { /* the note says that nothing arrives */ } finally { isLoading = false; }
   };
 
-  let answered = Date.now();
+  // What counts is when the program last took the figures, not when it last answered.
+  let taken = null;
+  let changed = new Date();
   const note = () => {
+    const found = document.getElementById("taken")?.dataset.seconds;
+    if (found !== taken) {
+      taken = found;
+      changed = new Date();
+    }
     const element = document.getElementById("updated");
-    const seconds = Math.round((Date.now() - answered) / 1000);
-    const stale = seconds > 10;
-    const text = stale ? `No answer for ${seconds} s` : "Updated just now";
+    const stale = Date.now() - changed > 15000;
+    const text = stale ? `Not updated since ${changed.toLocaleTimeString()}` : "Updated just now";
     if (element.textContent !== text) element.textContent = text;
     element.classList.toggle("stale", stale);
   };
   document.addEventListener("htmx:afterRequest", (event) => {
-    if (!event.detail.successful) return;
-    answered = Date.now();
-    if (document.getElementById("asking") && event.detail.xhr.responseText.trim()) location.reload();
+    const { successful, xhr } = event.detail;
+    if (successful && document.getElementById("asking") && xhr.responseText.trim()) location.reload();
   });
 
   document.querySelectorAll(".spark").forEach(spark);
