@@ -2,6 +2,8 @@
 
 import socket
 import threading
+import time
+from collections import deque
 from collections.abc import Sequence
 
 import typer
@@ -13,6 +15,8 @@ from connector.kafka.dead_letter_topic import read_letters
 from connector.model.letters import Letter, LetterFilter
 from connector.neo4j.database import Neo4jDatabase
 
+_FAILURE_SECONDS = 3.0
+
 
 class _Graph:
     """One connection to the graph, opened when the first page needs it."""
@@ -20,6 +24,7 @@ class _Graph:
     def __init__(self, settings: Settings) -> None:
         self._settings, self._lock = settings, threading.Lock()
         self._database: Neo4jDatabase | None = None
+        self._failure, self._failed_at = "", 0.0
 
     def __call__(self) -> Neo4jDatabase:
         """Return the database.
@@ -28,8 +33,16 @@ class _Graph:
             FatalError: the server does not answer, or refuses the credentials.
         """
         with self._lock:
+            # Pages that wait for the lock get the answer of the attempt before.
+            if self._failure and time.monotonic() - self._failed_at < _FAILURE_SECONDS:
+                raise FatalError(self._failure)
             if self._database is None:
-                self._database = Neo4jDatabase(self._settings.neo4j)
+                try:
+                    self._database = Neo4jDatabase(self._settings.neo4j)
+                except FatalError as error:
+                    self._failure, self._failed_at = str(error), time.monotonic()
+                    raise
+            self._failure = ""
             return self._database
 
     def close(self) -> None:
@@ -51,6 +64,7 @@ def run(settings: Settings) -> None:
         from connector.ui.monitor import Monitor
         from connector.ui.pages import Pages
         from connector.ui.security import is_loopback
+        from connector.ui.views import LETTERS_SHOWN
     except ImportError:
         raise FatalError(
             "The page needs more packages: pip install 'imednet-connector[ui]'"
@@ -65,9 +79,14 @@ def run(settings: Settings) -> None:
         )
     graph, monitor = _Graph(settings), Monitor(settings)
 
-    def letters(wanted: LetterFilter) -> Sequence[Letter]:
-        found = read_letters(settings.kafka)
-        return [each for each, mark in found if mark is None and wanted.takes(each)][::-1]
+    def letters(wanted: LetterFilter) -> tuple[Sequence[Letter], int]:
+        newest: deque[Letter] = deque(maxlen=LETTERS_SHOWN)  # they hold content: keep only a few
+        count = 0
+        for letter, mark in read_letters(settings.kafka):
+            if mark is None and wanted.takes(letter):
+                newest.append(letter)
+                count += 1
+        return list(reversed(newest)), count
 
     pages = Pages(monitor, lambda: Explorer(graph()), letters, token)
     config = uvicorn.Config(

@@ -2,17 +2,17 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
-from http import HTTPStatus
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote
 
 import structlog
+from anyio import CapacityLimiter, to_thread
 from jinja2 import Environment, FileSystemLoader
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -33,9 +33,12 @@ _COOKIE_SECONDS = 12 * 3600
 _WRONG_LOGIN_SECONDS = 1.0
 _FORM_BYTES_MAX = 4096
 _PAGE_MAX = 100_000
+_ASKING_MAX = 8
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 log = structlog.stdlib.get_logger("connector.ui")
+
+_TITLES = {404: "Not found", 503: "Busy"}
 
 
 class Pages:
@@ -45,12 +48,16 @@ class Pages:
         self,
         monitor: Monitor,
         explorer: Callable[[], Explorer],
-        letters: Callable[[LetterFilter], Sequence[Letter]],
+        letters: Callable[[LetterFilter], tuple[Sequence[Letter], int]],
         token: str | None,
     ) -> None:
-        """``explorer`` connects to the graph; ``letters`` reads the waiting dead letters."""
+        """``explorer`` connects to the graph; ``letters`` reads the newest waiting letters.
+
+        It also returns how many wait.
+        """
         self._monitor, self._explorer, self._letters = monitor, explorer, letters
         self._token = token
+        self._asking_threads = CapacityLimiter(_ASKING_MAX)
         self._wrong_logins = asyncio.Semaphore(1)
         self._templates = Environment(
             loader=FileSystemLoader(_FOLDER / "templates"),
@@ -68,12 +75,12 @@ class Pages:
             Route("/", self._pipeline),
             Route("/live", self._live),
             Route("/series", self._series),
-            Route("/letters", self._dead_letters),
-            Route("/explore", self._studies),
+            Route("/letters", self._asking(self._dead_letters)),
+            Route("/explore", self._asking(self._studies)),
             Route(study, self._study, methods=["GET", "POST"]),
-            Route(f"{study}/subjects/{{subject}}", self._subject),
-            Route(f"{study}/subjects/{{subject}}/graph", self._graph),
-            Route(f"{study}/records/{{record}}", self._record),
+            Route(f"{study}/subjects/{{subject}}", self._asking(self._subject)),
+            Route(f"{study}/subjects/{{subject}}/graph", self._asking(self._graph)),
+            Route(f"{study}/records/{{record}}", self._asking(self._record)),
             Route("/login", self._login, methods=["GET", "POST"]),
             Mount("/assets", StaticFiles(directory=_FOLDER / "assets")),
         ]
@@ -87,6 +94,21 @@ class Pages:
         )
         app.router.redirect_slashes = False  # it would redirect to whatever the Host header says
         return Guard(app, self._token)
+
+    def _asking(
+        self, page: Callable[[Request], Response]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Answer on one of a few threads: pages that wait for a server do not hold up the others.
+
+        If all wait already, answer at once that this one does not.
+        """
+
+        async def answer(request: Request) -> Response:
+            if self._asking_threads.available_tokens < 1:
+                raise HTTPException(503, "Too many pages wait for a server. Try again in a moment")
+            return await to_thread.run_sync(page, request, limiter=self._asking_threads)
+
+        return answer
 
     def _page(
         self, name: str, context: Mapping[str, Any] | None = None, status: int = 200
@@ -118,8 +140,8 @@ class Pages:
 
     def _dead_letters(self, request: Request) -> Response:
         reason = request.query_params.get("reason") or None
-        found = self._letters(LetterFilter(reason=reason))
-        return self._page("letters", views.letters(found, reason))
+        newest, count = self._letters(LetterFilter(reason=reason))
+        return self._page("letters", views.letters(newest, count, reason))
 
     # ------------------------------------------------------------------------------ the graph
 
@@ -131,7 +153,7 @@ class Pages:
         find = ""
         if request.method == "POST":
             find = (await _field(request, "find")).strip()
-        return await run_in_threadpool(self._study_page, request, find)
+        return await self._asking(partial(self._study_page, find=find))(request)
 
     def _study_page(self, request: Request, find: str) -> Response:
         study = request.path_params["study"]
@@ -207,8 +229,7 @@ class Pages:
     def _missing(self, request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         detail = error.detail if isinstance(error, HTTPException) else ""
-        title = "Not found" if status == HTTPStatus.NOT_FOUND else "The request is not valid"
-        answer = self._failed(request, status, title, detail)
+        answer = self._failed(request, status, _TITLES.get(status, "Not valid"), detail)
         answer.headers.update(getattr(error, "headers", None) or {})
         return answer
 

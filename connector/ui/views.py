@@ -142,7 +142,7 @@ def _bars(counts: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:
     ]
 
 
-def letters(found: Sequence[Letter], reason: str | None) -> dict[str, Any]:
+def letters(newest: Sequence[Letter], count: int, reason: str | None) -> dict[str, Any]:
     """What the page of dead letters shows: no key, header or value."""
     rows = [
         {
@@ -155,9 +155,9 @@ def letters(found: Sequence[Letter], reason: str | None) -> dict[str, Any]:
             "entity": each.entity_id or "",
             "stage": each.stage.name.lower(),
         }
-        for each in found[:LETTERS_SHOWN]
+        for each in newest
     ]
-    return {"rows": rows, "reason": reason, "more": max(0, len(found) - LETTERS_SHOWN)}
+    return {"rows": rows, "reason": reason, "more": count - len(newest)}
 
 
 def moment(ms: int) -> str:
