@@ -56,7 +56,7 @@ def main() -> int:
         console.print(f"{time.monotonic() - started:6.0f} s  {text}", soft_wrap=True)
 
     results: dict[str, Figures] = {}
-    with local_servers(OUTPUT / "servers", os.environ) as servers:
+    with local_servers(OUTPUT / "servers", os.environ, neo4j_options=()) as servers:
         environment = dict(os.environ) | servers.environment
         with Graph(environment) as graph:
             graph.create_schema()

@@ -258,7 +258,7 @@ def million(bench: Bench, total: int = 1_000_000, outage_seconds: float = 60) ->
 def _separate_neo4j(bench: Bench) -> Iterator[LocalNeo4j]:
     folder = bench.logs.parent.absolute() / "neo4j-million"
     shutil.rmtree(folder, ignore_errors=True)  # an earlier run's data has another password
-    neo4j = LocalNeo4j(folder, free_port(), uuid.uuid4().hex)
+    neo4j = LocalNeo4j(folder, free_port(), uuid.uuid4().hex, java_options=())
     neo4j.start()
     try:
         neo4j.wait()
