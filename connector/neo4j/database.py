@@ -51,7 +51,7 @@ class ResultTable(NamedTuple):
     """The names of a result's columns, and its rows."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[Any]]
+    rows: list[list[Any]]
 
 
 class Written(NamedTuple):
@@ -124,21 +124,19 @@ class Neo4jDatabase:
         Raises:
             ConnectorError: as `connector.interfaces.GraphWriter`.
         """
-        with translated("read the graph"), self._session(neo4j.READ_ACCESS) as session:
-            query = neo4j.Query(cypher, timeout=self._settings.transaction_timeout_seconds)
-            with sent_rows(rows) as sent:
-                return session.run(query, parameters, batch={"rows": sent}).values()
+        return self.read_table(cypher, rows, **parameters).rows
 
-    def read_table(self, cypher: str, **parameters: Any) -> ResultTable:
-        """Run a read-only query; returns its columns and rows.
+    def read_table(self, cypher: str, rows: Sequence[Any] = (), **parameters: Any) -> ResultTable:
+        """Like `read`; returns the names of the columns, too.
 
         Raises:
             ConnectorError: as `connector.interfaces.GraphWriter`.
         """
         with translated("read the graph"), self._session(neo4j.READ_ACCESS) as session:
             query = neo4j.Query(cypher, timeout=self._settings.transaction_timeout_seconds)
-            result = session.run(query, parameters)
-            return ResultTable(list(result.keys()), result.values())
+            with sent_rows(rows) as sent:
+                result = session.run(query, parameters, batch={"rows": sent})
+                return ResultTable(list(result.keys()), result.values())
 
     def write(
         self,

@@ -22,7 +22,7 @@ def read_graph(database: Neo4jDatabase, study_key: str | None = None) -> GraphSt
     """
     state = GraphState()
     for label, names in NODE_KEYS.items():
-        node = f"MATCH (n:{label}{_of_study(names) if study_key is not None else ')'}"
+        node = f"MATCH (n:{label})" if study_key is None else _nodes_of_study(label, names)
         for (properties,) in database.read(f"{node} RETURN properties(n)", study=study_key):
             state.nodes[node_key(label, properties)] = {
                 name: to_native(value) for name, value in properties.items()
@@ -40,10 +40,10 @@ def read_graph(database: Neo4jDatabase, study_key: str | None = None) -> GraphSt
     return state
 
 
-def _of_study(names: Sequence[str]) -> str:
-    """Build the rest of a pattern so that the index of the key serves it."""
+def _nodes_of_study(label: str, names: Sequence[str]) -> str:
+    """Build the MATCH so that the index of the key serves it."""
     has_id = f" WHERE n.{names[1]} IS NOT NULL" if len(names) > 1 else ""
-    return f" {{study_key: $study}}){has_id}"
+    return f"MATCH (n:{label} {{study_key: $study}}){has_id}"
 
 
 def to_native(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """Reads one study's graph for people: sites, subjects, visits, records and what belongs to them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from connector.model.entities import ENTITIES, NODE_KEYS
@@ -32,7 +33,6 @@ RETURN n.subject_id AS id, n.subject_key AS key, n.subject_status AS status, n.s
        COUNT {{ (n)-[:HAS_VISIT|HAS_RECORD*0..2]->()-[:HAS_QUERY]->() }} AS queries
 ORDER BY key, id SKIP $skip LIMIT $limit
 """
-_SUBJECT_COLUMNS = ("id", "key", "status", "site", "visits", "queries")
 _SUBJECT = "MATCH (n:Subject {study_key: $study, subject_id: $id}) RETURN n{.*} AS n"
 _VISITS = """
 MATCH (:Subject {study_key: $study, subject_id: $id})-[:HAS_VISIT]->(v:Visit)
@@ -127,10 +127,9 @@ class Explorer:
     ) -> tuple[list[Row], bool]:
         """One page of the subjects whose key begins with ``find``, and whether more follow."""
         # Part of a key is content: it travels as rows do, which no log of the driver shows.
-        rows = self._database.read(
+        found = self._rows(
             _SUBJECTS, [find], study=study, site=site, skip=page * PAGE, limit=PAGE + 1
         )
-        found = [dict(zip(_SUBJECT_COLUMNS, row, strict=True)) for row in rows]
         return found[:PAGE], len(found) > PAGE
 
     def subject(self, study: str, subject: int) -> Row | None:
@@ -179,8 +178,8 @@ class Explorer:
             "codings": self._rows(_CODINGS, study=study, id=record),
         }
 
-    def _rows(self, query: str, **parameters: Any) -> list[Row]:
-        table = self._database.read_table(query, **parameters)
+    def _rows(self, query: str, rows: Sequence[Any] = (), **parameters: Any) -> list[Row]:
+        table = self._database.read_table(query, rows, **parameters)
         return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
 
 
