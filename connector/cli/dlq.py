@@ -32,6 +32,7 @@ from connector.neo4j.writer import Neo4jGraphWriter
 from connector.ops.redrive import Redrive, Redriven, Refusals
 from connector.outage import Outage, UntilDone
 from connector.sink.applier import Applier
+from connector.ui.durations import moment
 
 log = structlog.stdlib.get_logger("connector.dlq")
 
@@ -177,10 +178,6 @@ def _is_ours(settings: Settings, letter: Letter) -> bool:
     return topic == settings.kafka.events_topic and is_group
 
 
-def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
 def _as_json(letter: Letter, mark: Mark | None) -> dict[str, Any]:
     return {
         "letter": str(letter.id),
@@ -209,7 +206,7 @@ def _print_list(shown: Sequence[tuple[Letter, Mark | None]], by_reason: Counter[
     for letter, mark in shown:
         origin = letter.origin
         place = f"{origin.topic}[{origin.partition}] {origin.offset}" if origin else "API"
-        cells = (letter.id, _time(letter.time_ms), state_of(mark), letter.reason,
+        cells = (letter.id, moment(letter.time_ms), state_of(mark), letter.reason,
                  letter.study or "", letter.kind or "", letter.entity_id or "", place)  # fmt: skip
         table.add_row(*(Text(str(cell)) for cell in cells))
     console.print(table)
@@ -223,7 +220,7 @@ def _print_list(shown: Sequence[tuple[Letter, Mark | None]], by_reason: Counter[
 def _print_letter(letter: Letter, mark: Mark | None, *, show_data: bool) -> None:
     fields = _as_json(letter, mark)
     if mark is not None:
-        fields["marked"] = f"{_time(mark.time_ms)} {mark.why}".strip()
+        fields["marked"] = f"{moment(mark.time_ms)} {mark.why}".strip()
     fields["meaning"] = REASONS.get(letter.reason, "not known to this version")
     if show_data:
         fields["key"] = letter.key

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import typer
@@ -17,7 +16,7 @@ from connector.config import Settings
 from connector.ops import status
 from connector.ops.status import Severity, Surroundings
 from connector.ops.status_reading import ask_surroundings
-from connector.ui.durations import ago, duration
+from connector.ui.durations import ago, duration, since
 from connector.ui.snapshot import Snapshot, own_programs, problems, snapshot
 
 _RATE_SECONDS = 1.0
@@ -91,7 +90,7 @@ def _summary(taken: Snapshot) -> Text:
 
 
 def _lag(taken: Snapshot) -> str:
-    lag = sum(taken.around.lag.values())
+    lag = taken.around.total_lag or 0
     seconds = status.catch_up_seconds(lag, taken.published, taken.applied)
     return f"{lag:,}" if seconds is None else f"{lag:,} (caught up in {duration(seconds)})"
 
@@ -101,8 +100,8 @@ def _studies(taken: Snapshot) -> RenderableType:
     for column in ("study", "state", "last read", "dead letters"):
         table.add_column(column, justify="right" if column == "dead letters" else "left")
     for each in status.studies(taken.programs, taken.around):
-        since = f" (for {_since(each.since)})" if each.since else ""
-        state = Text(f"{each.state}{since}", style=_STYLES[each.severity])
+        failing = f" (for {since(each.since)})" if each.since else ""
+        state = Text(f"{each.state}{failing}", style=_STYLES[each.severity])
         table.add_row(Text(each.study), state, _age(each.read_ms), f"{each.dead_letters:,}")
     return table if table.row_count else Text("no study has been read yet")
 
@@ -136,10 +135,6 @@ def _nodes(around: Surroundings) -> str:
 
 def _age(ms: int | None) -> str:
     return "unknown" if ms is None else ago(ms)
-
-
-def _since(text: str) -> str:
-    return duration((datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds())
 
 
 def _as_json(settings: Settings, taken: Snapshot) -> dict[str, Any]:

@@ -46,6 +46,11 @@ class Surroundings:
     is_asked: bool = False
     """False until all servers were asked."""
 
+    @property
+    def total_lag(self) -> int | None:
+        """The lag over all partitions; None: not known."""
+        return sum(self.lag.values()) if self.lag else None
+
 
 class PartitionStatus(NamedTuple):
     """One partition of the events topic."""
@@ -129,7 +134,7 @@ def rate(
     published = applied = 0
     earlier = {program["address"]: program for program in before}
     for program in after:
-        # A program that was not there, or has started anew, has no rate yet.
+        # A program that has just appeared or restarted has no rate yet.
         gained = _done(program) - _done(earlier.get(program["address"], program))
         if program["role"] == "source":
             published += max(0, gained)

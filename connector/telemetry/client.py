@@ -87,14 +87,11 @@ def _read(response: http.client.HTTPResponse) -> bytes:
 
 def _is_ours(body: Any) -> bool:
     """Whether it has the form of a program's status, of this version."""
-    if not isinstance(body, dict) or not isinstance(body.get("failing"), list):
+    if not isinstance(body, dict):
         return False
-    if not all(_has(each, _FAILING) for each in body["failing"]):
-        return False
-    notifications = body.get("notifications")
-    if not isinstance(notifications, list):
-        return False
-    if not all(_has(each, _NOTIFICATION) for each in notifications):
+    if not _has_list(body, "failing", _FAILING) or not _has_list(
+        body, "notifications", _NOTIFICATION
+    ):
         return False
     if body.get("role") == "sink":
         return _has(body, _SINK) and all(
@@ -118,6 +115,11 @@ def _has(value: Any, fields: Mapping[str, Any]) -> bool:
         isinstance(value.get(name), types) and _is_usable(name, value[name])
         for name, types in fields.items()
     )
+
+
+def _has_list(body: Mapping[str, Any], name: str, fields: Mapping[str, Any]) -> bool:
+    value = body.get(name)
+    return isinstance(value, list) and all(_has(each, fields) for each in value)
 
 
 def _is_usable(name: str, value: Any) -> bool:

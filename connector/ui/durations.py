@@ -1,4 +1,4 @@
-"""Durations and ages for people to read."""
+"""Durations, ages and moments for people to read."""
 
 from datetime import UTC, datetime
 
@@ -16,3 +16,16 @@ def duration(seconds: float) -> str:
 def ago(ms: int) -> str:
     """Return how long ago this time is (milliseconds since the epoch)."""
     return f"{duration(datetime.now(UTC).timestamp() - ms / 1000)} ago"
+
+
+def since(text: str) -> str:
+    """Return how long ago this moment is (ISO 8601)."""
+    return duration((datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds())
+
+
+def moment(ms: int) -> str:
+    """Return this time (milliseconds since the epoch) in UTC; beyond the calendar, the number."""
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return f"{ms} ms"

@@ -83,7 +83,7 @@ def _sample(taken: Snapshot, now_seconds: float) -> Sample:
         round(now_seconds, 1),
         round(taken.published, 1) if "source" in roles else None,
         round(taken.applied, 1) if "sink" in roles else None,
-        sum(taken.around.lag.values()) if taken.around.lag else None,
+        taken.around.total_lag,
         None if fresh_ms is None else round(max(0.0, now_seconds - fresh_ms / 1000), 1),
         taken.around.letters_by_reason.total(),
     )

@@ -1,4 +1,4 @@
-"""The pages and fragments of the web page. Read-only; each handler runs on a thread."""
+"""The pages and fragments of the web page. Read-only; what waits for a server has threads."""
 
 import asyncio
 import re

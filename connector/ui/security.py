@@ -4,7 +4,7 @@ import re
 import secrets
 from ipaddress import ip_address
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -68,7 +68,7 @@ class Guard:
     def _refusal(self, scope: Scope) -> Response | None:
         connection = HTTPConnection(scope)
         if self._token is None:
-            found = _HOST.fullmatch(Headers(scope=scope).get("host", "").lower())
+            found = _HOST.fullmatch(connection.headers.get("host", "").lower())
             if found and is_loopback(found["ipv6"] or found["name"]):
                 return None
             return Response("Open this page under its loopback address\n", 403)

@@ -11,7 +11,7 @@ from connector.model.reasons import REASONS
 from connector.neo4j.reader import to_native
 from connector.ops import status
 from connector.ops.status import Severity
-from connector.ui.durations import ago, duration
+from connector.ui.durations import ago, duration, moment, since
 from connector.ui.snapshot import Snapshot, problems
 
 LETTERS_SHOWN = 200
@@ -35,7 +35,7 @@ def pipeline(taken: Snapshot | None, taken_at: float = 0.0) -> dict[str, Any]:
         return {"taken": None}
     around, programs = taken.around, taken.programs
     fresh_ms = status.freshness_ms(programs)
-    lag = sum(around.lag.values()) if around.lag else None
+    lag = around.total_lag
     waiting = around.letters_by_reason.most_common()
     partitions = status.partitions(programs, around, _group(programs))
     return {
@@ -103,14 +103,13 @@ def _stage(name: str, is_bad: bool, is_silent: bool, well: str, lines: list[str]
 
 
 def _study(each: status.StudyStatus) -> dict[str, Any]:
-    since = datetime.fromisoformat(each.since) if each.since else None
     state, _, detail = each.state.partition(": ")
     return {
         "study": each.study,
         "tone": _TONES[each.severity],
         "state": state,
         "detail": detail,
-        "since": duration((datetime.now(UTC) - since).total_seconds()) if since else None,
+        "since": since(each.since) if each.since else None,
         "read": ago(each.read_ms) if each.read_ms else "never",
         "letters": each.dead_letters,
     }
@@ -158,14 +157,6 @@ def letters(newest: Sequence[Letter], count: int, reason: str | None) -> dict[st
         for each in newest
     ]
     return {"rows": rows, "reason": reason, "more": count - len(newest)}
-
-
-def moment(ms: int) -> str:
-    """A time in ms since the epoch, as UTC text."""
-    try:
-        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    except (OverflowError, ValueError, OSError):
-        return f"{ms} ms"
 
 
 def shown(value: Any) -> str:

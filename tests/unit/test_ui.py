@@ -20,6 +20,7 @@ from connector.errors import RetryableError
 from connector.model.letters import Letter, LetterFilter
 from connector.ops.status import Surroundings
 from connector.ui import views
+from connector.ui.durations import moment
 from connector.ui.explorer import Row
 from connector.ui.history import SAMPLES_MAX, History, Sample
 from connector.ui.monitor import Monitor
@@ -401,7 +402,7 @@ def test_an_id_that_is_none_is_not_found(digits: str) -> None:
 
 def test_odd_values_are_shown_as_text() -> None:
     """Times beyond the calendar, lists and the driver's dates."""
-    assert views.moment(10**18) == f"{10**18} ms"
+    assert moment(10**18) == f"{10**18} ms"
     assert views.shown([True, 2, Date(2024, 1, 31)]) == "true, 2, 2024-01-31"
 
 
