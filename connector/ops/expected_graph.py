@@ -11,12 +11,11 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
-from pydantic.alias_generators import to_camel, to_pascal
-from pydantic.alias_generators import to_snake as _to_snake
+from pydantic import alias_generators
 
 from connector.model.graph_state import GraphState, NodeKey, Relationship, relationship
 
-to_snake = cache(_to_snake)
+to_snake, to_pascal = cache(alias_generators.to_snake), cache(alias_generators.to_pascal)
 
 # Fields of every record in the API, even where a given row omits some.
 _RECORD_FIELDS = {
@@ -126,14 +125,16 @@ def _key(entity: str, study_key: str, row: dict[str, Any]) -> NodeKey:
     return NodeKey(label, (study_key, own))  # type: ignore[arg-type]
 
 
+@cache
 def _key_names(entity: str) -> tuple[str, ...]:
     if entity == "study":
         return ("study_key",)
     return ("study_key", to_snake(_id_field(entity)))
 
 
+@cache
 def _id_field(entity: str) -> str:
-    return "annotationId" if entity == "query" else f"{to_camel(entity)}Id"
+    return "annotationId" if entity == "query" else f"{alias_generators.to_camel(entity)}Id"
 
 
 def variable_types(rows: Iterable[dict[str, Any]]) -> dict[tuple[int, str], str]:

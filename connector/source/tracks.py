@@ -1,6 +1,6 @@
 """Tracks: the ways to read a kind, either all rows or only the changed ones. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from connector.model.cursor import PassPosition
@@ -24,11 +24,11 @@ class Track:
 
     entity: Entity
     mode: Mode
+    name: str = field(init=False)
+    """The key of the track's position in the cursor."""
 
-    @property
-    def name(self) -> str:
-        """The key of the track's position in the cursor."""
-        return f"{self.entity.name}.{self.mode}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", f"{self.entity.name}.{self.mode}")
 
     @property
     def is_keyset(self) -> bool:
@@ -38,7 +38,7 @@ class Track:
     @property
     def others(self) -> "list[Track]":
         """The other tracks of the same kind."""
-        return [each for each in TRACKS if each.entity == self.entity and each != self]
+        return [each for each in TRACKS if each.entity is self.entity and each.mode is not self.mode]
 
     @property
     def full(self) -> "Track":
