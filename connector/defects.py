@@ -14,7 +14,7 @@ _ROOT = Path(__file__).resolve().parent
 _FRAMES_MAX = 5
 
 
-def places(error: BaseException) -> list[str]:
+def locations_of(error: BaseException) -> list[str]:
     """Return ``module:line`` of the last frames within this program, innermost last."""
     locations = []
     for frame in traceback.extract_tb(error.__traceback__):
@@ -25,11 +25,11 @@ def places(error: BaseException) -> list[str]:
     return locations[-_FRAMES_MAX:]
 
 
-def described(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """Return one line: the text of this program's own errors, else the type and location."""
     if isinstance(error, ConnectorError):
         return str(error)
-    where = ", ".join(places(error)) or "an unknown location"
+    where = ", ".join(locations_of(error)) or "an unknown location"
     return f"internal error: {type(error).__name__} at {where}"
 
 
@@ -38,7 +38,7 @@ def hide_content() -> None:
 
     def report(error: BaseException | None) -> None:
         if error is not None and not isinstance(error, SystemExit):
-            print(f"imednet-connector: {described(error)}", file=sys.stderr)
+            print(f"imednet-connector: {describe(error)}", file=sys.stderr)
 
     threading.excepthook = lambda hook_args: report(hook_args.exc_value)
     sys.unraisablehook = lambda hook_args: report(hook_args.exc_value)

@@ -75,7 +75,7 @@ def topics(environment: dict[str, str], study: str) -> dict[str, str]:
     """Topics that no other test uses, as environment variables."""
     names = topic_names(study)
     settings = kafka_with(environment, names)
-    Topics(settings).ensure(make=True)
+    Topics(settings).ensure(create=True)
     wait_until(lambda: _have_leaders(settings, names.values()), 60, "leaders of the topics")
     return names
 

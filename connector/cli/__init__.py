@@ -11,7 +11,7 @@ import sys
 def main() -> None:
     """Run the command and report a failure as one line on stderr, never as a traceback."""
     from connector.cli.app import app
-    from connector.defects import described, hide_content
+    from connector.defects import describe, hide_content
 
     hide_content()
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -21,5 +21,5 @@ def main() -> None:
     try:
         app()
     except Exception as error:  # noqa: BLE001 - the last resort
-        print(f"imednet-connector: {described(error)}", file=sys.stderr)
+        print(f"imednet-connector: {describe(error)}", file=sys.stderr)
         sys.exit(1)

@@ -9,7 +9,7 @@ from connector import logs
 from connector.config import Settings
 from connector.kafka.topics import Topics
 from connector.neo4j.database import Neo4jDatabase
-from connector.neo4j.schema import Obstacle, SchemaError, SchemaItem, described
+from connector.neo4j.schema import Obstacle, SchemaError, SchemaItem, describe_missing
 from connector.neo4j.server import outdated_kinds
 
 
@@ -28,8 +28,8 @@ def _set_up_topics(settings: Settings, console: Console, *, check: bool) -> int:
     problems = 0
     topics = Topics(settings.kafka)
     topics.check()
-    for state in topics.ensure(make=not check):
-        if state.made:
+    for state in topics.ensure(create=not check):
+        if state.created:
             console.print(f"topic {state.name}: created")
         elif state.missing:
             console.print(f"topic {state.name}: missing")
@@ -37,7 +37,7 @@ def _set_up_topics(settings: Settings, console: Console, *, check: bool) -> int:
             console.print(f"topic {state.name}: {'; '.join(state.differences)}")
         else:
             console.print(f"topic {state.name}: ok")
-        problems += (state.missing and not state.made) or bool(state.differences)
+        problems += (state.missing and not state.created) or bool(state.differences)
     return problems
 
 
@@ -54,7 +54,7 @@ def _set_up_graph(settings: Settings, console: Console, *, check: bool) -> int:
             still_missing = _create(database, missing)
         for item in missing:
             text = (
-                described(item, still_missing[item])
+                describe_missing(item, still_missing[item])
                 if item in still_missing
                 else f"created {item.name}"
             )

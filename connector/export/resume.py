@@ -36,7 +36,7 @@ class ExportStart(NamedTuple):
     why: str | None = None
 
 
-def starting(
+def export_start(
     kept: StoredPosition | None, study_key: str, kinds: Collection[str], now_ms: int
 ) -> ExportStart:
     """Resume from the stored position if it is recent enough, else start over."""

@@ -24,7 +24,7 @@ from connector.export.errors import ExportError, RecordsRefusedError
 from connector.export.neo4j_sink import Neo4jExportSink
 from connector.export.outcome import raise_if_incomplete
 from connector.export.reading import parts_of, progress_bar
-from connector.export.resume import ExportProgress, starting
+from connector.export.resume import ExportProgress, export_start
 from connector.export.sink import iter_batches
 from connector.export.sweep import Sweep
 from connector.export.vanished import ALL_IDS
@@ -110,7 +110,9 @@ class StudyExport:
     def _begin(self) -> None:
         """Start from the position of an interrupted export, or from the beginning."""
         study_key = self._sink.study_key
-        start = starting(self._sink.stored_position(), study_key, self._kinds, self._clock.now_ms())
+        start = export_start(
+            self._sink.stored_position(), study_key, self._kinds, self._clock.now_ms()
+        )
         if start.why:
             event = "export resumed" if start.is_resumed else "export started over"
             log.info(event, why=start.why, study=study_key)
@@ -169,7 +171,7 @@ class StudyExport:
             stream = ReadAhead(read_pass(self._reader, track, self._cursor, options, self._clock))
             try:
                 for pages in parts_of(stream):
-                    self._cursor = self._cursor.moved(track.name, pages[-1].after)
+                    self._cursor = self._cursor.moved(track.name, pages[-1].position_after)
                     self._submit(entity, pages, pool, sweep)
                     self._settle(in_flight_max=1)  # one part is written while the next is read
                     self._show(bar, task, entity, pages[-1])
@@ -249,7 +251,7 @@ class StudyExport:
         first = progress.batches.get(name, 0)
         progress.batches[name] = first + len(batches)
         progress.read[name] = progress.read.get(name, 0) + sum(len(rows) for rows, _ in batches)
-        begins_again = pages[-1].is_last and not pages[-1].after.passes
+        begins_again = pages[-1].is_last and not pages[-1].position_after.passes
         if begins_again:
             progress.read[name] = 0
             if sweep is not None:

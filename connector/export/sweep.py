@@ -30,7 +30,7 @@ class Sweep:
 
     def spans(self, pages: Sequence[ReadPage]) -> list[IdRange]:
         """The id ranges of these pages. Must be called for all pages of the pass, in order."""
-        self._is_short = pages[-1].after.is_short  # a pass that lacked rows stays short
+        self._is_short = pages[-1].position_after.is_short  # a pass that lacked rows stays short
         return [self._missing.range_of(read) for read in pages]
 
     def first_look(self, spans: Sequence[IdRange]) -> None:
@@ -38,7 +38,7 @@ class Sweep:
         for span in spans:
             if span.low < span.high and not self._missing.are_too_many:
                 ids = self._sink.unlisted(self._track.entity, span, MISSING_MAX + 1)
-                self._missing.add(ids, span.offset)
+                self._missing.add(ids, span.rows_before)
 
     def delete_gone(self, read_at: ReadAt, size: int, ratio_max: float) -> str | None:
         """Request missing rows from the API again, and delete those that are gone. Blocks.

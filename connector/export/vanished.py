@@ -28,7 +28,7 @@ class IdRange(NamedTuple):
     low: int
     high: int
     listed: list[int]
-    offset: int
+    rows_before: int
     """The number of rows of the kind before the page, as the page reports it."""
 
 
@@ -41,7 +41,7 @@ class Missing:
     def __init__(self) -> None:
         self.listed = 0
         self.ids: dict[int, int] = {}
-        """The missing ids, each with the offset of the page that should list it."""
+        """The missing ids, each with the number of rows before the page that should list it."""
         self._covered = 0
 
     @property
@@ -61,12 +61,12 @@ class Missing:
         self.listed += sum(each > low for each in ids)
         self._covered = max([low, *ids[-1:]])
         high = VERSION_MAX if window.is_last(read.page) else self._covered
-        return IdRange(low, high, ids, read.page.offset)
+        return IdRange(low, high, ids, read.page.rows_before)
 
-    def add(self, ids: Sequence[int], offset: int) -> None:
+    def add(self, ids: Sequence[int], rows_before: int) -> None:
         """Add missing ids. Thread-safe."""
         if not self.are_too_many:
-            self.ids |= dict.fromkeys(ids, offset)
+            self.ids |= dict.fromkeys(ids, rows_before)
 
 
 ReadAt = Callable[[PassPosition], ReadPage]
@@ -107,8 +107,8 @@ class SecondLook:
                 yield each, None if each in listed else read
 
     def _by_page(self) -> Iterator[tuple[int, ReadPage | None]]:
-        for each, offset in sorted(self._missing.ids.items()):
-            yield each, self._page_without(each, offset // self._size)
+        for each, rows_before in sorted(self._missing.ids.items()):
+            yield each, self._page_without(each, rows_before // self._size)
 
     def _page_without(self, wanted: int, number: int) -> ReadPage | None:
         """Find the page that should list this id and does not; None if a page lists it.
@@ -135,13 +135,15 @@ class SecondLook:
 
     def _numbered(self, number: int) -> ReadPage:
         if number not in self._pages:
-            self._pages = {number: self._complete_page(PassPosition(offset=number * self._size))}
+            self._pages = {
+                number: self._complete_page(PassPosition(rows_before=number * self._size))
+            }
         return self._pages[number]
 
     def _complete_page(self, position: PassPosition) -> ReadPage:
         """Read the page at this position; one that lacks rows proves nothing and is refused."""
         read = self._read_at(position)
-        if read.after.is_short:
+        if read.position_after.is_short:
             raise RetryableError(f"{self._track.name}: the API listed fewer rows than it announced")
         return read
 
@@ -150,8 +152,8 @@ def _is_between(came_from: ReadPage | None, read: ReadPage, next_number: int) ->
     if came_from is None:
         return False
     page, before = read.page, came_from.page
-    size = abs(page.offset - before.offset)
-    return next_number * size == before.offset and page.total_elements == before.total_elements
+    size = abs(page.rows_before - before.rows_before)
+    return next_number * size == before.rows_before and page.total_elements == before.total_elements
 
 
 def asked_ms(page: Page) -> int:

@@ -46,7 +46,7 @@ class Page:
     rows: list[Any]
     """JSON values: a number that is infinite or NaN as a float is a Decimal. A row that cannot be
     parsed is an `UnreadableRow`."""
-    offset: int = 0
+    rows_before: int = 0
     """Number of matching rows before this page, from page number and size."""
     took_ms: int = 0
     """Time from request to response: the rows may be this much older than ``server_ms``."""

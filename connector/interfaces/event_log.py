@@ -25,7 +25,7 @@ class OpenedLog(NamedTuple):
 
     cursor: Cursor | None
     """The last committed cursor; None on the first start."""
-    lost: str | None
+    loss: str | None
     """How the events topic has lost events since then, in words; None if it has lost none."""
 
 

@@ -47,7 +47,7 @@ class KafkaEventLog:
         self._event_bytes_max = self._letter_bytes_max = 0
         self._mark = TopicMark(topic_id="", starts=(), ends=())
         """The events topic as this log left it."""
-        self._lost: str | None = None
+        self._loss: str | None = None
         """How the topic has lost events, until a cursor that accounts for it is committed."""
         self._checked_at = 0.0
 
@@ -68,11 +68,11 @@ class KafkaEventLog:
         cursor = self._read_cursor()
         self._mark = mark_of(settings, settings.events_topic)
         self._checked_at = time.monotonic()
-        lost = self._lost
-        if lost is None and cursor is not None:
+        loss = self._loss
+        if loss is None and cursor is not None:
             before = cursor.topic
-            lost = "unknown: the cursor has no mark" if before is None else before.lost(self._mark)
-        return OpenedLog(cursor, lost)
+            loss = "unknown: the cursor has no mark" if before is None else before.loss(self._mark)
+        return OpenedLog(cursor, loss)
 
     def _read_cursor(self) -> Cursor | None:
         """Return the cursor of this events topic, or the study's own (as older versions wrote)."""
@@ -115,7 +115,7 @@ class KafkaEventLog:
         except ConnectorError:
             self._producer = None
             raise
-        self._mark, self._lost = mark, None
+        self._mark, self._loss = mark, None
         return diverted
 
     def _check_topic(self) -> None:
@@ -127,12 +127,12 @@ class KafkaEventLog:
         if time.monotonic() - self._checked_at < _CHECK_SECONDS:
             return
         self._checked_at = time.monotonic()
-        if lost := self._mark.lost(mark_of(self._settings, self._settings.events_topic)):
-            self._lost, self._producer = lost, None
-            raise self._lost_events(lost)
+        if loss := self._mark.loss(mark_of(self._settings, self._settings.events_topic)):
+            self._loss, self._producer = loss, None
+            raise self._lost_events(loss)
 
-    def _lost_events(self, lost: str) -> RetryableError:
-        return RetryableError(f"Topic {self._settings.events_topic} has lost events: {lost}")
+    def _lost_events(self, loss: str) -> RetryableError:
+        return RetryableError(f"Topic {self._settings.events_topic} has lost events: {loss}")
 
     def _produce_events(
         self,
@@ -182,8 +182,8 @@ class KafkaEventLog:
                 # not delivered, and the commit fails with the reason.
                 continue
             if writes.end - writes.messages < ends[partition]:
-                self._lost = f"partition {partition} ended before offset {ends[partition]}"
-                raise self._lost_events(self._lost)
+                self._loss = f"partition {partition} ended before offset {ends[partition]}"
+                raise self._lost_events(self._loss)
             ends[partition] = writes.end
         return self._mark.model_copy(update={"ends": tuple(ends)})
 

@@ -36,7 +36,7 @@ class TopicState:
     """What `Topics.ensure` found or did: created, missing, or settings that differ."""
 
     name: str
-    made: bool
+    created: bool
     missing: bool
     differences: tuple[str, ...]
 
@@ -132,8 +132,8 @@ class Topics:
         found = str(answer_of(described[topic], timeout, f"describe topic {topic}").topic_id)
         return "" if found == _NO_TOPIC_ID else found
 
-    def ensure(self, *, make: bool) -> list[TopicState]:
-        """Create missing topics if ``make``, and report how existing topics differ.
+    def ensure(self, *, create: bool) -> list[TopicState]:
+        """Create missing topics if ``create``, and report how existing topics differ.
 
         Raises:
             FatalError: the brokers refuse.
@@ -142,13 +142,13 @@ class Topics:
         found = self._existing()
         required = specs(self._settings)
         missing = [spec for spec in required if spec.name not in found]
-        if make and missing:
+        if create and missing:
             self._create(missing)
         states = []
         for spec in required:
             exists = spec.name in found
             differences = self._differences(spec) if exists else ()
-            states.append(TopicState(spec.name, make and not exists, not exists, differences))
+            states.append(TopicState(spec.name, create and not exists, not exists, differences))
         return states
 
     def _existing(self) -> dict[str, int]:

@@ -22,7 +22,7 @@ class PassPosition(_Value):
 
     after: EntityId | None = None
     """Keyset: the last id read in this pass."""
-    offset: int = 0
+    rows_before: int = Field(default=0, alias="offset")
     """Rows before the next page: of the whole list, or of those with ids larger than ``after``."""
     total: int | None = None
     """Lists: the total that the previous page of this pass reported. Keyset: the number of rows
@@ -66,7 +66,7 @@ class TopicMark(_Value):
     starts: tuple[int, ...]
     ends: tuple[int, ...]
 
-    def lost(self, now: "TopicMark") -> str | None:
+    def loss(self, now: "TopicMark") -> str | None:
         """Describe the events that the topic has lost since this mark; None if none. Pure.
 
         Compaction never removes the newest state of an entity and never moves a start or an end.

@@ -232,7 +232,7 @@ def _duplicate_keys(item: SchemaItem, duplicates: Duplicates) -> Obstacle:
     return Obstacle(cause, (f"{item.duplicates_cypher};", delete, *commands))
 
 
-def described(item: SchemaItem, found: Sequence[Obstacle]) -> str:
+def describe_missing(item: SchemaItem, found: Sequence[Obstacle]) -> str:
     """Describe a missing item and its obstacles in lines of text."""
     return "\n".join((f"missing: {item.cypher}", *map(str, found)))
 
@@ -241,7 +241,7 @@ class SchemaError(FatalError):
     """Some items could not be created; all others were."""
 
     def __init__(self, items: dict[SchemaItem, list[Obstacle]]) -> None:
-        super().__init__("\n".join(described(item, found) for item, found in items.items()))
+        super().__init__("\n".join(describe_missing(item, found) for item, found in items.items()))
         self.items = items
 
 

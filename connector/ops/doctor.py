@@ -113,7 +113,7 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
         return
     names = (kafka.events_topic, kafka.cursors_topic, kafka.dead_letter_topic)
     steps: list[tuple[str, Step]] = [("answers", partial(_brokers, settings, topics))]
-    states = cache(lambda: {each.name: each for each in topics.ensure(make=False)})
+    states = cache(lambda: {each.name: each for each in topics.ensure(create=False)})
     steps += [(f"topic {name}", partial(_topic, settings, topics, states, name)) for name in names]
     found = list(all_examined("Kafka", steps))
     yield from found

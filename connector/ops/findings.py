@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from connector.defects import described
+from connector.defects import describe
 
 
 class Outcome(StrEnum):
@@ -40,7 +40,7 @@ def examined(area: str, check: str, step: Step) -> Finding:
     try:
         found = step()
     except Exception as error:  # noqa: BLE001 - whatever it is, the check has failed
-        return Finding(area, check, Outcome.FAILURE, described(error))
+        return Finding(area, check, Outcome.FAILURE, describe(error))
     if isinstance(found, str):
         return Finding(area, check, Outcome.OK, found)
     return found

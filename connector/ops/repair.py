@@ -122,7 +122,7 @@ def _gone(
         rows = 0
         for page in api.pages(entity):
             rows += len(page.page.rows)
-            is_short |= page.after.is_short
+            is_short |= page.position_after.is_short
             for each in page.ids:
                 gone.pop(each, None)
         listed = min(listed, rows)

@@ -21,14 +21,18 @@ def finish_full_pass(
     Deletes are added to ``found``. A row is deleted once two full passes in a row have missed it;
     the second is due early.
     """
-    if last.track.mode is not Mode.FULL or not window.ends_pass(last.before, last.after):
-        return last.after
-    entity, full_pass = last.track.entity, last.before.passes + 1
+    if last.track.mode is not Mode.FULL or not window.ends_pass(
+        last.position_before, last.position_after
+    ):
+        return last.position_after
+    entity, full_pass = last.track.entity, last.position_before.passes + 1
     vanished = update.vanished(entity.name, full_pass)
-    if last.before.rows + len(last.page.rows) == 0:
+    if last.position_before.rows + len(last.page.rows) == 0:
         # The pass itself listed nothing: rows that windows have listed do not make it credible.
         vanished = replace(vanished, listed=0)
-    if reason := changes.reason_not_to_delete(vanished, ratio_max, is_short=last.after.is_short):
+    if reason := changes.reason_not_to_delete(
+        vanished, ratio_max, is_short=last.position_after.is_short
+    ):
         log.error(
             "sweep deleted nothing",
             reason=reason,
@@ -44,5 +48,5 @@ def finish_full_pass(
     deleted = changes.deletions(entity, vanished.gone | vanished.undelivered, context)
     update.put(entity.name, deleted.known, full_pass)
     found.extend(deleted)
-    is_hurried = last.after.is_hurried or vanished.missed > 0
-    return last.after.model_copy(update={"is_hurried": is_hurried})
+    is_hurried = last.position_after.is_hurried or vanished.missed > 0
+    return last.position_after.model_copy(update={"is_hurried": is_hurried})

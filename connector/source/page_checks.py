@@ -30,7 +30,7 @@ def check_page(
     after = position.after if track.is_keyset else None
     if after is not None and ids and not after < ids[-1]:  # type: ignore[operator]
         raise RetryableError(f"Rejected a page of {track.name}: all its rows were read before")
-    left = page.total_elements - page.offset
+    left = page.total_elements - page.rows_before
     found = {
         "a row is repeated": len(set(ids)) < len(ids),
         "rows of the previous page": after is not None and bool(ids) and not after < ids[0],  # type: ignore[operator]

@@ -41,7 +41,7 @@ class SnapshotProgress:
 
     def count(self, last: ReadPage, rows: int) -> None:
         """Count ``rows`` published rows, from pages of which ``last`` is the last."""
-        if last.track.mode is not Mode.FULL or last.before.passes:
+        if last.track.mode is not Mode.FULL or last.position_before.passes:
             return
         if self.kind != last.track.entity.name:
             self.kind, self.rows = last.track.entity.name, 0

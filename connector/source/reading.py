@@ -27,18 +27,18 @@ class ReadPage:
     """An accepted page, and the track's position before and after it."""
 
     track: Track
-    before: PassPosition
+    position_before: PassPosition
     page: Page
     ids: Sequence[EntityId]
     """The ids of the rows that have a valid one, in order."""
-    after: PassPosition
+    position_after: PassPosition
     contradictions: Sequence[str] = ()
     """How the page contradicts itself; accepted because the API repeated it."""
 
     @property
     def is_last(self) -> bool:
         """Whether the pass ends with this page."""
-        return not self.after.in_pass
+        return not self.position_after.in_pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +96,10 @@ def after_repeats(read: ReadPage, cursor: Cursor, *, has_repeats: bool) -> ReadP
     another never, and its totals do not show it. The next pass, which may list it, is due early.
     ``has_repeats`` is about the pages since ``cursor``, which tells about those before.
     """
-    before, after = cursor.position(read.track.name), read.after
+    before, after = cursor.position(read.track.name), read.position_after
     if has_repeats or (before.in_pass and before.is_short and not after.is_short):
         after = after.model_copy(update={"is_short": True, "is_hurried": True})
-    return replace(read, after=after)
+    return replace(read, position_after=after)
 
 
 def _check_clock(server_ms: int, now_ms: int) -> None:

@@ -8,7 +8,7 @@ import threading
 
 import structlog
 
-from connector.defects import described
+from connector.defects import describe
 from connector.errors import BatchTooLargeError, ConnectorError, FatalError, RetryableError
 from connector.heartbeat import Heartbeat
 from connector.interfaces import KnownUpdate
@@ -139,7 +139,7 @@ class SourceTask:
 
     def _track_failed(self, track: Track, error: Exception) -> None:
         if not isinstance(error, ConnectorError):
-            error = FatalError(described(error))
+            error = FatalError(describe(error))
         self.progress.retries += 1
         self.track_outages[track.name].failed(error, self._passes.back_off(track, error))
 
@@ -233,7 +233,7 @@ class SourceTask:
         return PageContext(
             self._study_key,
             read.page.server_ms,
-            window.origin(read.track, read.before),
+            window.origin(read.track, read.position_before),
             self._definitions,
             version_min=cursor.version_floor,
             is_full_pass=read.track.mode is Mode.FULL,
@@ -245,7 +245,7 @@ class SourceTask:
         """The cursor after these pages; full passes that have become necessary are due early."""
         cursor = cursor.moved(track.name, end)
         first = pages[0]
-        if window.clock_went_back(first.before, first.after, self._pace.overlap):
+        if window.clock_went_back(first.position_before, first.position_after, self._pace.overlap):
             self._log.warning("API clock went back, sweep scheduled", kind=track.entity.name)
             cursor = hurried(cursor, [track.full])
         return hurried(cursor, tracks.TYPED) if found.redefines else cursor
@@ -281,18 +281,18 @@ class SourceTask:
     def _read_back(self, *, must_reread: bool) -> Cursor:
         opened = self._ports.event_log.open()
         cursor = opened.cursor or Cursor(study_key=self._study_key)
-        if opened.lost:
+        if opened.loss:
             self._log.warning(
-                "events topic lost events, missing ones will be republished", lost=opened.lost
+                "events topic lost events, missing ones will be republished", loss=opened.loss
             )
             # Sinks may have applied the lost events: the new ones need higher versions.
             cursor = cursor.model_copy(update={"version_floor": cursor.newest_version + 1})
-        if must_reread or opened.lost or not self._ports.known.matches(cursor):
+        if must_reread or opened.loss or not self._ports.known.matches(cursor):
             self._ports.known.rebuild(self._ports.event_log.replay(), cursor)
-            cursor = window.full_passes_restarted(cursor, due=opened.lost is not None)
+            cursor = window.full_passes_restarted(cursor, due=opened.loss is not None)
             self._log.info("known states rebuilt from the topic", sequence=cursor.sequence)
         self._definitions = self._load_definitions()
-        if opened.lost:
+        if opened.loss:
             # This commits the topic's new mark. Otherwise, if the topic grew past the old mark
             # before the next start, the loss would no longer be detected.
             self._ports.event_log.publish([], [], cursor)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from connector.defects import described
+from connector.defects import describe
 from connector.errors import ConnectorError, FatalError, TakenOverError
 from connector.interfaces import Clock
 from connector.retry import Backoff
@@ -95,5 +95,5 @@ def _failure(
     except ConnectorError as error:
         return error
     except Exception as error:  # noqa: BLE001 - a defect, or a failure that nobody foresaw
-        return FatalError(described(error))
+        return FatalError(describe(error))
     return None

@@ -38,7 +38,9 @@ class Track:
     @property
     def others(self) -> "list[Track]":
         """The other tracks of the same kind."""
-        return [each for each in TRACKS if each.entity is self.entity and each.mode is not self.mode]
+        return [
+            each for each in TRACKS if each.entity is self.entity and each.mode is not self.mode
+        ]
 
     @property
     def full(self) -> "Track":

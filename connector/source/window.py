@@ -55,7 +55,7 @@ def next_request(track: Track, cursor: Cursor, size: int) -> PageRequest:
         filter=";".join(terms) or None,
         sort=f"{entity.sort_field},asc",
         size=size,
-        page=position.offset // size,
+        page=position.rows_before // size,
         id_field=entity.id_field,
         parameters=entity.query_parameters,
     )
@@ -145,7 +145,7 @@ def _stepped_back(position: PassPosition, page: Page) -> PassPosition:
     shrunk_by = (position.total or 0) - page.total_elements
     return position.model_copy(
         update={
-            "offset": max(0, page.offset - shrunk_by),
+            "rows_before": max(0, page.rows_before - shrunk_by),
             "total": page.total_elements,
             "steps_back": position.steps_back + 1,
         }
@@ -215,11 +215,11 @@ def _is_short(track: Track, position: PassPosition, page: Page) -> bool:
 def _next_page(track: Track, page: Page, last_id: EntityId | None) -> dict[str, Any]:
     """The fields of the position at which the pass's next page starts."""
     if track.is_keyset and last_id is not None:
-        return {"after": last_id, "offset": 0, "total": rows_left(page)}
+        return {"after": last_id, "rows_before": 0, "total": rows_left(page)}
     # Advance by a full page even if rows are missing from it: they might never be listed.
     rows = max(len(page.rows), page.size or 0)
     total = rows_left(page) if track.is_keyset else page.total_elements
-    return {"offset": page.offset + rows, "total": total}
+    return {"rows_before": page.rows_before + rows, "total": total}
 
 
 def restarted(position: PassPosition) -> PassPosition:
@@ -227,7 +227,7 @@ def restarted(position: PassPosition) -> PassPosition:
     return position.model_copy(
         update={
             "after": None,
-            "offset": 0,
+            "rows_before": 0,
             "total": None,
             "rows": 0,
             "started_ms": None,
@@ -257,7 +257,7 @@ def full_passes_restarted(cursor: Cursor, *, due: bool) -> Cursor:
 
 def rows_left(page: Page) -> int:
     """The number of the pass's rows after this page, by the page's total."""
-    return max(0, page.total_elements - page.offset - len(page.rows))
+    return max(0, page.total_elements - page.rows_before - len(page.rows))
 
 
 def is_last(page: Page, *, tolerant: bool = False) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import structlog
 
-from connector.defects import described
+from connector.defects import describe
 from connector.heartbeat import Heartbeat
 from connector.interfaces import Clock
 from connector.outage import Outage
@@ -91,7 +91,7 @@ class DependencyCheck:
         try:
             self._ask()
         except Exception as error:  # noqa: BLE001 - whatever it is, the server cannot be used
-            self._reason = described(error)
+            self._reason = describe(error)
             if self._failures.failed(self._asked_ms):
                 log.info("server does not answer", what=self.name, reason=self._reason)
         else:

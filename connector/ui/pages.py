@@ -20,7 +20,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from connector.defects import described
+from connector.defects import describe
 from connector.errors import ConnectorError
 from connector.model.letters import Letter, LetterFilter
 from connector.ui import views
@@ -234,7 +234,7 @@ class Pages:
         return answer
 
     def _defective(self, request: Request, error: Exception) -> Response:
-        log.error("page failed", reason=described(error))  # without content
+        log.error("page failed", reason=describe(error))  # without content
         return self._failed(request, 500, "This page has failed", "The log has the reason.")
 
     def _failed(self, request: Request, status: int, title: str, text: str) -> Response:

@@ -446,7 +446,7 @@ def remake(kafka: KafkaSettings) -> None:
     end = time.monotonic() + 20
     while time.monotonic() < end:
         try:
-            Topics(kafka).ensure(make=True)
+            Topics(kafka).ensure(create=True)
             Topics(kafka).partitions(kafka.events_topic)
         except ConnectorError:
             time.sleep(0.2)

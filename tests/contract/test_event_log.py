@@ -195,8 +195,8 @@ def test_a_topic_that_lost_nothing_is_reported_as_intact(logs: Open, study: str)
     for version in (1, 2):
         event = upsert(record_row(1, studyKey=study), version)
         log.publish([(event, 11)], [], Cursor(study_key=study))
-    assert log.open().lost is None
-    assert logs(study).open().lost is None
+    assert log.open().loss is None
+    assert logs(study).open().loss is None
 
 
 @pytest.mark.servers
@@ -210,12 +210,12 @@ def test_a_recreated_topic_is_noticed_at_the_next_opening(
     admin = AdminClient({"bootstrap.servers": kafka_settings.bootstrap_servers})
     admin.delete_topics([kafka_settings.events_topic])[kafka_settings.events_topic].result(30)
     wait_until(lambda: made(kafka_settings), 30, "the topic again")
-    assert opened(log).lost == "it is a different topic with the same name"
+    assert opened(log).loss == "it is a different topic with the same name"
 
 
 def made(kafka: KafkaSettings) -> bool:
     try:
-        return Topics(kafka).ensure(make=True)[0].made
+        return Topics(kafka).ensure(create=True)[0].created
     except ConnectorError:
         return False
 
@@ -233,10 +233,10 @@ def test_a_log_start_that_moved_is_noticed_under_a_running_source(
     monkeypatch.setattr(event_log, "_CHECK_SECONDS", 0)
     with pytest.raises(RetryableError, match="has lost events"):
         log.publish([(event, 11)], [], Cursor(study_key=study))
-    assert "starts at" in (log.open().lost or "")
-    assert log.open().lost is not None  # until a cursor is committed that records it
+    assert "starts at" in (log.open().loss or "")
+    assert log.open().loss is not None  # until a cursor is committed that records it
     log.publish([], [], Cursor(study_key=study))
-    assert log.open().lost is None
+    assert log.open().loss is None
 
 
 @pytest.mark.servers
@@ -248,7 +248,7 @@ def test_two_events_topics_of_a_cluster_do_not_fence_each_other_or_share_a_curso
     As with production and staging: one study, one cursors topic.
     """
     staging = kafka_settings.model_copy(update={"events_topic": f"{study}.staging"})
-    Topics(staging).ensure(make=True)
+    Topics(staging).ensure(create=True)
     one, other = KafkaEventLog(kafka_settings, study), KafkaEventLog(staging, study)
     one.open()
     cursor = Cursor(study_key=study)
@@ -270,7 +270,7 @@ def test_a_cursor_of_an_earlier_version_is_used_and_its_topic_is_not_trusted(
     producer.flush(10)
     opened = KafkaEventLog(kafka_settings, study).open()
     assert opened.cursor == cursor
-    assert opened.lost is not None
+    assert opened.loss is not None
 
 
 @pytest.mark.servers

@@ -102,7 +102,7 @@ class InMemoryEventLog:
         self.letters: list[tuple[Identity, str | None]] = []
         """Identity and content hash of each event that was too large."""
         self._epochs = cursors
-        self._lost: str | None = None
+        self._loss: str | None = None
 
     def open(self) -> OpenedLog:
         epoch = int(self._epochs.get(f"{self.study_key}/epoch", b"0")) + 1
@@ -111,10 +111,10 @@ class InMemoryEventLog:
         value = self.cursors.get(self.study_key)
         cursor = None if value is None else Cursor.from_bytes(value)
         self._mark = self.topic.mark()
-        lost, self._lost = self._lost, None
-        if lost is None and cursor is not None and cursor.topic is not None:
-            lost = cursor.topic.lost(self._mark)
-        return OpenedLog(cursor, lost)
+        loss, self._loss = self._loss, None
+        if loss is None and cursor is not None and cursor.topic is not None:
+            loss = cursor.topic.loss(self._mark)
+        return OpenedLog(cursor, loss)
 
     def publish(
         self,
@@ -125,8 +125,8 @@ class InMemoryEventLog:
     ) -> Collection[Identity]:
         if int(self._epochs[f"{self.study_key}/epoch"]) != self._epoch:
             raise FatalError("Another source of this study has taken over")
-        self._lost = self._mark.lost(self.topic.mark())
-        if self._lost:
+        self._loss = self._mark.loss(self.topic.mark())
+        if self._loss:
             raise RetryableError("the events topic has lost events")
         if len(events) > self.topic.transaction_events_max:
             raise BatchTooLargeError("the transaction took too long")

@@ -38,7 +38,7 @@ class SimulatedApi:
     def read(self, request: PageRequest) -> Page:
         self.before()
         self.requests.append(request)
-        fault = self.faults.drawn()
+        fault = self.faults.draw()
         began_ms = self.clock.now_ms()
         if fault in _NO_ANSWER:
             raise RetryableError(fault)

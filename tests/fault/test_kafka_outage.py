@@ -39,7 +39,7 @@ def test_an_outage_of_kafka_is_waited_out_by_source_and_sink(
     broker.start()
     try:
         broker.wait()
-        Topics(kafka).ensure(make=True)
+        Topics(kafka).ensure(create=True)
         with serving(simulation) as api:
             variables = (
                 environment
@@ -104,7 +104,7 @@ def test_the_lag_is_readable_again_once_partitions_have_a_leader(tmp_path: Path)
 def topics_made(kafka: KafkaSettings) -> Callable[[], bool]:
     def made() -> bool:
         try:
-            Topics(kafka).ensure(make=True)
+            Topics(kafka).ensure(create=True)
         except ConnectorError:
             return False
         return True

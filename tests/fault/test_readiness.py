@@ -76,7 +76,7 @@ def kafka(tmp_path: Path) -> Iterator[LocalKafka]:
     broker = LocalKafka(tmp_path / "kafka", free_port())
     with started(broker):
         settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{broker.port}")
-        Topics(settings).ensure(make=True)
+        Topics(settings).ensure(create=True)
         yield broker
 
 

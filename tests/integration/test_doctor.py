@@ -44,7 +44,7 @@ def world(
     folder = tmp_path_factory.mktemp("doctor")
     names = topic_names(STUDY)
     kafka = kafka_with(environment, names)
-    Topics(kafka).ensure(make=True)
+    Topics(kafka).ensure(create=True)
     simulation = Simulation({key: build_study(key, 2, 5, 7) for key in (STUDY, "OTHER")})
     with serving(simulation) as api:
         variables = environment | names | source_environment(api, STUDY, folder / "known")

@@ -71,7 +71,7 @@ def stream(
     study, folder = f"T{uuid.uuid4().hex[:8]}", tmp_path_factory.mktemp("stream")
     names = topic_names(study)
     kafka = kafka_with(environment, names)
-    Topics(kafka).ensure(make=True)
+    Topics(kafka).ensure(create=True)
     simulation = Simulation({study: build_study(study, 40, 1500, 7)}, edits_per_second=60)
     with serving(simulation) as api:
         variables = environment | names | source_environment(api, study, folder) | FAST_EDITS
@@ -129,7 +129,7 @@ def test_the_topic_shuffled_within_and_across_keys_gives_the_same_graph(
     shuffled = stream.messages()
     random.Random(3).shuffle(shuffled)
     topic = stream.kafka.model_copy(update={"events_topic": stream.study + ".shuffled"})
-    Topics(topic).ensure(make=True)
+    Topics(topic).ensure(create=True)
     producer = Producer({"bootstrap.servers": topic.bootstrap_servers})
     for number, message in enumerate(shuffled):
         producer.produce(

@@ -78,7 +78,7 @@ def world(
     folder = tmp_path_factory.mktemp("trace")
     names = topic_names(STUDY)
     kafka = kafka_with(environment, names)
-    Topics(kafka).ensure(make=True)
+    Topics(kafka).ensure(create=True)
     simulation = Simulation({STUDY: build_study(STUDY, 5, 60, 7)})
     with serving(simulation) as api:
         variables = environment | names | source_environment(api, STUDY, folder / "known")

@@ -63,7 +63,7 @@ def world(
     study, folder = f"T{uuid.uuid4().hex[:8]}", tmp_path_factory.mktemp("verify")
     names = topic_names(study)
     kafka = kafka_with(environment, names)
-    Topics(kafka).ensure(make=True)
+    Topics(kafka).ensure(create=True)
     simulation = Simulation({study: build_study(study, 15, 300, 7)}, edits_per_second=40)
     with serving(simulation) as api:
         variables = environment | names | FAST_EDITS | {"SINK_GROUP_ID": study}

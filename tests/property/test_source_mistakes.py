@@ -189,7 +189,7 @@ def the_watermark_is_the_clock_at_the_answer() -> Iterator[None]:
 @contextmanager
 def the_cache_is_the_truth() -> Iterator[None]:
     """Events that the topic has lost count as published."""
-    with patch.object(TopicMark, "lost", lambda *_: None):
+    with patch.object(TopicMark, "loss", lambda *_: None):
         yield
 
 

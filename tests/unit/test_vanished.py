@@ -49,7 +49,7 @@ class Kind:
                 each for each in known
                 if span.low < each <= span.high and each not in span.listed
             ]  # fmt: skip
-            self.missing.add(found, span.offset)
+            self.missing.add(found, span.rows_before)
 
     def gone(self) -> set[int]:
         return set(SecondLook(self.track, self.missing, self.read_at, SIZE).gone())
@@ -99,7 +99,7 @@ def test_a_row_that_moved_to_another_page_meanwhile_is_found_there(
     known, gone = kind.ids, kind.ids[removed + 6]
     kind.table.remove(gone)
     kind.first_look([*known, kind.ids[-1] + 1])
-    kind.missing.add([kind.ids[-2], kind.ids[2]], offset=0)  # wrongly: they are listed
+    kind.missing.add([kind.ids[-2], kind.ids[2]], rows_before=0)  # wrongly: they are listed
     for each in kind.ids[:removed]:
         kind.table.remove(each)
     left = set(kind.ids)
@@ -179,7 +179,9 @@ def test_a_second_look_at_a_page_that_withholds_rows_deletes_nothing(kind: Kind)
 
     def withheld(position: PassPosition) -> ReadPage:
         read = read_at(position)
-        return replace(read, after=read.after.model_copy(update={"is_short": True}))
+        return replace(
+            read, position_after=read.position_after.model_copy(update={"is_short": True})
+        )
 
     kind.read_at = withheld  # type: ignore[method-assign]
     with pytest.raises(RetryableError):

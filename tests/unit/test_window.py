@@ -30,9 +30,11 @@ APPENDED = Track(ENTITIES["record_revision"], Mode.WINDOW)
 SERVER = 1_730_736_199_000  # 2024-11-04 16:03:19 UTC
 
 
-def page(*ids: int, total: int | None = None, server_ms: int = SERVER, offset: int = 0) -> Page:
+def page(
+    *ids: int, total: int | None = None, server_ms: int = SERVER, rows_before: int = 0
+) -> Page:
     rows = [record_row(each) for each in ids]
-    return Page(server_ms, len(ids) if total is None else total, rows, offset)
+    return Page(server_ms, len(ids) if total is None else total, rows, rows_before)
 
 
 def cursor(**positions: PassPosition) -> Cursor:
@@ -77,19 +79,19 @@ def test_lists_page_by_number_and_step_back_by_what_vanishes_meanwhile() -> None
     """Lists page by number, and step back by as many rows as vanish in the meantime."""
     position = advance(LIST, PassPosition(), page(1, 2, 3, total=9), PACE, 0)
     assert next_request(LIST, cursor(subject_full=position), SIZE).page == 1
-    after = advance(LIST, position, page(5, 6, 7, total=7, offset=3), PACE, 0)
+    after = advance(LIST, position, page(5, 6, 7, total=7, rows_before=3), PACE, 0)
     assert after.in_pass
-    assert after.offset == 1  # row 4 has moved to the first page
+    assert after.rows_before == 1  # row 4 has moved to the first page
     assert next_request(LIST, cursor(subject_full=after), SIZE).page == 0
 
 
 def test_a_list_resumed_with_another_page_size_rereads_rows_and_skips_none() -> None:
     """A list resumed with another page size reads some rows again and skips none."""
-    position = PassPosition(started_ms=1, offset=250, total=1000)
+    position = PassPosition(started_ms=1, rows_before=250, total=1000)
     request = next_request(LIST, cursor(subject_full=position), 500)
     assert request.page == 0
     rows = [record_row(each) for each in range(1, 501)]
-    assert advance(LIST, position, Page(SERVER, 1000, rows, 0), PACE, 0).offset == 500
+    assert advance(LIST, position, Page(SERVER, 1000, rows, 0), PACE, 0).rows_before == 500
 
 
 NOT_ASKED_FOR = {
@@ -140,8 +142,8 @@ def test_a_page_with_the_same_contradiction_twice_is_accepted_and_the_pass_advan
     assert taken.page is answer
     assert taken.contradictions
     before, after = (
-        (position.after or 0, position.offset),
-        (taken.after.after or 0, taken.after.offset),
+        (position.after or 0, position.rows_before),
+        (taken.position_after.after or 0, taken.position_after.rows_before),
     )
     assert taken.is_last or after > before
 
@@ -302,7 +304,7 @@ def test_an_empty_page_where_more_was_announced_is_asked_for_again_and_ends_a_sh
     position = advance(FULL, PassPosition(passes=1), page(1, 2, 3, total=7), PACE, 0)
     with pytest.raises(RetryableError):
         read(position, page())
-    after = read_twice(position, page()).after
+    after = read_twice(position, page()).position_after
     assert (after.in_pass, after.passes, after.is_short) == (False, 2, True)
 
 
@@ -314,8 +316,8 @@ def test_a_pass_that_lacked_rows_in_its_middle_is_short_to_its_end() -> None:
     lacking = replace(page(1, 2, total=5), size=3)
     for track in (FULL, LIST):
         position = advance(track, PassPosition(), lacking, PACE, 0, tolerant=True)
-        last = replace(page(4, 5, total=2 if track is FULL else 5, offset=0), size=3)
-        last = replace(last, offset=0 if track is FULL else 3)
+        last = replace(page(4, 5, total=2 if track is FULL else 5, rows_before=0), size=3)
+        last = replace(last, rows_before=0 if track is FULL else 3)
         after = advance(track, position, last, PACE, 0, tolerant=True)
         assert (after.in_pass, after.is_short) == (False, True)
     assert not advance(FULL, after, replace(page(1), size=3), PACE, 0).is_short
@@ -327,7 +329,7 @@ def test_a_pass_with_a_row_without_an_id_is_short() -> None:
     That row may be any of those that the pass misses.
     """
     nameless = Page(SERVER, 2, [record_row(1), record_row(2) | {"recordId": None}], size=3)
-    assert read(PassPosition(), nameless).after.is_short
+    assert read(PassPosition(), nameless).position_after.is_short
 
 
 def test_totals_that_go_up_and_down_do_not_hold_up_a_list_for_ever() -> None:
@@ -353,7 +355,7 @@ def test_the_page_size_shrinks_to_divisors_so_that_numbered_pages_stay_in_step()
     while sizes[-1] > 1:
         sizes.append(smaller_page_size(sizes[-1]))
     assert sizes == [500, 250, 125, 25, 5, 1]
-    position = PassPosition(offset=1000, started_ms=1, total=5000)
+    position = PassPosition(rows_before=1000, started_ms=1, total=5000)
     assert [next_request(LIST, cursor(subject_full=position), size).page for size in sizes] == [
         2, 4, 8, 40, 200, 1000,
     ]  # fmt: skip

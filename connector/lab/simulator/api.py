@@ -177,7 +177,7 @@ def _answer(simulation: Simulation, request: Request) -> Response:
         if resource not in study.tables:
             raise _Rejection(404, "9000", "Not found")
         table = study.table(resource)
-    fault = simulation.faults.drawn()
+    fault = simulation.faults.draw()
     query = _query(request, ignore_filter=fault == "filter_ignored")
     total, bodies = table.select(query)
     response = _faulty(fault, _envelope(request, query, total, bodies), bodies)

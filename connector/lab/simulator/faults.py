@@ -49,7 +49,7 @@ class Faults:
     shares: dict[str, float] = field(default_factory=dict)
     rng: random.Random = field(default_factory=lambda: random.Random(0))
 
-    def drawn(self) -> str | None:
+    def draw(self) -> str | None:
         """Draw the fault of the next response, or None."""
         draw = self.rng.random()
         for name, share in self.shares.items():
