@@ -1,13 +1,15 @@
 """``simulate``, ``servers`` and ``demo``: a local API, local servers, and the whole pipeline."""
 
+import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import typer
 from rich.console import Console
 
 from connector.cli.running import stop_on_signals
-from connector.config import LogSettings
+from connector.config import LogSettings, Settings
 from connector.errors import FatalError
 from connector.logs import configure
 
@@ -67,12 +69,28 @@ def servers(data: Path | None) -> None:
 def demo(
     size: tuple[int, int], seconds: float, output: Path, *, use_environment: bool, keep: bool
 ) -> None:
-    """Run the demo; exit with code 1 if the graph differs from the API."""
+    """Run the demo; exit with code 1 if the graph differs from the API.
+
+    Removes this program's settings from the environment first, which its child processes inherit.
+
+    Raises:
+        FatalError: the demo extra is not installed, no server is exported, or the demo failed.
+    """
     try:
         from connector.lab.demo import DemoPlan, run
+        from connector.lab.surroundings import endpoints, without_settings
     except ImportError:
         raise FatalError(_EXTRA_MISSING) from None
     configure(LogSettings(level="warning"))
-    plan = DemoPlan(*size, seconds, output, use_environment, keep)
-    if not run(plan, Console(highlight=False)):
+    exported = endpoints(os.environ) if use_environment else {}
+    environment = without_settings(os.environ) | exported
+    os.environ.clear()
+    os.environ.update(environment)
+    plan = DemoPlan(*size, seconds, output, exported, keep)
+    if not run(plan, Console(highlight=False), _settings_from):
         raise typer.Exit(1)
+
+
+def _settings_from(variables: Mapping[str, str]) -> Settings:
+    os.environ.update(variables)
+    return Settings.load()

@@ -1,12 +1,11 @@
 """The whole pipeline on real servers: simulator, source, Kafka, two sinks, Neo4j, comparison."""
 
-import os
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -22,7 +21,7 @@ from connector.lab.progress import DemoProgress, LogTail
 from connector.lab.servers.local import local_servers, remove_data
 from connector.lab.servers.processes import Child, free_port
 from connector.lab.simulator.api import API_KEY, SECURITY_KEY
-from connector.lab.surroundings import Names, endpoints, without_settings
+from connector.lab.surroundings import Names
 from connector.neo4j.database import Neo4jDatabase
 from connector.ops.compare import Comparison, compare
 
@@ -55,8 +54,8 @@ class DemoPlan:
     records: int
     seconds: float
     output: Path
-    use_environment: bool = False
-    """Use the exported servers, with ``demo-...`` names."""
+    exported: Mapping[str, str] = field(default_factory=dict)
+    """Settings of exported servers to use, with ``demo-...`` names. Empty: start own servers."""
     keep: bool = False
     """Keep everything running after the comparison, until Ctrl-C."""
 
@@ -80,25 +79,23 @@ class Programs:
                 child.wait_until(lambda: False, 0)
 
 
-def run(plan: DemoPlan, console: Console) -> bool:
+LoadSettings = Callable[[Mapping[str, str]], Settings]
+
+
+def run(plan: DemoPlan, console: Console, load_settings: LoadSettings) -> bool:
     """Run the demo and return whether the graph equals the API; stops every process it started.
 
-    Removes all exported settings from this process's environment first.
+    ``load_settings`` returns the settings that the given variables result in.
 
     Raises:
         FatalError: a program or server failed, or the output folder contains other files.
     """
-    started_at = time.monotonic()
     output = plan.output.absolute()
-    exported = endpoints(os.environ) if plan.use_environment else {}
-    names = Names.beginning_with(f"demo-{uuid.uuid4().hex[:8]}") if exported else Names()
-    environment = without_settings(os.environ) | exported
-    os.environ.clear()
-    os.environ.update(environment)
+    names = Names.beginning_with(f"demo-{uuid.uuid4().hex[:8]}") if plan.exported else Names()
     with owned(output, MARKER):
         remove_within(output, _OWN_FILES)
-        comparison = _run(plan, output, names, console, started_at)
-    if exported:
+        comparison = _run(plan, names, console, load_settings)
+    if plan.exported:
         topics = [value for name, value in names.environment.items() if name.endswith("_TOPIC")]
         console.print(
             f"not removed: topics {', '.join(topics)}; group {names.group}; study {names.study} in"
@@ -108,20 +105,20 @@ def run(plan: DemoPlan, console: Console) -> bool:
     return comparison.different == 0
 
 
-def _run(
-    plan: DemoPlan, output: Path, names: Names, console: Console, started_at: float
-) -> Comparison:
+def _run(plan: DemoPlan, names: Names, console: Console, load_settings: LoadSettings) -> Comparison:
+    started_at = time.monotonic()
+    output = plan.output.absolute()
     logs = output / "logs"
     with ExitStack() as stack:
         _announce(plan, names, console)
         api = f"http://127.0.0.1:{free_port()}"
         simulator = _start_simulator(stack, plan, api, names.study, logs)
-        servers = stack.enter_context(local_servers(output / "servers", os.environ))
+        servers = stack.enter_context(local_servers(output / "servers", plan.exported))
         stack.callback(remove_data, output / "servers")
         simulator.wait_until(lambda: _is_serving(api), 300)
         environment = servers.environment | _environment(api, output) | names.environment
         _run_setup(environment, logs)
-        settings = _load_settings(environment)
+        settings = load_settings(environment)
         source = _start(stack, "source", environment, logs)
         sinks = [_start(stack, "sink", environment, logs, index) for index in range(_SINKS)]
         programs = Programs(simulator, source, sinks)
@@ -154,7 +151,7 @@ def _run(
 
 
 def _announce(plan: DemoPlan, names: Names, console: Console) -> None:
-    kafka, neo4j = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("NEO4J_URI")
+    kafka, neo4j = plan.exported.get("KAFKA_BOOTSTRAP_SERVERS"), plan.exported.get("NEO4J_URI")
     started = [name for name, address in (("Kafka", kafka), ("Neo4j", neo4j)) if not address]
     console.print(
         f"starting the API simulator with {plan.subjects:,} subjects and about"
@@ -187,11 +184,6 @@ def _environment(api: str, output: Path) -> dict[str, str]:
         "LOG_PROGRESS_INTERVAL_SECONDS": "0.5",
         "NO_PROXY": "127.0.0.1",
     }
-
-
-def _load_settings(environment: Mapping[str, str]) -> Settings:
-    os.environ.update(environment)
-    return Settings.load()
 
 
 def _start_simulator(stack: ExitStack, plan: DemoPlan, api: str, study: str, logs: Path) -> Child:
