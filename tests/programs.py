@@ -48,10 +48,10 @@ def source_environment(api: str, study: str, state_dir: Path) -> dict[str, str]:
         "SOURCE_STUDIES": study,
         "SOURCE_STATE_DIR": str(state_dir),
         "SOURCE_POLL_INTERVAL_SECONDS": "0.3",
-        "SOURCE_LIST_INTERVAL_SECONDS": "0.5",
-        "SOURCE_METADATA_INTERVAL_SECONDS": "0.5",
+        "SOURCE_LIST_INTERVAL_SECONDS": "1",
+        "SOURCE_METADATA_INTERVAL_SECONDS": "1",
         "IMEDNET_REQUESTS_PER_MINUTE_MAX": "100000",
-        "SOURCE_SWEEP_INTERVAL_SECONDS": "0.5",
+        "SOURCE_SWEEP_INTERVAL_SECONDS": "1",
         "SOURCE_OVERLAP_SECONDS": "3",
     }
 

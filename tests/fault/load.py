@@ -52,7 +52,7 @@ def how_many(name: str, default: int) -> int:
 
 
 @contextmanager
-def live_edits(kafka: KafkaSettings, study: str, every_seconds: float = 0.02) -> Iterator[None]:
+def live_edits(kafka: KafkaSettings, study: str, every_seconds: float = 0.1) -> Iterator[None]:
     """While the block runs, publish transactions of 200 new versions of 1 000 records."""
     stop, version = threading.Event(), 100
     log = KafkaEventLog(kafka, study)

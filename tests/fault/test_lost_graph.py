@@ -81,7 +81,7 @@ def test_an_emptied_database_is_filled_again_without_a_replay(
     logs = [tmp_path / "sink-1.log", tmp_path / "sink-2.log"]
     with running("sink", variables, logs[0]) as one, running("sink", variables, logs[1]) as other:
         publish_load(kafka_settings, study, 2000)
-        with live_edits(kafka_settings, study, every_seconds=0.1):
+        with live_edits(kafka_settings, study):
             wait_until(
                 lambda: graph.read("MATCH (n:Record) RETURN count(n)")[0][0] > 500,
                 60,

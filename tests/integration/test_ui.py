@@ -155,7 +155,12 @@ def test_a_study_can_be_explored_with_the_keyboard(site: str, study: str, browse
     page.goto(f"{site}/explore/{study}")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+    page.evaluate(
+        "void (window.found = new Promise(done => document.body.addEventListener("
+        "'htmx:afterSettle', () => done(true), {once: true})))"
+    )
     page.fill("#find", HOSTILE[:4])
+    assert page.evaluate("window.found")  # until then, the list may be replaced under the focus
     link = page.wait_for_selector("#subjects a")
     assert link is not None
     assert "img" not in page.url
