@@ -17,7 +17,7 @@ from connector.cli.running import (
     tune_interpreter,
     tune_memory,
 )
-from connector.cli.snapshot_bars import snapshot_bars
+from connector.cli.source_bars import source_bars
 from connector.clock import SystemClock
 from connector.config import Settings
 from connector.errors import FatalError
@@ -81,7 +81,7 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
             settings, tasks, requests, reader.budget_remaining, registry, changes
         ),
         progress_lines(interval, lambda: _totals(tasks)),
-        snapshot_bars(tasks),
+        source_bars(tasks),
     ):
         studies.run(stop)
 

@@ -1,10 +1,11 @@
-"""Progress bars on a terminal: one for each study whose snapshot is being read."""
+"""What a terminal shows of a source: a bar for each snapshot being read, and one line for all."""
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,8 +17,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from connector.cli.live_line import Pace
 from connector.cli.running import repeating
 from connector.source.source_task import SourceTask
+from connector.ui.durations import duration
 
 _REFRESH_SECONDS = 0.5
 
@@ -31,24 +34,48 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:,.0f} rows/s" if speed else "")
 
 
+class _Bars(Progress):
+    """The bars, and a line of text below them."""
+
+    line = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield what is shown, from top to bottom."""
+        if any(task.visible for task in self.tasks):
+            yield self.make_tasks_table(self.tasks)
+        yield Text(self.line)
+
+
+def source_line(tasks: Mapping[str, SourceTask], pace: Pace, now_ms: float) -> str:
+    """Return the line: the rate of events, and how long ago the longest unread study was read."""
+    reads = [task.progress.read_ms for task in tasks.values()]
+    unread = reads.count(0)
+    events = sum(task.progress.events for task in tasks.values())
+    text = f"source: {pace.text(events, None)}"
+    if unread < len(reads):
+        ago = duration(max(0, now_ms - min(filter(None, reads))) / 1000)
+        text += f", {len(reads) - unread} studies read within {ago}"
+    return text + (f", {unread} not read yet" if unread else "")
+
+
 @contextlib.contextmanager
-def snapshot_bars(
-    tasks: Mapping[str, SourceTask], console: Console | None = None
-) -> Iterator[None]:
-    """Show the bars while the block runs, if stderr (or ``console``) is a terminal."""
+def source_bars(tasks: Mapping[str, SourceTask], console: Console | None = None) -> Iterator[None]:
+    """Show bars and line while the block runs, if stderr (or ``console``) is a terminal."""
     console = console or Console(file=sys.stderr)
     if not console.is_terminal:
         yield
         return
-    bars = Progress(
+    bars = _Bars(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(),
         TimeRemainingColumn(), console=console, transient=True,
     )  # fmt: skip
     ids = {study: bars.add_task(study, visible=False) for study in tasks}
 
     kinds: dict[str, str] = {}
+    pace = Pace()
 
     def refresh() -> None:
+        bars.line = source_line(tasks, pace, time.time() * 1000)
         for study, task in tasks.items():
             snapshot = task.snapshot
             if snapshot.kind != kinds.get(study):
