@@ -5,6 +5,8 @@ The rules use a small part of PromQL, which this module evaluates on samples.
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,3 +121,88 @@ def test_each_alert_fires_for_what_it_is_for_and_for_nothing_else(rule: dict[str
 def test_every_alert_has_a_cause_here() -> None:
     """A new alert needs a test."""
     assert WRONG.keys() == {rule["alert"] for rule in rules()}
+
+
+PROMTOOL = shutil.which("promtool")
+_MINUTES = 80
+"""Longer than any rule needs to fire."""
+# A Prometheus test begins at second 0, and "0+60x80" is the current time, minute by minute.
+HEALTHY_SERIES = dict.fromkeys(ALL, "0") | {
+    "imednet_dependency_up": "1",
+    "imednet_loop_heartbeat_timestamp_seconds": "0+60",
+    "imednet_source_read_timestamp_seconds": "0+60",
+    "imednet_api_budget_remaining_requests": "500",
+    "imednet_sink_assigned_partitions": "6",
+    "imednet_sink_lag_seconds": "1",
+}
+WRONG_SERIES: dict[str, str | None] = {
+    "ImednetServerDown": "0",
+    "ImednetStudyFailing": "1",
+    "ImednetStudyNotRead": "0",
+    "ImednetLoopStuck": "0",
+    "ImednetNoSink": None,
+    "ImednetLag": "400",
+    "ImednetDeadLetters": "0+1",
+    "ImednetInvalidRows": "0+1",
+    "ImednetEventsTooLarge": "0+1",
+    "ImednetBudgetUsedUp": "0",
+}
+
+
+def labels_of(name: str) -> dict[str, str]:
+    return {"instance": "host:1", **dict.fromkeys(ALL[name].labels, "one")}
+
+
+def series_name(name: str) -> str:
+    labels = ", ".join(f'{label}="{value}"' for label, value in labels_of(name).items())
+    return f"{name}{{{labels}}}"
+
+
+def expected_alert(rule: dict[str, Any]) -> dict[str, Any]:
+    """The alert with its labels, and the texts as a person gets them."""
+    (name,) = used(rule["expr"])
+    labels = {} if rule["expr"].startswith("absent") else labels_of(name)
+
+    def filled(text: str) -> str:
+        return re.sub(r"{{ \$labels\.(\w+) }}", lambda found: labels.get(found[1], ""), text)
+
+    texts = {name: filled(text) for name, text in rule["annotations"].items()}
+    return {"exp_labels": labels | rule["labels"], "exp_annotations": texts}
+
+
+def scenario(wrong: str | None) -> dict[str, Any]:
+    """A healthy program but for the cause of one alert, and which alerts then fire."""
+    values: dict[str, str | None] = dict(HEALTHY_SERIES)
+    if wrong is not None:
+        values[WRONG[wrong][0]] = WRONG_SERIES[wrong]
+    series = [
+        {"series": series_name(name), "values": f"{value}x{_MINUTES}"}
+        for name, value in values.items()
+        if value is not None
+    ]
+    tests = [
+        {
+            "eval_time": f"{_MINUTES}m",
+            "alertname": rule["alert"],
+            "exp_alerts": [expected_alert(rule)] if rule["alert"] == wrong else [],
+        }
+        for rule in rules()
+    ]
+    return {"interval": "1m", "input_series": series, "alert_rule_test": tests}
+
+
+@pytest.mark.skipif(
+    PROMTOOL is None, reason="no promtool on the PATH (Debian: apt-get install prometheus)"
+)
+def test_prometheus_itself_fires_each_alert_for_its_cause_only(tmp_path: Path) -> None:
+    """The same in Prometheus, with labels and texts."""
+    assert WRONG_SERIES.keys() == {rule["alert"] for rule in rules()}
+    assert PROMTOOL is not None
+    shutil.copy(ROOT / "deploy" / "alerts.yml", tmp_path)
+    file = tmp_path / "test.yml"
+    tests = [scenario(wrong) for wrong in (None, *WRONG_SERIES)]
+    file.write_text(yaml.safe_dump({"rule_files": ["alerts.yml"], "tests": tests}))
+    done = subprocess.run(
+        [PROMTOOL, "test", "rules", file], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
