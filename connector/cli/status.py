@@ -1,6 +1,7 @@
 """``imednet-connector status``: the whole pipeline on one screen, the worst first."""
 
 import json
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from connector import logs
 from connector.config import Settings
+from connector.model.entity import snake_case
 from connector.ops import status
 from connector.ops.status import Severity, Surroundings
 from connector.ops.status_reading import ask_surroundings
@@ -129,8 +131,16 @@ def _letters(around: Surroundings) -> str:
 
 
 def _nodes(around: Surroundings) -> str:
-    counts = ", ".join(f"{count:,} {kind}" for kind, count in around.nodes.items())
+    counts = ", ".join(_counted(count, plural) for plural, count in around.nodes.items())
     return f"graph: {counts or 'empty'}"
+
+
+def _counted(count: int, plural: str) -> str:
+    """Return a count of nodes in words: 1 study, 2,000 record revisions."""
+    words = snake_case(plural).replace("_", " ")
+    if count == 1:
+        words = re.sub("ies$", "ys", words)[:-1]
+    return f"{count:,} {words}"
 
 
 def _age(ms: int | None) -> str:

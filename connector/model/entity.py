@@ -121,7 +121,7 @@ class Entity:
     @property
     def plural(self) -> str:
         """The name of a list of this kind."""
-        return self.resource or "studies"
+        return self.resource or re.sub("y$", "ie", self.name) + "s"
 
     @property
     def sort_field(self) -> str:

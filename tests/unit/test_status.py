@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from connector.cli.status import _counted
 from connector.config import TelemetrySettings
 from connector.ops import status
 from connector.ops.status import Severity, Surroundings
@@ -192,3 +193,17 @@ def test_an_answer_that_trickles_in_is_given_up() -> None:
         stop.set()
         thread.join()
     assert found == []
+
+
+@pytest.mark.parametrize(
+    ("count", "plural", "text"),
+    [
+        (1, "studies", "1 study"),
+        (2000, "recordRevisions", "2,000 record revisions"),
+        (1, "queries", "1 query"),
+        (1, "sites", "1 site"),
+    ],
+)
+def test_counts_of_nodes_are_shown_in_words(count: int, plural: str, text: str) -> None:
+    """A count is followed by the kind as people write it."""
+    assert _counted(count, plural) == text
