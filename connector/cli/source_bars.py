@@ -54,7 +54,8 @@ def source_line(tasks: Mapping[str, SourceTask], pace: Pace, now_ms: float) -> s
     text = f"source: {pace.text(events, None)}"
     if unread < len(reads):
         ago = duration(max(0, now_ms - min(filter(None, reads))) / 1000)
-        text += f", {len(reads) - unread} studies read within {ago}"
+        read = len(reads) - unread
+        text += f", {read} {'study' if read == 1 else 'studies'} read within {ago}"
     return text + (f", {unread} not read yet" if unread else "")
 
 

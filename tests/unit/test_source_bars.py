@@ -43,6 +43,9 @@ def test_the_line_tells_the_rate_and_the_study_that_was_read_longest_ago() -> No
         "S2": SimpleNamespace(progress=SourceProgress(events=5, read_ms=4_000)),
     }
     assert source_line(tasks, pace, 10_000) == "source: 0 events/s, 2 studies read within 6 s"
+    assert source_line({"S1": tasks["S1"]}, Pace(lambda: 0.0), 10_000) == (
+        "source: 0 events/s, 1 study read within 1 s"
+    )
     tasks["S3"] = SimpleNamespace(progress=SourceProgress())
     tasks["S1"].progress.events = 50
     assert source_line(tasks, pace, 10_000) == (
