@@ -26,7 +26,6 @@ from connector.model.cursor import Cursor
 from connector.model.entities import READ_KINDS
 from connector.neo4j.cypher import statements
 from connector.source import window
-from connector.source.personal_data import WithoutPersonalData
 from connector.source.tracks import Mode, Track
 
 _SAMPLES = 3
@@ -69,12 +68,11 @@ def run(settings: Settings, arguments: ExportArguments) -> None:
             database=neo4j.database,
             max_delete_ratio=settings.source.max_delete_ratio,
             typed_values=settings.source.typed_values,
+            omit_personal_data=settings.source.omit_personal_data,
         )
         auth = (neo4j.username, _password(neo4j.password, arguments.password_file))
         with Neo4jExportSink(neo4j.uri, auth, arguments.study, config=config) as sink:
-            omits = settings.source.omit_personal_data
-            rows = WithoutPersonalData(reader) if omits else reader
-            export = StudyExport(rows, sink, kinds=kinds)
+            export = StudyExport(reader, sink, kinds=kinds)
             try:
                 export.run()
             except ExportIncompleteError as error:

@@ -52,6 +52,8 @@ class Neo4jSinkConfig(SinkConfig):
     """If an export would delete a larger share of a kind, it deletes nothing of that kind."""
     typed_values: bool = True
     """Type the values of form variables by their definitions, as a stream does by default."""
+    omit_personal_data: bool = False
+    """Leave out users' names and e-mail addresses, and the coder's name of codings."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -36,6 +36,7 @@ from connector.model.typed_values import NO_DEFINITIONS, Definition, Definitions
 from connector.neo4j.export_positions import StoredPosition
 from connector.retry import Backoff, retry
 from connector.source import window
+from connector.source.personal_data import WithoutPersonalData
 from connector.source.reading import PassOptions, ReadAhead, ReadPage, read_pass
 from connector.source.schedule import Pace
 from connector.source.tracks import TYPED, Mode, Track
@@ -72,7 +73,9 @@ class StudyExport:
         kinds: Collection[str] = tuple(READ_KINDS),
         clock: Clock | None = None,
     ) -> None:
-        self._reader, self._sink = reader, sink
+        omits = getattr(sink.config, "omit_personal_data", False)
+        self._reader = WithoutPersonalData(reader) if omits else reader
+        self._sink = sink
         self._kinds = [name for name in READ_KINDS if name == "study" or name in kinds]
         self._clock = clock or SystemClock()
         self._cursor, self._progress = Cursor(study_key=sink.study_key), ExportProgress()
@@ -251,16 +254,11 @@ class StudyExport:
         first = progress.batches.get(name, 0)
         progress.batches[name] = first + len(batches)
         progress.read[name] = progress.read.get(name, 0) + sum(len(rows) for rows, _ in batches)
-        begins_again = pages[-1].is_last and not pages[-1].position_after.passes
-        if begins_again:
-            progress.read[name] = 0
-            if sweep is not None:
-                sweep.begin_again()
         futures = [
             pool.submit(self._write, entity, first + index, rows, read_at_ms)
             for index, (rows, read_at_ms) in enumerate(batches)
         ]
-        if sweep is not None and not begins_again:
+        if sweep is not None:
             futures.append(pool.submit(sweep.first_look, sweep.spans(pages)))
         self._written.append(
             _Part(futures, self._cursor, dict(progress.read), dict(progress.batches))

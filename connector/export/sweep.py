@@ -24,10 +24,6 @@ class Sweep:
         self._missing = Missing()
         self._is_short = False
 
-    def begin_again(self) -> None:
-        """Forget the missing ids: the pass begins again."""
-        self._missing = Missing()
-
     def spans(self, pages: Sequence[ReadPage]) -> list[IdRange]:
         """The id ranges of these pages. Must be called for all pages of the pass, in order."""
         self._is_short = pages[-1].position_after.is_short  # a pass that lacked rows stays short

@@ -117,6 +117,19 @@ def test_an_export_that_was_interrupted_an_hour_ago_starts_over_and_logs_it(
     ) == [[1]]
 
 
+def test_an_export_leaves_out_personal_data_if_told_to(
+    world: World, database: Neo4jDatabase, study: str
+) -> None:
+    """Names and addresses of users are left out; an export with them adds them."""
+    find = "MATCH (n:User {study_key: $study}) RETURN n.login IS NOT NULL, n.first_name, n.email"
+    world.export("user", omit_personal_data=True)
+    found = database.read(find, study=study)
+    assert found
+    assert {tuple(each) for each in found} == {(True, None, None)}
+    world.export("user")
+    assert all(name and email for _, name, email in database.read(find, study=study))
+
+
 def test_a_resume_position_of_an_earlier_version_is_not_used(
     world: World, database: Neo4jDatabase
 ) -> None:
