@@ -62,11 +62,11 @@ OPTIONAL MATCH (s)-[:HAS_VISIT|HAS_RECORD*1..2]->(own)
 OPTIONAL MATCH (own)-[:HAS_QUERY|HAS_CODING]->(note)
 WITH study, site, s, collect(DISTINCT own) AS owned, collect(DISTINCT note) AS notes
 WITH study, site, s, [n IN [study, s, site] + owned + notes WHERE n IS NOT NULL] AS found
-WITH site, s, found[..{_NODES_MAX}] AS picked
+WITH site, s, found[..{_NODES_MAX}] AS picked, size(found[{_NODES_MAX}..]) AS left_out
 UNWIND picked AS a
 OPTIONAL MATCH (b)-->(a) WHERE (site IS NULL OR a <> site) AND b IN picked
-WITH a, CASE WHEN a = site THEN s ELSE b END AS b
-RETURN elementId(a), labels(a), properties(a), elementId(b)
+WITH a, CASE WHEN a = site THEN s ELSE b END AS b, left_out
+RETURN elementId(a), labels(a), properties(a), elementId(b), left_out
 """
 """Relationships are followed to their end: a study or a site has far too many that begin there."""
 _RECORD = """
@@ -146,12 +146,12 @@ class Explorer:
             (visit["records"] if visit else without_visit).append(record)
         return {"fields": found[0]["n"], "visits": list(visits.values()), "records": without_visit}
 
-    def graph(self, study: str, subject: int) -> list[Row]:
-        """A subject's graph as elements of cytoscape.js: nodes, then relationships."""
+    def graph(self, study: str, subject: int) -> Row:
+        """A subject's graph: the ``elements`` of cytoscape.js, and how many nodes are left out."""
         nodes: dict[str, Row] = {}
         edges = []
         rows = self._database.read(_GRAPH, study=study, id=subject)
-        for end, labels, properties, start in rows:
+        for end, labels, properties, start, _ in rows:
             label = next((each for each in labels if each in NODE_KEYS), "")
             if end not in nodes:
                 caption = properties.get(_CAPTIONS.get(label, "")) or label
@@ -160,7 +160,8 @@ class Explorer:
                     nodes[end]["record"] = properties["record_id"]
             if start is not None:
                 edges.append({"data": {"source": start, "target": end}})
-        return [{"data": node} for node in nodes.values()] + edges
+        elements = [{"data": node} for node in nodes.values()] + edges
+        return {"elements": elements, "left_out": rows[0][-1] if rows else 0}
 
     def record(self, study: str, record: int) -> Row | None:
         """A record with its values, revisions, queries and codings."""

@@ -14,6 +14,7 @@ from connector.lab.servers.processes import free_port
 from connector.model.graph import node_change
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.writer import Neo4jGraphWriter
+from connector.ui.explorer import Explorer
 from tests.brokers import publish_raw
 from tests.builders import record_row, upsert
 from tests.programs import consumed_all, run_program, running, telemetry_of, wait_until
@@ -97,10 +98,24 @@ def test_the_page_shows_the_real_state_of_its_servers(site: str, study: str) -> 
             assert "<img" not in text
         kinds = [
             each["data"].get("kind")
-            for each in client.get(f"/explore/{study}/subjects/11/graph").json()
+            for each in client.get(f"/explore/{study}/subjects/11/graph").json()["elements"]
         ]
         assert {"Study", "Site", "Subject", "Visit", "Record", "Query", "Coding"} <= set(kinds)
         assert client.get("/explore/NONE").status_code == 404
+
+
+def test_a_graph_too_large_to_draw_tells_how_much_is_left_out(
+    database: Neo4jDatabase, study: str
+) -> None:
+    """A subject's first 300 nodes are drawn, and the rest is counted."""
+    rows = [("study", {"studyKey": study, "studyId": 1})]
+    rows += [("subject", {"studyKey": study, "subjectId": 11, "subjectKey": "A"})]
+    rows += [("record", record_row(each, studyKey=study, visitId=None)) for each in range(1, 321)]
+    changes = [node_change(upsert(row, 5, entity, study)) for entity, row in rows]
+    Neo4jGraphWriter(database, {}).write(changes)
+    found = Explorer(database).graph(study, 11)
+    drawn = [each for each in found["elements"] if "kind" in each["data"]]
+    assert (len(drawn), found["left_out"]) == (300, 322 - 300)
 
 
 @pytest.fixture

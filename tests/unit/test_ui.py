@@ -90,8 +90,9 @@ class FakeExplorer:
                   "site_name": HOSTILE}  # fmt: skip
         return {"fields": {"subject_key": None} | fields, "visits": [visit], "records": [record]}
 
-    def graph(self, _: str, __: int) -> list[Row]:
-        return [{"data": {"id": "a", "kind": "Record", "label": HOSTILE, "record": 7}}]
+    def graph(self, _: str, __: int) -> Row:
+        node = {"data": {"id": "a", "kind": "Record", "label": HOSTILE, "record": 7}}
+        return {"elements": [node], "left_out": 0}
 
     def record(self, _: str, record: int) -> Row | None:
         if record != 7:

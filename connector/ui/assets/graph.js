@@ -19,7 +19,10 @@
       "background-color": color("--" + kind.toLowerCase()), width: side, height: side } })),
     { selector: "node.chosen", style: { "border-width": 3, "border-color": color("--ink") } },
   ];
-  const elements = await answer.json();
+  const { elements, left_out } = await answer.json();
+  const note = document.getElementById("left-out");
+  note.hidden = !left_out;
+  note.textContent = `${left_out} more are only in the list.`;
   const graph = cytoscape({
     container: element, elements, style: style(), minZoom: 0.2, maxZoom: 3,
     layout: { name: "cose", animate: false, randomize: false, padding: 16, nodeRepulsion: () => 9000,
