@@ -15,6 +15,7 @@ from pathlib import Path
 import orjson
 from rich.console import Console
 
+from benchmarks.all_kinds import all_kinds
 from benchmarks.contenders import QUIX_PYTHON
 from benchmarks.export import export
 from benchmarks.graph import Graph
@@ -29,6 +30,7 @@ OUTPUT = Path("bench-output")
 SECTIONS = {
     **SINK_SECTIONS,
     "typed values": typed_values,
+    "all kinds": all_kinds,
     "snapshot": snapshot,
     "big study": big_study,
     "export": export,

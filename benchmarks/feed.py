@@ -53,7 +53,8 @@ class Feed:
         for event, subject, key, value, headers in messages(work):
             partition = partition_of(event.identity, subject, self.partitions)
             producer.produce(self.topic, value, key, partition, headers=headers)
-            last[partition] = int(event.id), event.version
+            if event.entity == "record":
+                last[partition] = int(event.id), event.version
         producer.flush(60)
         return Loaded(producer, last)
 

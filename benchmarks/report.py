@@ -34,6 +34,9 @@ discard them. The simulator shares the two cores and answers from memory: at onc
 responses one after another at 50 MB/s; or after a delay of 5 or 20 ms per page (pages of 500 rows;
 of 100, the SDK's default, for the *SDK module* below). The real API is slower than all of these.
 
+*All kinds*: the rows of a simulated study of all kinds, a third of the events above as records and
+a revision of each; the replay applies them three times. Until the group has committed them.
+
 *Export*: `export_to_neo4j` of the kinds up to records (*create*: with `idempotent=False`), and of
 all kinds with one revision per record. *SDK module*: as the export module of later SDK versions
 does it, with all records in one list, then one MERGE statement per batch of 500, with constraints.

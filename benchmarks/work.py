@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from connector.model.events import Op, Origin, RecordEvent
+from connector.lab.simulator.study import build_study
+from connector.model.entities import ENTITIES, READ_KINDS
+from connector.model.entity import Entity
+from connector.model.events import Op, Origin, RecordEvent, id_of
 from connector.model.serde import content_hash, encode
 
 SUBJECTS = 500
@@ -70,10 +73,20 @@ def hot_set(load: Work, records: int = 500) -> Work:
     return Work("hot set", events)
 
 
-def messages(work: Work) -> Iterator[tuple[RecordEvent, int, bytes, bytes, Any]]:
+def all_kinds(study: str, records: int) -> Work:
+    """Return every row of a simulated study once, in the order in which a source reads kinds."""
+    simulated = build_study(study, max(1, records // 25), records, seed=1)
+    events = []
+    for entity in READ_KINDS.values():
+        rows = simulated.table(entity.resource).rows() if entity.resource else [simulated.row]
+        events += [_event({"studyKey": study, **row}, 1, entity=entity) for row in rows]
+    return Work("first load", events)
+
+
+def messages(work: Work) -> Iterator[tuple[RecordEvent, int | None, bytes, bytes, Any]]:
     """Yield each event with its subject, key, value and headers."""
     for event in work.events:
-        yield (event, int((event.data or {})["subjectId"]), *encode(event))
+        yield (event, (event.data or {}).get("subjectId"), *encode(event))
 
 
 def _rows(study: str, count: int, start: int) -> Iterator[dict[str, Any]]:
@@ -90,13 +103,21 @@ def _rows(study: str, count: int, start: int) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
-def _event(row: dict[str, Any], version: int, types: dict[str, str] | None = None) -> RecordEvent:
+def _event(
+    row: dict[str, Any],
+    version: int,
+    types: dict[str, str] | None = None,
+    entity: Entity = ENTITIES["record"],
+) -> RecordEvent:
+    entity_id = id_of(entity, row)
+    if entity_id is None:
+        raise ValueError(f"a row of {entity.name} has no id")
     return RecordEvent(
-        entity="record",
+        entity=entity.name,
         op=Op.UPSERT,
         origin=Origin.SNAPSHOT,
         study_key=row["studyKey"],
-        id=row["recordId"],
+        id=entity_id,
         version=version,
         content_hash=content_hash(row, types),
         observed_at=OBSERVED_AT,
