@@ -44,6 +44,8 @@ _DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DATETIME = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2})?")
 _CACHED_MAX = 20_000
 _EXACT_DIGITS_MAX = 15
+_TYPED_LENGTH_MAX = 20
+"""Of the smallest 64-bit integer; longer texts would only fill the caches."""
 """A decimal with this many significant digits survives conversion to a 64-bit float and back."""
 
 
@@ -108,7 +110,7 @@ class Definitions:
             text = variables[name]
             if type(text) is not str:
                 continue
-            if _PARSERS[kind](text) is not None:
+            if len(text) <= _TYPED_LENGTH_MAX and _PARSERS[kind](text) is not None:
                 types[name] = kind
             elif not is_blank(text):
                 untyped += 1
@@ -132,7 +134,7 @@ def typed_value(kind: str, text: str) -> PropertyValue:
     decimal. ``2024-UN-UN``, ``<5``, ``007`` and 20-digit numbers have no value.
     """
     parse = _PARSERS.get(kind)
-    return None if parse is None else parse(text)
+    return parse(text) if parse is not None and len(text) <= _TYPED_LENGTH_MAX else None
 
 
 # Numbers, and dates even more, repeat in a study.

@@ -8,6 +8,7 @@ import pytest
 
 from connector.errors import InvalidEventError
 from connector.export.rows import changes_of
+from connector.model import typed_values
 from connector.model.entities import ENTITIES
 from connector.model.events import KnownState, Origin
 from connector.model.graph import node_change
@@ -67,6 +68,16 @@ def test_an_exact_text_becomes_its_value(kind: str, text: str, value: object) ->
 def test_any_other_text_stays_text(kind: str, text: str) -> None:
     """Partial dates, comparisons, leading zeros, too many digits: nothing is guessed."""
     assert typed_value(kind, text) is None
+
+
+def test_long_texts_are_not_kept_in_the_caches() -> None:
+    """A text longer than any number or date is not parsed, so no cache holds on to it."""
+    before = typed_values._number.cache_info().currsize
+    row = {"formId": 7, "recordData": {"AGE": "1" * 20_000}}
+    assert Definitions([Definition(7, "age", "number")]).types_of(row).untyped == 1
+    assert typed_value("number", "2" * 20_000) is None
+    assert typed_values._number.cache_info().currsize == before
+    assert typed_value("number", str(-(2**63))) == -(2**63)
 
 
 def test_two_implementations_agree_on_random_texts() -> None:
