@@ -61,3 +61,8 @@ class Neo4jSinkConfig(SinkConfig):
             raise ExportConfigurationError("max_delete_ratio must be from 0 to 1")
         if not self.database:
             raise ExportConfigurationError("database must not be empty")
+
+
+def types_values(config: SinkConfig) -> bool:
+    """Whether form variables are typed by their definitions."""
+    return bool(getattr(config, "typed_values", True))

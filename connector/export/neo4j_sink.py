@@ -7,13 +7,12 @@ import structlog
 
 from connector.clock import SystemClock
 from connector.export.attempts import Attempts
-from connector.export.config import Neo4jSinkConfig, SinkConfig
+from connector.export.config import Neo4jSinkConfig, SinkConfig, types_values
 from connector.export.connecting import connected, redacted
 from connector.export.errors import (
     ExportConfigurationError,
-    RecordsRefusedError,
 )
-from connector.export.outcome import refused_text
+from connector.export.outcome import raise_refused
 from connector.export.rows import (
     RefusedRow,
     api_objects,
@@ -115,11 +114,13 @@ class Neo4jExportSink(ExportSink):
         Without it each record's ``dateModified`` orders its states; of two states with the same
         date, the one handed over later is the newer one. A record with a newer state in the graph
         is left alone: it is not counted, and a warning gives the number of such records.
+
+        Values are typed by the definitions that the graph has, as a stream's are.
         """
-        written, refused = 0, list[RefusedRow]()
+        written, refused, definitions = 0, list[RefusedRow](), self.definitions()
         for part in iter_batches(records, self.config.batch_size):
-            written += self._write_part(part, refused, batch_id, read_at_ms)
-        self._raise_refused(_RECORD, refused, written, batch_id)
+            written += self._write_part(part, refused, batch_id, read_at_ms, definitions)
+        raise_refused(_RECORD, refused, written, batch_id)
         return written
 
     def write_kind(
@@ -132,8 +133,19 @@ class Neo4jExportSink(ExportSink):
         refused = found.refused
         for part in iter_batches(found.newest.values(), self.config.batch_size):
             refused += self._write_bisecting(self._write, part, batch_id)
-        self._raise_refused(entity, refused, len(rows) - len(refused), batch_id)
+        raise_refused(entity, refused, len(rows) - len(refused), batch_id)
         return len(rows)
+
+    def definitions(self) -> Definitions:
+        """The variable definitions that the graph has now, unless values are to stay text.
+
+        The graph's, not the API's: so that an export types as the stream that also writes the study
+        does, even if the API refuses or misses them at this moment. Raises as `write_kind`.
+        """
+        if not types_values(self.config):
+            return NO_DEFINITIONS
+        queries, study = self._queries, self.study_key
+        return self._attempts.until_done(lambda: queries.definitions(study), study)
 
     def unlisted(self, entity: Entity, span: IdRange, limit: int) -> list[int]:
         """The ids of live nodes in this range that no page listed. Raises as `write_kind`."""
@@ -154,15 +166,17 @@ class Neo4jExportSink(ExportSink):
         for number, part in enumerate(iter_batches(deletions, self.config.batch_size)):
             batch_id = f"{self.study_key}/{entity.plural}/deleted/{number}"
             refused = self._write_bisecting(self._writer.write, part, batch_id)
-            self._raise_refused(entity, refused, len(part) - len(refused), batch_id)
+            raise_refused(entity, refused, len(part) - len(refused), batch_id)
 
     def _write_part(
-        self, records: list[Any], refused: list[RefusedRow], batch_id: str, read_at_ms: int | None
-    ) -> int:
+        self, records: list[Any], refused: list[RefusedRow], batch_id: str,
+        read_at_ms: int | None, definitions: Definitions,
+    ) -> int:  # fmt: skip
         """Write records of one batch; returns how many of them the graph now has."""
         rows, not_records = api_objects(_RECORD, records)
         rows = self._resolve_subjects(rows, batch_id)
-        found = changes_of(_RECORD, rows, self.study_key, self._version_of(read_at_ms))
+        version_of = self._version_of(read_at_ms)
+        found = changes_of(_RECORD, rows, self.study_key, version_of, definitions)
         changes = self._write_path(rows, list(found.newest.values()), batch_id)
         left_alone: set[Identity] = set()
 
@@ -221,18 +235,6 @@ class Neo4jExportSink(ExportSink):
             lambda: write_bisecting(write, changes, self._size), batch_id
         )
         return [RefusedRow(each.item.identity.id, each.error.reason) for each in isolated]
-
-    def _raise_refused(
-        self, entity: Entity, refused: list[RefusedRow], written: int, batch_id: str
-    ) -> None:
-        if refused:
-            log.error(
-                "records cannot be stored",
-                batch_id=batch_id,
-                ids=[each.id for each in refused],
-                reasons=sorted({each.reason for each in refused}),
-            )
-            raise RecordsRefusedError(refused_text(entity, refused, written), batch_id=batch_id)
 
     def flush(self) -> None:
         """Does nothing: each batch is acknowledged when its call returns."""

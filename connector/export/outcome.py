@@ -1,11 +1,15 @@
-"""Reports an export's outcome: records that cannot be stored, kinds that failed. Pure."""
+"""Reports an export's outcome: records that cannot be stored, kinds that failed."""
 
 from collections.abc import Mapping, Sequence
 
-from connector.export.errors import ExportBatchError, ExportIncompleteError
+import structlog
+
+from connector.export.errors import ExportBatchError, ExportIncompleteError, RecordsRefusedError
 from connector.export.rows import RefusedRow
 from connector.model.entities import ENTITIES
 from connector.model.entity import Entity
+
+log = structlog.stdlib.get_logger("connector.export")
 
 _BATCHES_NAMED_MAX = 5
 _IDS_NAMED_MAX = 10
@@ -42,7 +46,25 @@ def raise_if_incomplete(
         raise ExportBatchError("; ".join(texts), batch_id=next(iter(refused)))
 
 
-def refused_text(entity: Entity, refused: Sequence[RefusedRow], written: int) -> str:
+def raise_refused(
+    entity: Entity, refused: Sequence[RefusedRow], written: int, batch_id: str
+) -> None:
+    """Log and report the records of a batch that cannot be stored, if there are any.
+
+    Raises:
+        RecordsRefusedError: there are some.
+    """
+    if refused:
+        log.error(
+            "records cannot be stored",
+            batch_id=batch_id,
+            ids=[each.id for each in refused],
+            reasons=sorted({each.reason for each in refused}),
+        )
+        raise RecordsRefusedError(_refused_text(entity, refused, written), batch_id=batch_id)
+
+
+def _refused_text(entity: Entity, refused: Sequence[RefusedRow], written: int) -> str:
     """Name the entities of a batch that cannot be stored, and why. No content."""
     named = [f"{each.id or 'without id'} ({each.reason})" for each in refused[:_IDS_NAMED_MAX]]
     if len(refused) > _IDS_NAMED_MAX:

@@ -19,7 +19,7 @@ from connector.errors import (
     ResourceDeniedError,
     RetryableError,
 )
-from connector.export.config import MAX_DELETE_RATIO
+from connector.export.config import MAX_DELETE_RATIO, types_values
 from connector.export.errors import ExportError, RecordsRefusedError
 from connector.export.neo4j_sink import Neo4jExportSink
 from connector.export.outcome import raise_if_incomplete
@@ -32,7 +32,7 @@ from connector.interfaces import ApiReader, Clock
 from connector.model.cursor import Cursor, PassPosition
 from connector.model.entities import DEFINING_KINDS, READ_KINDS
 from connector.model.entity import Entity
-from connector.model.typed_values import NO_DEFINITIONS, Definition, Definitions, definition_of
+from connector.model.typed_values import NO_DEFINITIONS, Definitions
 from connector.neo4j.export_positions import StoredPosition
 from connector.retry import Backoff, retry
 from connector.source import window
@@ -63,7 +63,10 @@ class _Part(NamedTuple):
 
 
 class StudyExport:
-    """One export of one study. The kinds always include the study itself."""
+    """One export of one study.
+
+    The kinds always include the study itself, and what defines the variables of those to be typed.
+    """
 
     def __init__(
         self,
@@ -76,7 +79,10 @@ class StudyExport:
         omits = getattr(sink.config, "omit_personal_data", False)
         self._reader = WithoutPersonalData(reader) if omits else reader
         self._sink = sink
-        self._kinds = [name for name in READ_KINDS if name == "study" or name in kinds]
+        wanted = {"study", *kinds}
+        if types_values(sink.config) and any(track.entity.name in wanted for track in TYPED):
+            wanted |= {entity.name for entity in DEFINING_KINDS}
+        self._kinds = [name for name in READ_KINDS if name in wanted]
         self._clock = clock or SystemClock()
         self._cursor, self._progress = Cursor(study_key=sink.study_key), ExportProgress()
         self._failed: dict[str, str] = {}
@@ -85,8 +91,6 @@ class StudyExport:
         self._contradictions: dict[str, frozenset[str]] = defaultdict(frozenset)
         """The contradictions seen in each kind's pages; a page that repeats them is accepted."""
         self._written: deque[_Part] = deque()
-        self._definitions: Definitions | None = None
-        """Read before the first kind with form variables."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -137,32 +141,12 @@ class StudyExport:
     def _export(self, entity: Entity, bar: Bar, pool: ThreadPoolExecutor) -> None:
         """Export the rest of one kind."""
         track = Track(entity, Mode.FULL)
-        if track in TYPED and self._definitions is None:
-            self._definitions = self._read_definitions()
         sweep = self._sweep_of(track)
         task = bar.add_task(entity.plural, total=None)
         self._until_done(entity, lambda: self._read_rest(track, sweep, bar, task, pool))
         self._settle(in_flight_max=0)  # parents exist before their children
         if sweep is not None:
             self._delete_gone(track, sweep)
-
-    def _read_definitions(self) -> Definitions:
-        """Read the variables' definitions; if the API refuses them, values stay text."""
-        if not getattr(self._sink.config, "typed_values", True):
-            return NO_DEFINITIONS
-        found: list[Definition] = []
-        for entity in DEFINING_KINDS:
-            try:
-                found += self._until_done(entity, lambda: self._definitions_of(entity))  # noqa: B023 - called at once
-            except ResourceDeniedError as error:
-                log.warning("values stay text", why=str(error))
-        return Definitions(found)
-
-    def _definitions_of(self, entity: Entity) -> list[Definition]:
-        cursor, track = Cursor(study_key=self._sink.study_key), Track(entity, Mode.FULL)
-        pages = read_pass(self._reader, track, cursor, self._options(entity), self._clock)
-        rows = (row for read in pages for row in read.page.rows if isinstance(row, dict))
-        return [each for row in rows if (each := definition_of(entity, row)) is not None]
 
     def _read_rest(
         self, track: Track, sweep: Sweep | None, bar: Bar, task: TaskID, pool: ThreadPoolExecutor
@@ -254,8 +238,12 @@ class StudyExport:
         first = progress.batches.get(name, 0)
         progress.batches[name] = first + len(batches)
         progress.read[name] = progress.read.get(name, 0) + sum(len(rows) for rows, _ in batches)
+        # Read after the pages: a stream that types rows by newer definitions has a higher version.
+        is_typed = Track(entity, Mode.FULL) in TYPED
+        definitions = self._sink.definitions() if is_typed else NO_DEFINITIONS
+        write = partial(self._write, entity, definitions)
         futures = [
-            pool.submit(self._write, entity, first + index, rows, read_at_ms)
+            pool.submit(write, first + index, rows, read_at_ms)
             for index, (rows, read_at_ms) in enumerate(batches)
         ]
         if sweep is not None:
@@ -264,7 +252,10 @@ class StudyExport:
             _Part(futures, self._cursor, dict(progress.read), dict(progress.batches))
         )
 
-    def _write(self, entity: Entity, number: int, rows: Sequence[Any], read_at_ms: int) -> None:
+    def _write(
+        self, entity: Entity, definitions: Definitions, number: int, rows: Sequence[Any],
+        read_at_ms: int,
+    ) -> None:  # fmt: skip
         batch_id = f"{self._sink.study_key}/{entity.plural}/{number}"
         try:
             self._sink.write_kind(
@@ -272,7 +263,7 @@ class StudyExport:
                 rows,
                 batch_id=batch_id,
                 read_at_ms=read_at_ms,
-                definitions=self._definitions or NO_DEFINITIONS,
+                definitions=definitions,
             )
         except RecordsRefusedError as error:
             if len(self._progress.refused) < _REFUSED_MAX:  # the log has all of them

@@ -1,15 +1,16 @@
-"""An export's queries: who wrote the graph, the states of records, and subjects by key."""
+"""An export's queries: who wrote the graph, states, definitions, and subjects by key."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from connector.model.entities import ENTITIES
-from connector.model.entity import Entity
+from connector.model.entities import DEFINING_KINDS, ENTITIES
+from connector.model.entity import Entity, snake_case
 from connector.model.events import Identity
 from connector.model.graph import key_values
 from connector.model.properties import LINKS, MODEL
+from connector.model.typed_values import Definition, Definitions, definition_of
 from connector.neo4j.cypher import DELETED_LABEL
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.schema import STUDY_LABELS
@@ -60,6 +61,22 @@ class ExportQueries:
             self._database.read(query, study_key=study_key)
             for query in (_EARLIER_SUBJECT, _EARLIER_RECORD)
         )
+
+    def definitions(self, study_key: str) -> Definitions:
+        """The definitions of the study's variables, as far as the graph has them."""
+        found: list[Definition] = []
+        for entity in DEFINING_KINDS:
+            names = [snake_case(field) for field in entity.definition_fields]
+            query = (
+                f"MATCH (n:{entity.label} {{study_key: $study_key}})"
+                f" WHERE n.{entity.key_properties[-1]} IS NOT NULL"
+                f" RETURN {', '.join(f'n.{name}' for name in names)}"
+            )
+            for values in self._database.read(query, study_key=study_key):
+                row = dict(zip(entity.definition_fields, values, strict=True))
+                if (definition := definition_of(entity, row)) is not None:
+                    found.append(definition)
+        return Definitions(found)
 
     def states(self, identities: Iterable[Identity]) -> dict[Identity, NodeState]:
         """The state of each node that exists."""

@@ -25,10 +25,13 @@ from connector.interfaces import Page, PageRequest
 from connector.lab.simulator.api import Simulation
 from connector.lab.simulator.study import build_study
 from connector.model.entities import ENTITIES, READ_KINDS
+from connector.model.graph import node_change
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
 from connector.neo4j.statement import Statement
+from connector.neo4j.writer import Neo4jGraphWriter
 from connector.ops.compare import compare
+from tests.builders import upsert
 from tests.exporting import QUICK, Open, count, imednet, rows
 from tests.fakes.clock import FakeClock
 from tests.fakes.simulated_api import SimulatedApi
@@ -93,7 +96,7 @@ def test_a_resumed_export_reads_the_rest_alone_and_counts_the_whole(
     world.clock.advance(3599)
     assert world.export() == world.records == count(database, study)
     rest = {"records", "recordRevisions", "queries", "codings"}
-    assert set(world.asked()) == rest | {"variables"}  # whose definitions type the records
+    assert set(world.asked()) == rest
     assert world.asked().count("records") < 3
     assert world.last.counts["visit"] == len(world.study.table("visits").ids)
 
@@ -126,6 +129,7 @@ def test_an_export_leaves_out_personal_data_if_told_to(
     found = database.read(find, study=study)
     assert found
     assert {tuple(each) for each in found} == {(True, None, None)}
+    world.clock.advance(60)
     world.export("user")
     assert all(name and email for _, name, email in database.read(find, study=study))
 
@@ -178,6 +182,91 @@ def test_a_forbidden_kind_is_named_at_the_end_and_all_others_are_exported(
     assert "visits not exported: study S, visits: HTTP 403: not for you" in str(caught.value)
     assert f"records ({world.records:,})" in str(caught.value)
     assert database.read("MATCH (n:_ImednetExport {study_key: $s}) RETURN n", s=study) == []
+
+
+# ---------------------------------------------------------------------------------- typed values
+
+
+def numbers_and_texts(database: Neo4jDatabase, study: str) -> tuple[int, int]:
+    """The records whose systolic pressure is a number, and those whose it is a text."""
+    query = (
+        "MATCH (n:Record {study_key: $study}) WHERE n.SYSBP IS NOT NULL"
+        " RETURN n.SYSBP IS :: STRING, count(n)"
+    )
+    found = dict(database.read(query, study=study))
+    return found.get(False, 0), found.get(True, 0)
+
+
+def edit_all(world: World) -> None:
+    table = world.study.table("records")
+    for each in table.ids:
+        table.put(table.get(each) | {"recordStatus": f"at {world.clock.now_ms()}"})
+
+
+@pytest.mark.parametrize("kinds", [(), ("record",)])
+@pytest.mark.parametrize("answer", ["denied", "empty"])
+def test_without_the_apis_definitions_an_export_types_as_the_graph_does(
+    world: World, database: Neo4jDatabase, study: str, kinds: tuple[str, ...], answer: str
+) -> None:
+    """If the API denies the variables or lists none, no typed value becomes a text."""
+    world.export()
+    before = numbers_and_texts(database, study)
+    assert before[0] >= 100
+    world.clock.advance(60)
+    edit_all(world)
+    if answer == "denied":
+        forbidding(world, "variables")
+    else:
+        variables = world.study.table("variables")
+        for each in list(variables.ids):
+            variables.remove(each)
+    with pytest.raises(ExportIncompleteError) as caught:
+        world.export(*kinds)
+    assert "variable" in caught.value.failed
+    assert numbers_and_texts(database, study) == before
+    assert caught.value.exported["record"] == world.records
+
+
+def test_an_export_types_by_definitions_that_changed_while_it_ran(
+    world: World, database: Neo4jDatabase, study: str
+) -> None:
+    """A stream has written a newer definition and the records that it affects: they stay so."""
+    world.export()
+    assert numbers_and_texts(database, study)[0] >= 100
+    variables = world.study.table("variables")
+    row = next(row for row in variables.rows() if row["variableName"] == "SYSBP")
+
+    def stream_changes_definition() -> None:
+        world.api.before = lambda: None
+        change = node_change(
+            upsert(row | {"variableType": "TEXT"}, world.clock.now_ms() + 1000, "variable", study)
+        )
+        Neo4jGraphWriter(database, {}).write([change])
+
+    def before() -> None:
+        if world.asked()[-1:] == ["visits"]:
+            stream_changes_definition()
+
+    world.api.before = before
+    world.clock.advance(60)
+    edit_all(world)
+    world.export()
+    assert numbers_and_texts(database, study)[0] == 0
+
+
+def test_records_handed_over_are_typed_as_the_graph_types_them(
+    world: World, database: Neo4jDatabase, study: str, sink_to: Open
+) -> None:
+    """`write_batch` beside a stream leaves typed values typed."""
+    world.export()
+    before = numbers_and_texts(database, study)
+    world.clock.advance(60)
+    edit_all(world)
+    rows_now = list(world.study.table("records").rows())
+    with sink_to() as sink:
+        count_written = sink.write_batch(rows_now, batch_id="b", read_at_ms=world.clock.now_ms())
+    assert count_written == len(rows_now)
+    assert numbers_and_texts(database, study) == before
 
 
 def test_a_forbidden_study_is_an_immediate_error(world: World) -> None:
