@@ -44,9 +44,9 @@ _DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DATETIME = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2})?")
 _CACHED_MAX = 20_000
 _EXACT_DIGITS_MAX = 15
+"""A decimal with this many significant digits survives conversion to a 64-bit float and back."""
 _TYPED_LENGTH_MAX = 20
 """Of the smallest 64-bit integer; longer texts would only fill the caches."""
-"""A decimal with this many significant digits survives conversion to a 64-bit float and back."""
 
 
 class Definition(NamedTuple):

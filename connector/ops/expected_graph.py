@@ -25,6 +25,12 @@ _RECORD_FIELDS = {
 }  # fmt: skip
 
 _BOOLEANS = ("true", "false")
+_WORDS = {  # of the API and the SDK for each type; all others stay text
+    "number": ("number", "int", "integer", "float", "decimal"),
+    "boolean": ("checkbox", "boolean", "bool"),
+    "date": ("date",),
+    "datetime": ("datetime",),
+}
 _CODING_KEY = ("recordId", "variable", "revision")  # of a coding without an id
 _VISIT, _SUBJECT, _SITE = ("Visit", "visitId"), ("Subject", "subjectId"), ("Site", "siteId")
 _RECORD = ("Record", "recordId")
@@ -141,10 +147,13 @@ def variable_types(rows: Iterable[dict[str, Any]]) -> dict[tuple[int, str], str]
     """The type of each variable, by form id and lower-case name, from all rows of variables."""
     types: dict[tuple[int, str], str] = {}
     for row in rows:
-        place = (row["formId"], row["variableName"].lower())
-        kind = row["variableType"].strip().upper()
+        form, name, word = row.get("formId"), row.get("variableName"), row.get("variableType")
+        if type(form) is not int or not isinstance(name, str) or not isinstance(word, str):
+            continue
+        place = (form, name.lower())
+        kind = next((kind for kind, words in _WORDS.items() if word.strip().lower() in words), "")
         if types.setdefault(place, kind) != kind:
-            types[place] = "TEXT"
+            types[place] = ""
     return types
 
 
@@ -160,7 +169,7 @@ def _typed(value: Any, kind: str) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        meant, texts = _meant(value, kind.lower())
+        meant, texts = _meant(value, kind)
     except (ValueError, ArithmeticError):
         return value
     return meant if value in texts else value
@@ -178,14 +187,14 @@ def _meant(text: str, kind: str) -> tuple[Any, Collection[str]]:
             is_exact = Decimal(repr(meant)) == Decimal(text) and len(text.strip("-")) <= 16  # noqa: PLR2004
             return meant, [f"{Decimal(text):f}"] if is_exact else []
         case "number":
-            return (meant := int(text)), [str(meant)]
-        case "checkbox" | "boolean":
+            return (meant := int(text)), [str(meant)] if -(2**63) <= meant < 2**63 else []
+        case "boolean":
             return (meant := text.lower() == "true"), [text] if text.lower() in _BOOLEANS else []
         case "date":
             return (meant := date.fromisoformat(text)), [meant.isoformat()]
         case "datetime":
             meant = datetime.fromisoformat(text)
-            texts = [f"{meant:%Y-%m-%d{t}%H:%M{s}}" for t in " T" for s in ("", ":%S")]
+            texts = [meant.isoformat(t, spec) for t in " T" for spec in ("minutes", "seconds")]
             return meant, texts
     return text, [text]
 

@@ -94,6 +94,28 @@ def test_two_implementations_agree_on_random_texts() -> None:
     assert typed > 2_000
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("datetime", "0999-01-01 00:00"), ("date", "0999-01-01"), ("number", str(2**63)),
+        ("number", str(-(2**63))), ("datetime", "2024-01-01T00:00:00"),
+    ],
+)  # fmt: skip
+def test_two_implementations_agree_at_the_limits(kind: str, text: str) -> None:
+    """Early years and the limits of 64 bits."""
+    found = typed_value(kind, text)
+    assert expected_graph._typed(text, kind) == (text if found is None else found)
+
+
+@pytest.mark.parametrize("kind", ["INT", " Decimal ", "CHECKBOX", "BOOL", "RADIO", None, 5])
+def test_two_implementations_agree_on_words_for_types(kind: Any) -> None:
+    """Synonyms of the SDK, other kinds of variables, and what is not a word."""
+    row = {"formId": FORM, "variableName": "X", "variableType": kind}
+    found = definition_of(VARIABLE, row)
+    expected = expected_graph.variable_types([row]).get((FORM, "x"), "")
+    assert (found.type if found and found.type != "text" else "") == expected
+
+
 def definition(name: str, kind: str, form: object = FORM) -> dict[str, Any]:
     return {"variableId": 1, "formId": form, "variableName": name, "variableType": kind}
 
