@@ -1,9 +1,10 @@
 """Verifies a graph: reads it node by node in the order of keys, and compares with wanted states.
 
 Takes little memory whatever the size. A difference counts once two looks in a row have found it for
-the same wanted state, and the writers had the time to apply that state in between.
+the same states of both sides, and the writers had the time to apply the wanted one in between.
 """
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -124,20 +125,18 @@ class Verifier:
         self._states.mark_found(entity.name, study_key, (node.identity.id for node in nodes))
         self._put(self._differences(nodes))
 
-    def _differences(
-        self, nodes: list[FoundNode]
-    ) -> Iterator[tuple[Difference, NodeChange | None]]:
+    def _differences(self, nodes: list[FoundNode]) -> Iterator[tuple[Difference, int]]:
         for node in nodes:
             wanted = self._wanted(node.identity)
             has_versions = self._source.has_versions
             for each in compare_node(wanted, node, compare_versions=has_versions):
-                yield each, wanted
+                yield each, _identifier(wanted, node)
 
     def _compare_missing(self, entity: Entity, study_key: str, ids: Iterable[EntityId]) -> None:
         identities = (Identity(study_key, entity.name, each) for each in ids)
         wanted = ((each, self._wanted(each)) for each in identities)
         self._put(
-            (Difference(each, Problem.MISSING), change)
+            (Difference(each, Problem.MISSING), _identifier(change, None))
             for each, change in wanted
             if change is not None
         )
@@ -145,17 +144,17 @@ class Verifier:
     def _wanted(self, identity: Identity) -> NodeChange | None:
         return wanted_change(identity, self._states.versions_of(identity))
 
-    def _put(self, found: Iterable[tuple[Difference, NodeChange | None]]) -> None:
-        self._states.put_differences(
-            ((each, _identifier(change)) for each, change in found), self._look
-        )
+    def _put(self, found: Iterable[tuple[Difference, int]]) -> None:
+        self._states.put_differences(found, self._look)
 
 
-def _identifier(wanted: NodeChange | None) -> int:
-    """What tells one wanted state of an entity from another: its version, or else its content."""
-    if wanted is None:
-        return 0
-    return wanted.version or int((wanted.content_hash or "0")[:15], 16)
+def _identifier(wanted: NodeChange | None, found: FoundNode | None) -> int:
+    """What tells two looks at an entity apart if either side has changed in between.
+
+    The wanted state's version, or else its content; and the node's version.
+    """
+    sides = (wanted and (wanted.version or wanted.content_hash), found and found.version)
+    return int.from_bytes(hashlib.blake2b(repr(sides).encode(), digest_size=7).digest())
 
 
 @dataclass(frozen=True, slots=True)

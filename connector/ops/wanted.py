@@ -169,13 +169,16 @@ class ApiStates:
             self._read(entity, states)
 
     def refresh(self, states: WantedStates, until: float) -> bool:
-        """See `WantedSource`. Reads the kinds with differences again, when the time is up."""
-        time.sleep(max(0.0, until - time.monotonic()))
+        """See `WantedSource`. Reads the kinds with differences again, then waits for the graph.
+
+        In this order: what the API had lost when it was read, the graph must have lost by then.
+        """
         kinds = {kind for kind, _ in states.problems()}
         for entity in READ_KINDS.values():
             if entity.name in kinds or (kinds and entity.definition_fields):
                 states.clear(entity.name, self._study_key)
                 self._read(entity, states)
+        time.sleep(max(0.0, until - time.monotonic()))
         return True
 
     def _read(self, entity: Entity, states: WantedStates) -> None:
