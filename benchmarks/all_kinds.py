@@ -3,25 +3,19 @@
 from collections import defaultdict
 
 from benchmarks import work
-from benchmarks.contenders import SINK, cpu_seconds, peak_memory_mb
+from benchmarks.contenders import SINK
 from benchmarks.report import Figures
-from benchmarks.sections import STUDY, Bench, last_of
+from benchmarks.sections import STUDY, Bench, last_of, measure_phases
 
 
 def all_kinds(bench: Bench) -> Figures:
     """Measure until the group has committed all events: the last one may be of any kind."""
     figures: Figures = defaultdict(lambda: defaultdict(list))
+    rates = figures[SINK.name]
     load = work.all_kinds(STUDY, bench.events // 3)
-    phases = {"first load": load, "replay": work.Work("replay", load.events * 3)}
+    phases = [load, work.Work("replay", load.events * 3)]
     for number in range(bench.rounds):
-        rates = figures[SINK.name]
-        with bench.contest(SINK) as (feed, children):
-            for name, each in phases.items():
-                loaded, before = feed.load(each), cpu_seconds(children)
-                count = len(each.events)
-                rates[name].append(count / bench.seconds_to_commit(feed, loaded))
-                cpu = cpu_seconds(children) - before
-                rates[f"{name}, CPU s / 100 000"].append(cpu / count * 100_000)
-            rates["peak memory MB"].append(max(map(peak_memory_mb, children)))
+        for name, value in measure_phases(bench, SINK, phases, until_committed=True).items():
+            rates[name].append(value)
         bench.log(f"round {number + 1}: {last_of(rates)}")
     return figures

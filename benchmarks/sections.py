@@ -109,14 +109,19 @@ def throughput(bench: Bench) -> Figures:
     return figures
 
 
-def measure_phases(bench: Bench, contender: Contender, phases: list[work.Work]) -> dict[str, float]:
-    """Measure one contender's rates, phase after phase, starting with an empty graph."""
+def measure_phases(
+    bench: Bench, contender: Contender, phases: list[work.Work], *, until_committed: bool = False
+) -> dict[str, float]:
+    """Measure one contender's rates, phase after phase, starting with an empty graph.
+
+    With ``until_committed``, the last event of a phase may be of any kind, not only a record.
+    """
     rates: dict[str, float] = {}
     with bench.contest(contender) as (feed, children):
         for each in phases:
             # A replay changes nothing in the graph, so only its commit can be observed.
-            is_replay = each.name == "replay"
-            measure = bench.seconds_to_commit if is_replay else bench.seconds_to_apply
+            by_offsets = until_committed or each.name == "replay"
+            measure = bench.seconds_to_commit if by_offsets else bench.seconds_to_apply
             loaded, cpu_before = feed.load(each), cpu_seconds(children)
             seconds = measure(feed, loaded)
             cpu = cpu_seconds(children) - cpu_before
