@@ -20,7 +20,7 @@ from rich.text import Text
 from connector.cli.live_line import Pace
 from connector.cli.running import repeating
 from connector.source.source_task import SourceTask
-from connector.ui.durations import duration
+from connector.ui.durations import counted, duration
 
 _REFRESH_SECONDS = 0.5
 
@@ -47,15 +47,14 @@ class _Bars(Progress):
 
 
 def source_line(tasks: Mapping[str, SourceTask], pace: Pace, now_ms: float) -> str:
-    """Return the line: the rate of events, and how long ago the longest unread study was read."""
+    """Return the line: the rate of events, and the age of the oldest read of a study."""
     reads = [task.progress.read_ms for task in tasks.values()]
     unread = reads.count(0)
     events = sum(task.progress.events for task in tasks.values())
     text = f"source: {pace.text(events, None)}"
     if unread < len(reads):
         ago = duration(max(0, now_ms - min(filter(None, reads))) / 1000)
-        read = len(reads) - unread
-        text += f", {read} {'study' if read == 1 else 'studies'} read within {ago}"
+        text += f", {counted(len(reads) - unread, 'study', 'studies')} read within {ago}"
     return text + (f", {unread} not read yet" if unread else "")
 
 

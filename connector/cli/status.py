@@ -18,7 +18,7 @@ from connector.model.entity import snake_case
 from connector.ops import status
 from connector.ops.status import Severity, Surroundings
 from connector.ops.status_reading import ask_surroundings
-from connector.ui.durations import ago, duration, since
+from connector.ui.durations import ago, counted, duration, since
 from connector.ui.snapshot import Snapshot, own_programs, problems, snapshot
 
 _RATE_SECONDS = 1.0
@@ -138,9 +138,7 @@ def _nodes(around: Surroundings) -> str:
 def _counted(count: int, plural: str) -> str:
     """Return a count of nodes in words: 1 study, 2,000 record revisions."""
     words = snake_case(plural).replace("_", " ")
-    if count == 1:
-        words = re.sub("ies$", "ys", words)[:-1]
-    return f"{count:,} {words}"
+    return counted(count, re.sub("ies$", "ys", words)[:-1], words)
 
 
 def _age(ms: int | None) -> str:

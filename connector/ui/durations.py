@@ -1,4 +1,4 @@
-"""Durations, ages and moments for people to read."""
+"""Durations, ages, moments and counts for people to read."""
 
 from datetime import UTC, datetime
 
@@ -29,3 +29,8 @@ def moment(ms: int) -> str:
         return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
     except (OverflowError, ValueError, OSError):
         return f"{ms} ms"
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """Return the count with its noun in the singular or plural."""
+    return f"{count:,} {one if count == 1 else many}"

@@ -11,7 +11,7 @@ from connector.model.reasons import REASONS
 from connector.neo4j.reader import to_native
 from connector.ops import status
 from connector.ops.status import Severity
-from connector.ui.durations import ago, duration, moment, since
+from connector.ui.durations import ago, counted, duration, moment, since
 from connector.ui.snapshot import Snapshot, problems
 
 LETTERS_SHOWN = 200
@@ -84,10 +84,10 @@ def _stages(taken: Snapshot, lag: int | None) -> list[dict[str, Any]]:
                 for each in sources]),
         _stage("Source", bool(broken), not sources,
                f"{broken} of {len(studies)} studies failing" if broken else "polling",
-               [f"{taken.published:,.0f} events/s", _plural(len(studies), "study", "studies")]),
+               [f"{taken.published:,.0f} events/s", counted(len(studies), "study", "studies")]),
         _stage("Kafka", "kafka" in failing, False, "answering" if is_asked else "asking ...",
                [f"{'unknown' if lag is None else format(lag, ',')} events behind"]),
-        _stage("Sinks", False, not sinks, _plural(len(sinks), "sink", "sinks"),
+        _stage("Sinks", False, not sinks, counted(len(sinks), "sink", "sinks"),
                [f"{taken.applied:,.0f} events/s"]),
         _stage("Neo4j", "neo4j" in failing, False, "answering" if is_asked else "asking ...",
                [nodes] if is_asked and "neo4j" not in failing else []),
@@ -181,10 +181,6 @@ def clock(text: str) -> str:
 def _words(name: str) -> str:
     """The words of a name in camel case: record revisions."""
     return re.sub(r"(?=[A-Z])", " ", name).lower()
-
-
-def _plural(count: int, one: str, many: str) -> str:
-    return f"{count:,} {one if count == 1 else many}"
 
 
 FILTERS: dict[str, Callable[..., str]] = {
