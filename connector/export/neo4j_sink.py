@@ -9,9 +9,7 @@ from connector.clock import SystemClock
 from connector.export.attempts import Attempts
 from connector.export.config import Neo4jSinkConfig, SinkConfig, types_values
 from connector.export.connecting import connected, redacted
-from connector.export.errors import (
-    ExportConfigurationError,
-)
+from connector.export.errors import ExportConfigurationError
 from connector.export.outcome import raise_refused
 from connector.export.rows import (
     RefusedRow,

@@ -120,7 +120,7 @@ class WantedStates:
             yield found
 
     def put_differences(self, found: Iterable[tuple[Difference, int]], look: int) -> None:
-        """Store the differences that a look found, each with what identifies the wanted state."""
+        """Store the differences that a look found, each with what identifies its two sides."""
         rows = (
             (each.identity.entity, each.identity.study_key, each.identity.id, each.problem,
              orjson.dumps(each.names), wanted, look)
