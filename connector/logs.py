@@ -67,6 +67,21 @@ class RepeatedLines(logging.Filter):
         return True
 
 
+class OwnLevel(logging.Filter):
+    """A filter that passes this program's events from a level on, and everything of libraries.
+
+    Not the logger's own level: state changes are found in events that are not shown, too.
+    """
+
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self._level = level
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to log the record."""
+        return record.levelno >= self._level or record.name.partition(".")[0] != "connector"
+
+
 def configure(settings: LogSettings, stream: TextIO | io.TextIOBase | None = None) -> None:
     """Send structlog events and library logs to one stream (default: stderr) in one format."""
     stream = stream or _Stderr()
@@ -96,11 +111,13 @@ def configure(settings: LogSettings, stream: TextIO | io.TextIOBase | None = Non
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    handler.addFilter(OwnLevel(level))
     handler.addFilter(RepeatedLines())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)  # for libraries: httpx logs full URLs at INFO
-    logging.getLogger("connector").setLevel(settings.level.upper())
+    logging.getLogger("connector").setLevel(min(level, logging.INFO))
     # The SDK logs each failed request with its URL; the retrying task logs the failure without it.
     logging.getLogger("imednet").setLevel(logging.CRITICAL)
     logging.getLogger("neo4j").setLevel(logging.ERROR)

@@ -23,7 +23,7 @@ class TelemetrySettings(Section):
     webhook_url: SecretStr | None = Field(
         None,
         description="URL to which state changes are posted as CloudEvents (failed, recovered, gap,"
-        " dead letter ...); needs LOG_LEVEL info or debug.",
+        " dead letter ...).",
     )
     programs: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
