@@ -70,17 +70,17 @@ class Pages:
 
     def app(self) -> ASGIApp:
         """The application, guarded: even its failures carry the security headers."""
-        study = "/explore/{study}"
+        study = "/explore/{study:path}"  # a study key may contain slashes
         routes = [
             Route("/", self._pipeline),
             Route("/live", self._live),
             Route("/series", self._series),
             Route("/letters", self._asking(self._dead_letters)),
             Route("/explore", self._asking(self._studies)),
-            Route(study, self._study, methods=["GET", "POST"]),
             Route(f"{study}/subjects/{{subject}}", self._asking(self._subject)),
             Route(f"{study}/subjects/{{subject}}/graph", self._asking(self._graph)),
             Route(f"{study}/records/{{record}}", self._asking(self._record)),
+            Route(study, self._study, methods=["GET", "POST"]),
             Route("/login", self._login, methods=["GET", "POST"]),
             Mount("/assets", StaticFiles(directory=_FOLDER / "assets")),
         ]

@@ -167,7 +167,8 @@ def client(
 
 PATHS = ["/", "/live", "/letters", "/explore", "/explore/DEMO", "/explore/DEMO?site=1&page=2",
          "/explore/DEMO/subjects/2", "/explore/DEMO/subjects/2?record=7", "/explore/DEMO/records/7",
-         "/explore/%3Cscript%3E", "/explore/%3Cscript%3E/records/9"]  # fmt: skip
+         "/explore/%3Cscript%3E", "/explore/%3Cscript%3E/records/9", "/explore/A/B",
+         "/explore/A%2FB/subjects/2"]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -368,8 +369,8 @@ def test_a_record_of_another_subject_is_not_shown_as_this_ones() -> None:
             found = super().record(study, record)
             return found and found | {"subject": 99}
 
-    answer = client(explorer=Moved).get("/explore/A%20B/subjects/2?record=7")
-    assert (answer.status_code, answer.headers["location"]) == (303, "/explore/A%20B/records/7")
+    answer = client(explorer=Moved).get("/explore/A%2FB/subjects/2?record=7")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/explore/A%2FB/records/7")
     assert client().get("/explore/DEMO/subjects/2?record=8").status_code == 404
 
 
