@@ -1,7 +1,5 @@
 """``imednet-connector source``: publish the changes of the configured studies."""
 
-import hashlib
-import re
 from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
@@ -31,14 +29,13 @@ from connector.source.ports import SourceOptions, SourcePorts
 from connector.source.schedule import Pace
 from connector.source.source_task import SourceTask
 from connector.source.studies import Studies
+from connector.store.cached_state import cache_file
 from connector.store.known_store import SqliteKnownStore
 from connector.telemetry import programs
 from connector.telemetry.notifications import notifying
 from connector.telemetry.source_metrics import ApiRequests
 
 log = structlog.stdlib.get_logger("connector.source")
-
-_READABLE_MAX = 60
 
 
 def run(settings: Settings, *, sweep: bool = False) -> None:
@@ -84,17 +81,6 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
         source_bars(tasks),
     ):
         studies.run(stop)
-
-
-def cache_file(study: str, topic: str, cluster_id: str) -> str:
-    """Return the name of the study's cache file, unique per study, topic and cluster.
-
-    It is short and plain ASCII whatever the study key. A recreated topic keeps the same file, so
-    that the source can republish the states that only the old topic had.
-    """
-    readable = re.sub(r"[^A-Za-z0-9_-]", "_", study)[:_READABLE_MAX]
-    identity = f"{study}\0{topic}\0{cluster_id}".encode()
-    return f"{readable}-{hashlib.blake2b(identity, digest_size=10).hexdigest()}.sqlite"
 
 
 def _task(settings: Settings, study: str, reader: ApiReader, cluster_id: str) -> SourceTask:

@@ -12,6 +12,7 @@ from rich.text import Text
 from connector import logs
 from connector.cli.row_counts import row_counts
 from connector.config import Settings
+from connector.model.events import KnownState
 from connector.model.letters import state_of
 from connector.ops.trace import Sighting, Trace, conclude
 from connector.ops.tracing import identity_of, trace_entity
@@ -45,6 +46,13 @@ def _as_json(trace: Trace) -> dict[str, Any]:
         "api": None if trace.api is None else {"listed": trace.api.row is not None},
         "events": [each._asdict() for each in trace.sightings],
         "committed": dict(trace.committed),
+        "cached": None
+        if trace.cached is None
+        else {
+            "version": trace.cached.version,
+            "deleted": trace.cached.content_hash is None,
+            "delivery": trace.cached.delivery.name.lower(),
+        },
         "node": None
         if node is None
         else {"version": node.version, "deleted": node.is_deleted, "stub": node.is_stub},
@@ -80,6 +88,7 @@ def _title(trace: Trace) -> str:
 
 def _lines(trace: Trace) -> Iterator[tuple[str, str]]:
     yield "API", _of_api(trace)
+    yield "cache", trace.unknown.get("cache", _of_cache(trace.cached))
     if not trace.sightings:
         yield "topic", trace.unknown.get("topic", "no event")
     shown = trace.sightings[-_EVENTS_SHOWN:]
@@ -117,6 +126,13 @@ def _of_api(trace: Trace) -> str:
         return "does not list it"
     modified = row.get("dateModified")
     return f"lists it, modified {modified}" if isinstance(modified, str) else "lists it"
+
+
+def _of_cache(state: KnownState | None) -> str:
+    if state is None:
+        return "does not know it"
+    deleted = "deleted, " if state.content_hash is None else ""
+    return f"{deleted}version {state.version}, {state.delivery.name.lower()}"
 
 
 def _of_node(trace: Trace) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from connector.model.comparison import Difference, FoundNode, Problem
-from connector.model.events import Identity, Op, RecordEvent
+from connector.model.events import Identity, KnownState, Op, RecordEvent
 from connector.model.graph_state import canonical
 from connector.model.letters import Letter, Mark, Stage
 
@@ -40,12 +40,14 @@ class Trace:
     newest_at: Sighting | None = None
     committed: Mapping[int, int | None] = field(default_factory=dict)
     """The group's committed offsets by partition."""
+    cached: KnownState | None = None
+    """What the source's cache knows; None also if it does not know the entity."""
     node: FoundNode | None = None
     differences: Sequence[Difference] = ()
     """Between the newest event and the node, of equal versions."""
     letters: list[tuple[Letter, Mark | None]] = field(default_factory=list)
     unknown: dict[str, str] = field(default_factory=dict)
-    """By place (API, topic, graph, dead letters): why it could not be asked."""
+    """By place (API, cache, topic, group, graph, dead letters): why it could not be asked."""
 
 
 def conclude(trace: Trace) -> str:

@@ -24,6 +24,7 @@ from connector.neo4j.node_reader import NodeReader
 from connector.ops.trace import ApiAnswer, Sighting, Trace
 from connector.ops.wanted import ApiStates, OnRows
 from connector.sink.states import State, decode, parse
+from connector.store.cached_state import cache_file, cached_state
 
 
 def identity_of(study_key: str, kind: str, text: str) -> Identity:
@@ -63,6 +64,7 @@ def trace_entity(settings: Settings, identity: Identity, on_rows: OnRows) -> Tra
         # Before the graph: what the group has committed by then, the graph must have.
         ask("group", lambda: _read_group(settings, trace))
         ask("dead letters", lambda: _read_letters(settings, trace))
+    ask("cache", lambda: _read_cache(settings, trace))
     ask("graph", lambda: _read_graph(settings, trace))
     if trace.node and trace.newest and (trace.node.version or 0) > trace.newest.version:
         # Reading the topic takes time: the node may be of an event that came meanwhile.
@@ -109,6 +111,12 @@ def _read_topic(settings: Settings, trace: Trace, ends: dict[int, int], on_rows:
 def _read_group(settings: Settings, trace: Trace) -> None:
     with closing(GroupOffsets(settings.kafka, settings.sink.group_id)) as group:
         trace.committed = {each: at.offset for each, at in group.committed().items()}
+
+
+def _read_cache(settings: Settings, trace: Trace) -> None:
+    cluster_id = Topics(settings.kafka).cluster_id() or settings.kafka.bootstrap_servers
+    file = cache_file(trace.identity.study_key, settings.kafka.events_topic, cluster_id)
+    trace.cached = cached_state(settings.source.state_dir / file, trace.identity)
 
 
 def _read_letters(settings: Settings, trace: Trace) -> None:

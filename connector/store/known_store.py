@@ -35,7 +35,7 @@ ON CONFLICT DO UPDATE SET version = excluded.version, hash = excluded.hash,
   seen_pass = excluded.seen_pass, missed = 0, delivery = 0
   WHERE excluded.version >= version
 """
-_COLUMNS = "id, version, hash, subject_id, delivery, definition"
+COLUMNS = "id, version, hash, subject_id, delivery, definition"
 _SIGHTINGS_TO_DELETE = 2
 _IDS_PER_QUERY = 500
 
@@ -147,11 +147,11 @@ class SqliteKnownStore:
         found: dict[EntityId, KnownState] = {}
         for placeholders, part in _parts(ids):
             query = (
-                f"SELECT {_COLUMNS} FROM known"  # noqa: S608 - placeholders only
+                f"SELECT {COLUMNS} FROM known"  # noqa: S608 - placeholders only
                 f" WHERE entity = ? AND id IN ({placeholders})"
             )
             for row in self._db.execute(query, (entity, *part)):
-                found[row[0]] = _known(row[1:])
+                found[row[0]] = known_state(row[1:])
         return found
 
     def definitions(self) -> list[Definition]:
@@ -230,13 +230,13 @@ class _Update:
             f"SELECT count(*) {live} AND seen_pass <> ? AND missed < ?", parameters
         ).fetchone()
         gone = self._db.execute(
-            f"SELECT {_COLUMNS} {live} AND seen_pass <> ? AND missed >= ?", parameters
+            f"SELECT {COLUMNS} {live} AND seen_pass <> ? AND missed >= ?", parameters
         )
         undelivered = self._db.execute(
-            f"SELECT {_COLUMNS} FROM known WHERE entity = ? AND hash IS NULL AND delivery = ?",  # noqa: S608
+            f"SELECT {COLUMNS} FROM known WHERE entity = ? AND hash IS NULL AND delivery = ?",  # noqa: S608
             (entity, Delivery.LOST),
         )
-        states = ({row[0]: _known(row[1:]) for row in rows} for rows in (gone, undelivered))
+        states = ({row[0]: known_state(row[1:]) for row in rows} for rows in (gone, undelivered))
         return VanishedRows(known, listed, missed, *states)
 
     def miss(self, entity: str, full_pass: int) -> None:
@@ -280,7 +280,8 @@ def _columns(state: KnownState) -> tuple[int, bytes | None, int | None, str | No
     return state.version, digest, state.subject_id, definition
 
 
-def _known(row: tuple[int, bytes | None, int | None, int, str | None]) -> KnownState:
+def known_state(row: tuple[int, bytes | None, int | None, int, str | None]) -> KnownState:
+    """Convert the columns after the id."""
     version, digest, subject_id, delivery, definition = row
     return KnownState(
         version,

@@ -199,7 +199,16 @@ def test_the_command_prints_what_each_place_has_and_no_content(world: World) -> 
     _, record = world.fates["refused by the database"]
     shown = run_program(f"trace {STUDY} record {record}", world.variables)
     assert shown.returncode == 0
-    for text in ("lists it", "version", "committed", "dead letter", "index_size", "redrive"):
+    for text in (
+        "lists it",
+        "cache",
+        "delivered",
+        "version",
+        "committed",
+        "dead letter",
+        "index_size",
+        "redrive",
+    ):
         assert text in shown.stdout
     assert "xxx" not in shown.stdout
     _, malformed = world.fates["up to date, with a malformed event"]
@@ -208,6 +217,7 @@ def test_the_command_prints_what_each_place_has_and_no_content(world: World) -> 
     body = json.loads(found.stdout)
     assert body["dead_letters"][0]["state"] == "pending"
     assert body["events"][-1]["version"] is None
+    assert body["cached"]["version"] == body["node"]["version"]
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,9 @@ def receiver() -> Iterator[tuple[str, Received]]:
 
 @pytest.mark.parametrize("shown", ["info", "error"])
 def test_a_change_reaches_the_webhook_as_a_cloudevent(
-    receiver: tuple[str, Received], capsys: pytest.CaptureFixture[str], shown: Literal["info", "error"]
+    receiver: tuple[str, Received],
+    capsys: pytest.CaptureFixture[str],
+    shown: Literal["info", "error"],
 ) -> None:
     """A failed delivery is repeated; the URL reaches no log; what the log shows does not matter."""
     url, received = receiver
