@@ -1,7 +1,6 @@
 """What the brokers allow this user to do."""
 
 import logging
-import uuid
 
 from confluent_kafka import KafkaException, Producer, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient
@@ -33,13 +32,16 @@ def missing_operations(settings: KafkaSettings, topic: str) -> list[str]:
 
 
 def may_write_transactions(settings: KafkaSettings) -> None:
-    """Check that this user may write transactions, under an id that no source uses. Blocks.
+    """Check that this user may write transactions. Blocks.
+
+    The id is that of a study without a key, so it fences no source. It is always the same one:
+    brokers remember an id for a week.
 
     Raises:
         RetryableError: no broker answers.
         FatalError: the user may not.
     """
-    config = transactional_producer(settings, f"doctor-{uuid.uuid4().hex}")
+    config = transactional_producer(settings, study_key="")
     producer = made(Producer, config, logger=logging.getLogger("confluent_kafka"))
     try:
         producer.init_transactions(settings.request_timeout_seconds)

@@ -175,7 +175,7 @@ def _transactions(settings: Settings) -> Finding | str:
     try:
         may_write_transactions(settings.kafka)
     except FatalError as error:
-        text = f"{error} (only the source needs it)"
+        text = f"{error}. Only the source needs it; access to each study's own id is enough"
         return Finding("Kafka", "transactions", Outcome.WARNING, text)
     return "can be written"
 
