@@ -59,7 +59,8 @@ def replay(
     start: Annotated[
         str | None,
         typer.Option(
-            "--from", help="Start: beginning, an ISO 8601 time with zone, or PARTITION:OFFSET,..."
+            "--from",
+            help="Start: beginning, an ISO 8601 time with zone, 2h (ago), or PARTITION:OFFSET,...",
         ),
     ] = None,
     end: Annotated[

@@ -1,10 +1,9 @@
 """``imednet-connector dlq``: list, show, redrive and drop dead letters."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from threading import Event
 from typing import Any
@@ -25,6 +24,7 @@ from connector.kafka.dead_letter_topic import (
     read_letters,
 )
 from connector.kafka.topics import Topics
+from connector.model.dates import moment_ms
 from connector.model.letters import Action, Letter, LetterFilter, LetterId, Mark, Stage, state_of
 from connector.model.reasons import REASONS
 from connector.neo4j.database import Neo4jDatabase
@@ -36,31 +36,22 @@ from connector.ui.durations import moment
 
 log = structlog.stdlib.get_logger("connector.dlq")
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
 
 def parse_time(text: str | None, option: str) -> int | None:
-    """Return a time in ms since the epoch: ISO 8601 with a zone, or ``90s``, ``2h``, ``3d`` ago.
+    """Parse an option's time (see `moment_ms`), if it is given.
 
     Raises:
-        FatalError: it is neither.
+        FatalError: it is not a time.
     """
     if text is None:
         return None
-    ago = re.fullmatch(r"(\d{1,6})([smhd])", text)
-    if ago:
-        at = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        return round(at.timestamp() * 1000)
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = datetime.min  # noqa: DTZ901 - refused below
-    if at.tzinfo is None:
+    found = moment_ms(text, datetime.now(UTC))
+    if found is None:
         raise FatalError(
             f"{option}: {text} is not a time. Give ISO 8601 with a zone, such as"
             " 2026-01-31T08:00:00Z, or how long ago, such as 90s, 2h or 3d"
         )
-    return round(at.timestamp() * 1000)
+    return found
 
 
 def show_list(

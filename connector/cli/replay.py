@@ -75,8 +75,11 @@ def run(settings: Settings, arguments: ReplayArguments) -> None:
 def _make_plan(settings: Settings, arguments: ReplayArguments) -> ReplayPlan:
     kafka, topic = settings.kafka, settings.kafka.events_topic
     topic_bounds = bounds(kafka, topic)
+    now = datetime.now(UTC)
     start, end = (
-        resolve(TopicPosition.parse(text), topic_bounds, lambda at: offsets_at(kafka, topic, at))
+        resolve(
+            TopicPosition.parse(text, now), topic_bounds, lambda at: offsets_at(kafka, topic, at)
+        )
         for text in (arguments.start, arguments.end)
     )
     return ReplayPlan.between(start, end, topic_bounds, arguments.study_key, force=arguments.force)

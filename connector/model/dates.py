@@ -1,6 +1,10 @@
 """The API's dates: ``2024-11-04 16:03:19`` is UTC, whatever this machine's time zone."""
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
+
+_AGO = re.compile(r"(\d{1,6})([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def parse_api_date(value: object) -> datetime | None:
@@ -21,6 +25,19 @@ def _parsed(value: object) -> datetime | None:
         return datetime.fromisoformat(value)
     except ValueError:
         return None
+
+
+def moment_ms(text: str, now: datetime) -> int | None:
+    """Parse a time that a user gives, to milliseconds since the epoch; None if it is none.
+
+    It is ISO 8601 with a zone, or ``90s``, ``5m``, ``2h`` or ``3d`` before ``now``.
+    """
+    ago = _AGO.fullmatch(text)
+    try:
+        at = now - timedelta(**{_UNITS[ago[2]]: int(ago[1])}) if ago else _parsed(text)
+    except OverflowError:
+        return None
+    return None if at is None or at.tzinfo is None else round(at.timestamp() * 1000)
 
 
 def utc_text(ms: int) -> str:

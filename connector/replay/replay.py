@@ -25,6 +25,7 @@ from connector.interfaces import (
     Range,
     TopicPartition,
 )
+from connector.model.dates import moment_ms
 from connector.model.events import Identity
 
 _OFFSETS = re.compile(r"\d+:\d+(,\d+:\d+)*")
@@ -43,8 +44,8 @@ class TopicPosition:
     offsets: Mapping[int, int] | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Parse ``beginning``, ``end``, a date and time with its zone, or ``PARTITION:OFFSET,...``.
+    def parse(cls, text: str, now: datetime) -> Self:
+        """Parse ``beginning``, ``end``, a time (see `moment_ms`), or ``PARTITION:OFFSET,...``.
 
         Raises:
             FatalError: it is none of these.
@@ -54,16 +55,13 @@ class TopicPosition:
         if _OFFSETS.fullmatch(text):
             pairs = [pair.split(":") for pair in text.split(",")]
             return cls(offsets={int(partition): int(offset) for partition, offset in pairs})
-        try:
-            at = datetime.fromisoformat(text)
-        except ValueError:
+        since_ms = moment_ms(text, now)
+        if since_ms is None:
             raise FatalError(
-                f"{text!r} is not a point in the topic. Give beginning, end, a time such as"
-                " 2026-01-31T08:00:00Z, or PARTITION:OFFSET,..."
-            ) from None
-        if at.tzinfo is None:
-            raise FatalError(f"{text!r} has no time zone. Add one, such as Z for UTC")
-        return cls(since_ms=round(at.timestamp() * 1000))
+                f"{text!r} is not a point in the topic. Give beginning, end, a time with its zone"
+                " such as 2026-01-31T08:00:00Z, how long ago such as 2h, or PARTITION:OFFSET,..."
+            )
+        return cls(since_ms=max(0, since_ms))
 
 
 def resolve(

@@ -1,4 +1,5 @@
 import threading
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,12 +21,15 @@ from tests.fakes.in_memory_kafka import (
     InMemoryTopic,
 )
 
+NOW = datetime(2026, 2, 1, tzinfo=UTC)
+RECENT = round((NOW - timedelta(hours=1)).timestamp() * 1000)
 BOUNDS = {0: Range(10, 100), 1: Range(0, 50)}
 
 
 def plan(start: str, end: str = "end", study: str | None = None) -> ReplayPlan:
     places = [
-        resolve(TopicPosition.parse(text), BOUNDS, lambda _: {0: 40}) for text in (start, end)
+        resolve(TopicPosition.parse(text, NOW), BOUNDS, lambda at: {0: 40} if at < RECENT else {})
+        for text in (start, end)
     ]
     return ReplayPlan.between(places[0], places[1], BOUNDS, study)
 
@@ -36,6 +40,9 @@ def plan(start: str, end: str = "end", study: str | None = None) -> ReplayPlan:
         ("beginning", "end", {0: (10, 100), 1: (0, 50)}),
         ("beginning", "2026-01-31T08:00:00Z", {0: (10, 40), 1: (0, 50)}),
         ("2026-01-31T08:00:00+02:00", "end", {0: (40, 100), 1: (50, 50)}),
+        ("2h", "end", {0: (40, 100), 1: (50, 50)}),
+        ("30m", "end", {0: (100, 100), 1: (50, 50)}),
+        ("99999d", "end", {0: (40, 100), 1: (50, 50)}),
         ("0:20", "end", {0: (20, 100), 1: (50, 50)}),
         ("beginning", "0:30", {0: (10, 30), 1: (0, 50)}),
         ("0:20,1:7", "0:10,1:9", {0: (20, 20), 1: (7, 9)}),
@@ -52,7 +59,8 @@ def test_a_plan_is_a_range_of_each_partition(
     ("text", "message"),
     [
         ("yesterday", "not a point in the topic"),
-        ("2026-01-31T08:00:00", "no time zone"),
+        ("2026-01-31T08:00:00", "a time with its zone"),
+        ("999999d", "not a point in the topic"),
         ("7:1", "no partition 7"),
         ("0:9", "has offsets 10 to 100"),
         ("0:101", "has offsets 10 to 100"),
