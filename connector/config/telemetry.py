@@ -27,8 +27,8 @@ class TelemetrySettings(Section):
     )
     programs: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Programs that `status` asks, as host:port, comma-separated; without it, those"
-        " on this machine.",
+        description="Programs that `status` and `ui` ask, as host:port, comma-separated; a name"
+        " with several addresses stands for several programs. Without it: those on this machine.",
     )
     sink_port: int = Field(
         9484, ge=0, le=65_535, description="Port of a sink; taken ports are skipped. 0: none."

@@ -7,12 +7,13 @@ import socket
 import threading
 import time
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from types import NoneType
-from typing import Any
+from typing import Any, NamedTuple
 
 from connector.config import TelemetrySettings
 from connector.telemetry.server import PORTS_TRIED
@@ -36,24 +37,59 @@ _PARTITION = {"lag": (int, NoneType), "lag_seconds": _NUMBER}
 def program_statuses(settings: TelemetrySettings) -> list[dict[str, Any]]:
     """Return the status of each program that answers, with its ``address``. Blocks for 2 s at most.
 
-    Without `TelemetrySettings.programs`, the ports that programs on this machine use are tried.
+    Resolving names is not counted. Without `TelemetrySettings.programs`, the ports that programs on
+    this machine use are tried. A name with several addresses stands for several programs.
     """
-    addresses = settings.programs or tuple(_on_this_machine(settings))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = list(pool.map(_status, addresses))
-    return [each for each in found if each is not None]
+        places = list(chain.from_iterable(pool.map(_places, settings.programs)))
+        if not settings.programs:
+            places = list(_on_this_machine(settings))
+        found = dict(zip(places, pool.map(_status, places), strict=True))
+    answers = {place: body for place, body in found.items() if body is not None}
+    by_ipv4 = {place.name for place in answers if ":" not in place.host}
+    return [
+        body | {"address": _shown(place, places)}
+        for place, body in answers.items()
+        # A program that listens for both protocols is one program.
+        if ":" not in place.host or place.name not in by_ipv4
+    ]
 
 
-def _on_this_machine(settings: TelemetrySettings) -> Iterator[str]:
+class _Place(NamedTuple):
+    """Where a program may be: its name in the settings, and one address of that name."""
+
+    name: str
+    host: str
+    port: int
+
+
+def _places(name: str) -> list[_Place]:
+    host, _, port = name.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError, OverflowError):
+        return []
+    return list(dict.fromkeys(_Place(name, str(each[4][0]), int(port)) for each in found))
+
+
+def _shown(place: _Place, places: Sequence[_Place]) -> str:
+    """The place's name in the settings if that has no other address, else the address."""
+    is_ipv6 = ":" in place.host
+    alike = [e for e in places if e.name == place.name and (":" in e.host) == is_ipv6]
+    if len(alike) == 1:
+        return place.name
+    return f"[{place.host}]:{place.port}" if is_ipv6 else f"{place.host}:{place.port}"
+
+
+def _on_this_machine(settings: TelemetrySettings) -> Iterator[_Place]:
     for first in (settings.source_port, settings.sink_port):
         if first:
             for port in range(first, min(first + PORTS_TRIED, 65_536)):
-                yield f"127.0.0.1:{port}"
+                yield _Place(f"127.0.0.1:{port}", "127.0.0.1", port)
 
 
-def _status(address: str) -> dict[str, Any] | None:
-    host, _, port = address.rpartition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=_SECONDS_MAX)
+def _status(place: _Place) -> dict[str, Any] | None:
+    connection = http.client.HTTPConnection(place.host, place.port, timeout=_SECONDS_MAX)
     # The timeout is that of each part of an answer; whatever trickles in is cut off here.
     watchdog = threading.Timer(_SECONDS_MAX, partial(_cut, connection))
     watchdog.daemon = True
@@ -67,7 +103,7 @@ def _status(address: str) -> dict[str, Any] | None:
     finally:
         watchdog.cancel()
         connection.close()
-    return body | {"address": address} if _is_ours(body) else None
+    return body if _is_ours(body) else None
 
 
 def _cut(connection: http.client.HTTPConnection) -> None:

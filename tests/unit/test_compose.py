@@ -16,7 +16,7 @@ from connector.lab.simulator.api import API_KEY, SECURITY_KEY
 
 ROOT = Path(__file__).parents[2]
 POM = ROOT / "connector" / "lab" / "servers" / "pom.xml"
-OWN = ("simulator", "setup", "source", "sink")
+OWN = ("simulator", "setup", "source", "sink", "ui")
 STUDY = "DEMO"
 
 
@@ -92,7 +92,7 @@ def test_the_settings_of_an_own_service_load(service: str, monkeypatch: pytest.M
     settings(service, monkeypatch)
 
 
-@pytest.mark.parametrize("service", ["setup", "source", "sink"])
+@pytest.mark.parametrize("service", ["setup", "source", "sink", "ui"])
 def test_clients_use_the_address_that_kafka_advertises_to_containers(
     service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,7 +103,7 @@ def test_clients_use_the_address_that_kafka_advertises_to_containers(
     assert f"CONTAINERS://{server}" in advertised
 
 
-@pytest.mark.parametrize("service", ["setup", "sink"])
+@pytest.mark.parametrize("service", ["setup", "sink", "ui"])
 def test_clients_of_the_graph_have_the_password_of_the_server(
     service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,3 +179,16 @@ def test_the_health_of_a_program_is_asked_where_it_is_served(
     port = telemetry.source_port if service == "source" else telemetry.sink_port
     check = services()[service]["healthcheck"]["test"][-1]
     assert f"http://127.0.0.1:{port}/livez" in check
+
+
+def test_the_page_asks_every_program_where_it_serves_and_needs_a_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The page reaches source and sinks from its own container, and is served on its port."""
+    page = settings("ui", monkeypatch)
+    serving = [settings(service, monkeypatch).telemetry for service in ("source", "sink")]
+    assert {each.host for each in serving} == {"0.0.0.0"}
+    wanted = (f"source:{serving[0].source_port}", f"sink:{serving[1].sink_port}")
+    assert page.telemetry.programs == wanted
+    assert page.ui.token is not None
+    assert services()["ui"]["ports"] == [f"127.0.0.1:{page.ui.port}:{page.ui.port}"]

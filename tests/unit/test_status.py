@@ -1,6 +1,7 @@
 """The state of the pipeline, from what its parts say."""
 
 import contextlib
+import json
 import socket
 import threading
 from collections import Counter
@@ -207,3 +208,30 @@ def test_an_answer_that_trickles_in_is_given_up() -> None:
 def test_counts_of_nodes_are_shown_in_words(count: int, plural: str, text: str) -> None:
     """A count is followed by the kind as people write it."""
     assert _counted(count, plural) == text
+
+
+class SinkAnswer(Answer):
+    body = json.dumps(sink("a", {})).encode()
+
+
+@pytest.mark.parametrize("addresses", [["127.0.0.1", "127.0.0.2", "::1"], ["127.0.0.1", "::1"]])
+def test_a_name_with_several_addresses_stands_for_several_programs(
+    addresses: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So do the replicas of a container; a program reached by IPv4 and by IPv6 counts once."""
+    ipv4 = [each for each in addresses if ":" not in each]
+    with contextlib.ExitStack() as stack:
+        port = 0
+        for address in ipv4:
+            server = stack.enter_context(HTTPServer((address, port), SinkAnswer))
+            port = server.server_address[1]
+            stack.callback(server.shutdown)
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+        found = [(0, 0, 0, "", (address, port)) for address in addresses]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_args, **_named: (
+            found if host == "sink" else [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))]
+        ))  # fmt: skip
+        name = f"sink:{port}"
+        statuses = program_statuses(TelemetrySettings(programs=(name,)))
+    shown = [name] if len(ipv4) == 1 else [f"{each}:{port}" for each in ipv4]
+    assert [each["address"] for each in statuses] == shown
