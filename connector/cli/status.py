@@ -19,10 +19,10 @@ from connector.ops import status
 from connector.ops.status import Severity, Surroundings
 from connector.ops.status_reading import ask_surroundings
 from connector.ui.durations import ago, counted, duration, since
+from connector.ui.monitor import Monitor
 from connector.ui.snapshot import Snapshot, own_programs, problems, snapshot
 
 _RATE_SECONDS = 1.0
-_WATCH_SECONDS = 2.0
 _STYLES = {
     Severity.FAILING: "red",
     Severity.STOPPED: "yellow",
@@ -40,7 +40,7 @@ def run(settings: Settings, *, watch: bool, as_json: bool) -> None:
     if watch:
         _watch(settings)
         return
-    taken = _taken(settings, _RATE_SECONDS)
+    taken = _taken(settings)
     if as_json:
         typer.echo(json.dumps(_as_json(settings, taken), indent=2))
     else:
@@ -51,16 +51,22 @@ def run(settings: Settings, *, watch: bool, as_json: bool) -> None:
 
 
 def _watch(settings: Settings) -> None:
-    with Live(console=Console(highlight=False), auto_refresh=False, screen=True) as live:
+    monitor = Monitor(settings)
+    console = Console(highlight=False)
+    asking = Text("asking the servers ...")
+    with monitor.running(), Live(asking, console=console, auto_refresh=False, screen=True) as live:
         while True:
-            live.update(_screen(settings, _taken(settings, _WATCH_SECONDS)), refresh=True)
+            taken = monitor.taken
+            if taken is not None and taken.around.is_asked:
+                live.update(_screen(settings, taken), refresh=True)
+            time.sleep(_RATE_SECONDS)
 
 
-def _taken(settings: Settings, seconds: float) -> Snapshot:
+def _taken(settings: Settings) -> Snapshot:
     """Ask everything, and the programs twice, to know their rates. Blocks."""
     before, started = own_programs(settings), time.monotonic()
     around = ask_surroundings(settings)
-    time.sleep(max(0.0, seconds - (time.monotonic() - started)))
+    time.sleep(max(0.0, _RATE_SECONDS - (time.monotonic() - started)))
     return snapshot(before, settings, time.monotonic() - started, around)
 
 
