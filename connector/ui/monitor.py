@@ -69,8 +69,11 @@ class Monitor:
                 self._around = ask_surroundings(self._settings)
             except Exception as error:  # noqa: BLE001 - the page must outlive any answer
                 name = type(error).__name__
-                problems = [f"Cannot ask Kafka or Neo4j: {name}"]
-                self._around = Surroundings(problems=problems, is_asked=True)
+                self._around = Surroundings(
+                    problems=[f"Cannot ask Kafka or Neo4j: {name}"],
+                    failing={"kafka", "neo4j"},
+                    is_asked=True,
+                )
                 log.warning("cannot ask the servers", reason=name)
             if stop.wait(_SURROUNDINGS_SECONDS):
                 return

@@ -208,9 +208,12 @@ def test_the_pipeline_keeps_itself_up_to_date(
     assert page.locator("#rates canvas").count() == 1
     page.wait_for_selector("#letter-bars dt")
     page.evaluate("window.stays = true")
+    page.wait_for_selector("#nodes dt")
+    page.evaluate("document.getElementById('nodes').stays = true")
     publish_raw(kafka_settings, b"canary-key", b"canary-value")
     expect(page.locator("#letter-bars dd.r")).to_have_text("2", timeout=120_000)
     assert page.evaluate("window.stays")
+    assert page.evaluate("document.getElementById('nodes').stays"), "the counts are the same"
     assert complaints == []
     page.context.set_offline(True)
     page.wait_for_selector("#updated.stale", timeout=60_000)

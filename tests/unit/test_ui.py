@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -429,6 +430,30 @@ def test_the_monitor_outlives_any_answer(monkeypatch: pytest.MonkeyPatch) -> Non
     assert monitor.taken is HEALTHY
     assert monitor.taken_at > 0
     assert [each["reason"] for each in lines] == ["ValueError", "OverflowError"]
+
+
+def test_servers_that_could_not_be_asked_are_not_called_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever asking them raises, without its text."""
+
+    def fails(_: object) -> Surroundings:
+        raise ValueError("canary")
+
+    monkeypatch.setattr("connector.ui.monitor.ask_surroundings", fails)
+    monkeypatch.setattr(
+        "connector.ui.monitor.snapshot", lambda *given: replace(HEALTHY, around=given[-1])
+    )
+    monkeypatch.setattr("connector.ui.monitor._SECONDS", 0.01)
+    monitor = Monitor(Settings())
+    with capture_logs(), monitor.running():
+        deadline = time.monotonic() + 30
+        while not (monitor.taken and monitor.taken.around.is_asked) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert monitor.taken is not None
+    states = {each["name"]: each["state"] for each in views.pipeline(monitor.taken)["stages"]}
+    assert states["Kafka"] == states["Neo4j"] == "failing"
+    assert "canary" not in str(problems(monitor.taken))
 
 
 def test_what_was_not_asked_yet_is_not_called_well() -> None:

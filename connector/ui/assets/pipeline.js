@@ -85,6 +85,14 @@
     if (successful && document.getElementById("asking") && xhr.responseText.trim()) location.reload();
   });
 
+  // What has not changed stays: a screen reader would read it again, and a selection would be lost.
+  document.addEventListener("htmx:oobBeforeSwap", (event) => {
+    const { target, fragment } = event.detail;
+    const next = fragment.firstElementChild;
+    if (next && next.innerHTML === target.innerHTML && next.hidden === target.hidden
+      && next.dataset.seconds === target.dataset.seconds) event.detail.shouldSwap = false;
+  });
+
   document.querySelectorAll(".spark").forEach(spark);
   const plot = document.getElementById("rates");
   if (plot) rates(plot);
