@@ -18,6 +18,7 @@ from connector.errors import FatalError
 from connector.interfaces import Page, PageRequest
 from connector.model.cursor import Cursor, PassPosition
 from connector.model.dates import filter_text
+from connector.model.entities import DEFINING_KINDS
 from connector.model.entity import Entity, Reading
 from connector.model.events import EntityId, Origin
 from connector.source.page_checks import row_id
@@ -240,8 +241,9 @@ def restarted(position: PassPosition) -> PassPosition:
 def full_passes_restarted(cursor: Cursor, *, due: bool) -> Cursor:
     """The cursor with its full passes in progress restarted, after a rebuild of the known states.
 
-    The rebuilt states do not record which rows those passes had listed already. With ``due``, a
-    full pass of every kind is due now, to publish the events that the topic has lost.
+    The rebuilt states do not record which rows those passes had listed already. Kinds that define
+    variables are due early, because diverted definitions are not in the topic. With ``due``, a full
+    pass of every kind is due now, to publish the events that the topic has lost.
     """
     positions = dict(cursor.positions)
     for track in TRACKS:
@@ -249,6 +251,8 @@ def full_passes_restarted(cursor: Cursor, *, due: bool) -> Cursor:
         if position is None or track.mode is not Mode.FULL:
             continue
         position = restarted(position) if position.in_pass else position
+        if track.entity in DEFINING_KINDS:
+            position = position.model_copy(update={"is_hurried": True})
         if due:
             position = position.model_copy(update={"finished_ms": None})
         positions[track.name] = position

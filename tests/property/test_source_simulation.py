@@ -252,6 +252,30 @@ def test_a_changed_definition_reaches_every_record_it_affects(*, loses_cache: bo
     assert world.faults_found() == []
 
 
+def test_diverted_definitions_are_read_soon_after_the_cache_is_lost() -> None:
+    """Definitions too large for the topic are forgotten with the cache, so they are read again.
+
+    Otherwise records edited before the next daily pass would get the type of text.
+    """
+    world = World(1)
+    world.run()
+    world.pace = replace(PACE, metadata_interval=3e7, sweep_interval=3e7)
+    table = world.study.table("variables")
+    for variable in table.rows():
+        table.put(variable | {"variableType": "NUMBER", "label": "x" * 3000})
+    world.topic.event_bytes_max = 2500
+    world.restart()
+    world.task.sweep()
+    for _ in range(1500):
+        world.step()
+    world.known = SqliteKnownStore(":memory:")
+    world.restart()
+    for _ in range(300):
+        world.step()
+    found = {each.type for each in world.known.definitions()}
+    assert {each.lower() for each in found} == {"number"}
+
+
 def test_a_delete_that_the_topic_loses_is_published_again() -> None:
     """A delete that the topic loses is published again.
 
