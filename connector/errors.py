@@ -6,6 +6,11 @@ never contain record content, keys or passwords, so they are safe to log and pri
 
 from collections.abc import Iterable
 
+START_SWEEP = (
+    "send the source SIGUSR1, or stop it and start it again as `imednet-connector source --sweep`"
+)
+"""Advice in messages. A second source would take the studies from the one that runs."""
+
 
 class ConnectorError(Exception):
     """Base class of every error that this program raises on purpose."""

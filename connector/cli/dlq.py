@@ -17,7 +17,7 @@ from rich.text import Text
 from connector import logs
 from connector.clock import SystemClock
 from connector.config import Settings
-from connector.errors import FatalError
+from connector.errors import START_SWEEP, FatalError
 from connector.kafka.dead_letter_topic import (
     message_in,
     publish_marks,
@@ -31,10 +31,13 @@ from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.writer import Neo4jGraphWriter
 from connector.ops.redrive import Redrive, Redriven, Refusals
 from connector.outage import Outage, UntilDone
+from connector.replay.groups import is_same_or_replay
 from connector.sink.applier import Applier
 from connector.ui.durations import moment
 
 log = structlog.stdlib.get_logger("connector.dlq")
+
+_OTHERS = "another KAFKA_EVENTS_TOPIC or SINK_GROUP_ID: only with those settings"
 
 
 def parse_time(text: str | None, option: str) -> int | None:
@@ -76,7 +79,7 @@ def show_list(
         body = {"letters": rows, "by_reason": dict(by_reason), "total": by_reason.total()}
         typer.echo(json.dumps(body, indent=2))
     else:
-        _print_list(shown, by_reason)
+        _print_list(shown, by_reason, is_filtered=not wanted.is_empty)
 
 
 def show(settings: Settings, letter_id: str, *, show_data: bool) -> None:
@@ -139,11 +142,19 @@ def drop(settings: Settings, wanted: LetterFilter, why: str, *, dry_run: bool) -
         FatalError: a broker does not answer.
     """
     _connect(settings)
-    found = [letter.id for letter in _waiting(settings, wanted)]
+    found: list[LetterId] = []
+    of_others = 0
+    for letter in _waiting(settings, wanted):
+        if letter.stage is Stage.SOURCE or _is_ours(settings, letter):
+            found.append(letter.id)
+        else:
+            of_others += 1
     if not dry_run:
         publish_marks(settings.kafka, [Mark(each, Action.DROPPED, why) for each in found])
     verb = "would be dropped" if dry_run else "dropped"
     typer.echo(f"{len(found):,} letters {verb}")
+    if of_others:
+        typer.echo(f"of other sinks: {of_others:,} ({_OTHERS})")
 
 
 def _connect(settings: Settings) -> None:
@@ -165,7 +176,7 @@ def _waiting(settings: Settings, wanted: LetterFilter) -> Iterator[Letter]:
 def _is_ours(settings: Settings, letter: Letter) -> bool:
     """Whether the sinks of these settings, or their replays, wrote the letter."""
     topic = letter.origin.topic if letter.origin else ""
-    is_group = letter.connector.startswith(settings.sink.group_id)
+    is_group = is_same_or_replay(letter.connector, settings.sink.group_id)
     return topic == settings.kafka.events_topic and is_group
 
 
@@ -175,6 +186,7 @@ def _as_json(letter: Letter, mark: Mark | None) -> dict[str, Any]:
         "time": datetime.fromtimestamp(letter.time_ms / 1000, UTC).isoformat(),
         "state": state_of(mark),
         "stage": letter.stage,
+        "written_by": letter.connector,
         "reason": letter.reason,
         "explanation": letter.explanation,
         "study": letter.study,
@@ -186,10 +198,12 @@ def _as_json(letter: Letter, mark: Mark | None) -> dict[str, Any]:
     }
 
 
-def _print_list(shown: Sequence[tuple[Letter, Mark | None]], by_reason: Counter[str]) -> None:
+def _print_list(
+    shown: Sequence[tuple[Letter, Mark | None]], by_reason: Counter[str], *, is_filtered: bool
+) -> None:
     console = Console(highlight=False, soft_wrap=True)
     if not by_reason:
-        console.print("No dead letters wait")
+        console.print("No letter matches" if is_filtered else "No dead letters wait")
         return
     table = Table(box=None, header_style="bold")
     for column in ("letter", "time (UTC)", "state", "reason", "study", "kind", "id", "origin"):
@@ -224,27 +238,28 @@ def _print_letter(letter: Letter, mark: Mark | None, *, show_data: bool) -> None
     if letter.is_reference:
         typer.echo("The message was too large for the queue; the topic may still have it.")
     if letter.stage is Stage.SOURCE:
-        typer.echo("The source tries this row again in each full pass (`source --sweep`).")
+        typer.echo(
+            "The source tries this row again in each full pass. If the row has become valid, drop"
+            " the letter."
+        )
     if not show_data:
         typer.echo("To see key, headers and value, add --show-data (they may be patient data).")
 
 
 def _print_redriven(result: Redriven, *, dry_run: bool) -> None:
-    would = "would be " if dry_run else ""
-    typer.echo(f"{would}applied:  {result.applied:,}")
-    typer.echo(f"{would}obsolete: {result.obsolete:,} (the graph has this state, or a newer one)")
+    applied = "to apply:" if dry_run else "applied: "
+    typer.echo(f"{applied} {result.applied:,}")
+    typer.echo(f"obsolete: {result.obsolete:,} (the graph has this state, or a newer one)")
     for reason, count in result.refused.most_common():
         text = REASONS.get(reason, "not known to this version")
         typer.echo(f"still refused: {count:,} {reason}: {text}")
     if result.gone:
         typer.echo(f"not found: {result.gone:,} (neither the queue nor the topic has the message)")
     if result.of_others:
-        typer.echo(
-            f"of other sinks: {result.of_others:,} (another KAFKA_EVENTS_TOPIC or SINK_GROUP_ID;"
-            " redrive them with those settings)"
-        )
+        typer.echo(f"of other sinks: {result.of_others:,} ({_OTHERS})")
     if result.left_to_source:
         typer.echo(
             f"left to the source: {result.left_to_source:,} (it tries these rows again in each full"
-            " pass; to start one now, run: imednet-connector source --sweep)"
+            f" pass; to start one now, {START_SWEEP}. Drop the letters of rows that have become"
+            " valid)"
         )

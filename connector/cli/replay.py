@@ -1,7 +1,6 @@
 """``imednet-connector replay``: apply events from the topic again, alongside the live group."""
 
 import dataclasses
-import re
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -20,10 +19,9 @@ from connector.interfaces import EventConsumer
 from connector.kafka.group_offsets import CommittedOffset, GroupOffsets
 from connector.kafka.topic_log import bounds, offsets_at, read_ranges
 from connector.kafka.topics import Topics
+from connector.replay.groups import replay_group, started_at
 from connector.replay.replay import RangedConsumer, ReplayPlan, TopicPosition, resolve
 
-_START_FORMAT = "%Y%m%dT%H%M%S%f"
-_REPLAY_GROUP = re.compile(r".+-replay-(\d{8}T\d{12})")
 _OFFSET_RETENTION = timedelta(days=7)
 _COUNTS = ("consumed", "written", "unchanged", "dead_letters")
 
@@ -66,7 +64,7 @@ def run(settings: Settings, arguments: ReplayArguments) -> None:
     elif arguments.rewind:
         _rewind(settings, plan, console)
     else:
-        group = f"{settings.sink.group_id}-replay-{datetime.now(UTC):{_START_FORMAT}}"
+        group = replay_group(settings.sink.group_id, datetime.now(UTC))
         _store_plan(settings, group, plan)
         console.print(f"To add workers, run: imednet-connector replay --join {group}")
         _work(settings, group, plan, console)
@@ -123,12 +121,8 @@ def has_finished(group: str, notes: Mapping[int, str], now: datetime) -> bool:
     An abandoned replay loses its notes as well: brokers expire the offsets of a group without
     members after 7 days by default. So only a replay younger than that counts as finished.
     """
-    found = _REPLAY_GROUP.fullmatch(group)
-    if found is None or any(notes.values()):
-        return False
-    try:
-        started = datetime.strptime(found[1], _START_FORMAT).replace(tzinfo=UTC)
-    except ValueError:
+    started = started_at(group)
+    if started is None or any(notes.values()):
         return False
     return timedelta(0) <= now - started < _OFFSET_RETENTION
 
@@ -140,7 +134,7 @@ def _join(settings: Settings, group: str, console: Console) -> None:
             for each, committed in offsets.committed().items()
         }
     if has_finished(group, notes, datetime.now(UTC)):
-        console.print(f"replay {group} has finished")
+        console.print(f"replay {group} has finished, unless the name is mistyped: no group has it")
         return
     _work(settings, group, ReplayPlan.from_notes(notes), console)
 

@@ -98,7 +98,9 @@ def _summary(taken: Snapshot) -> Text:
 
 
 def _lag(taken: Snapshot) -> str:
-    lag = taken.around.total_lag or 0
+    lag = taken.around.total_lag
+    if lag is None:
+        return "unknown"
     seconds = status.catch_up_seconds(lag, taken.published, taken.applied)
     return f"{lag:,}" if seconds is None else f"{lag:,} (caught up in {duration(seconds)})"
 
@@ -110,7 +112,8 @@ def _studies(taken: Snapshot) -> RenderableType:
     for each in status.studies(taken.programs, taken.around):
         failing = f" (for {since(each.since)})" if each.since else ""
         state = Text(f"{each.state}{failing}", style=_STYLES[each.severity])
-        table.add_row(Text(each.study), state, _age(each.read_ms), f"{each.dead_letters:,}")
+        letters = "unknown" if each.dead_letters is None else f"{each.dead_letters:,}"
+        table.add_row(Text(each.study), state, _age(each.read_ms), letters)
     return table if table.row_count else Text("no study has been read yet")
 
 
@@ -126,17 +129,19 @@ def _partitions(partitions: Sequence[status.PartitionStatus]) -> Table:
 
 
 def _letters(around: Surroundings) -> str:
+    if not around.knows("kafka"):
+        return "dead letters waiting: unknown"
     reasons = ", ".join(
         f"{count:,} {name}" for name, count in around.letters_by_reason.most_common()
     )
-    return (
-        f"dead letters waiting: {reasons}. See: imednet-connector dlq list"
-        if reasons
-        else ("dead letters waiting: none")
-    )
+    if not reasons:
+        return "dead letters waiting: none"
+    return f"dead letters waiting: {reasons}. See: imednet-connector dlq list"
 
 
 def _nodes(around: Surroundings) -> str:
+    if not around.knows("neo4j"):
+        return "graph: unknown"
     counts = ", ".join(_counted(count, plural) for plural, count in around.nodes.items())
     return f"graph: {counts or 'empty'}"
 
@@ -163,6 +168,7 @@ def _as_json(settings: Settings, taken: Snapshot) -> dict[str, Any]:
         "published_per_second": round(taken.published, 1),
         "applied_per_second": round(taken.applied, 1),
         "applied_ms": status.freshness_ms(programs),
-        "dead_letters": dict(around.letters_by_reason),
-        "nodes": dict(around.nodes),
+        "lag": around.total_lag,
+        "dead_letters": dict(around.letters_by_reason) if around.knows("kafka") else None,
+        "nodes": dict(around.nodes) if around.knows("neo4j") else None,
     }

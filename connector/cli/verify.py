@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -14,7 +15,7 @@ from rich.table import Table
 from connector import logs
 from connector.cli.row_counts import row_counts
 from connector.config import Settings
-from connector.errors import ConnectorError, FatalError
+from connector.errors import START_SWEEP, ConnectorError, FatalError
 from connector.kafka.topics import Topics
 from connector.model.comparison import Problem
 from connector.model.entities import READ_KINDS
@@ -81,6 +82,7 @@ def _verify(settings: Settings, arguments: VerifyArguments) -> Verification:
             repair.run(against, repaired)
             verifier.look_again(states.differing_studies())
             result = verifier.counted(result)
+            result.digest = ""  # of the graph before the repair
         found = list(states.differences(arguments.limit))
     if study and not result.nodes.total() and not result.problems:
         raise FatalError(f"Neither the graph nor the {against} has study {study}. Check --study")
@@ -145,7 +147,7 @@ def _as_json(
         problems.setdefault(kind, {})[problem] = count
     return {
         "result": ("equal", "different", "inconclusive")[result.exit_code],
-        "digest": result.digest,
+        "digest": result.digest or None,
         "nodes": dict(result.nodes),
         "differences": problems,
         "unconfirmed": result.unconfirmed,
@@ -182,7 +184,8 @@ def _print(result: Verification, found: list[FoundDifference], against: Against)
     hidden = result.problems.total() - len(found)
     if hidden > 0:
         console.print(f"... and {hidden:,} more. To see them, raise --limit")
-    console.print(f"digest of the graph as it was read: {result.digest}")
+    if result.digest:
+        console.print(f"digest of the graph as it was read: {result.digest}")
 
 
 def _print_repaired(result: Verification, repaired: Repaired, arguments: VerifyArguments) -> None:
@@ -198,20 +201,33 @@ def _conclusion(result: Verification, arguments: VerifyArguments) -> str:
     nodes, total = result.nodes.total(), result.problems.total()
     if result.exit_code == 0:
         return f"equal: all {nodes:,} nodes are as the {arguments.against} has them"
-    by_problem: Counter[str] = Counter()
+    by_problem: Counter[Problem] = Counter()
     for (_, problem), count in result.problems.items():
         by_problem[problem] += count
     counts = ", ".join(f"{count:,} {problem}" for problem, count in by_problem.items())
-    if result.exit_code == 1 and not arguments.repair:
-        return f"different: {counts}. To fix the graph, verify again with --repair"
-    if result.exit_code == 1 and arguments.against is Against.API:
-        return (
-            f"different: {counts}. The topic does not have what the API has. To publish it, run:"
-            " imednet-connector source --sweep"
-        )
     if result.exit_code == 1:
-        return f"different: {counts}. These could not be repaired"
+        return f"different: {counts}. {_advice(by_problem, arguments)}"
+    if arguments.against is Against.API:
+        return (
+            f"inconclusive: {total:,} nodes differ ({counts}), and either side changed meanwhile."
+            " Verify again, with a longer --wait if need be"
+        )
     return (
         f"inconclusive: {total:,} nodes differ ({counts}), but the sinks have not committed all"
-        " events. Check that they run, then verify again, with a longer --wait if need be"
+        " events, or either side changed meanwhile. Check that they run, then verify again, with a"
+        " longer --wait if need be"
     )
+
+
+def _advice(by_problem: Mapping[Problem, int], arguments: VerifyArguments) -> str:
+    """What helps against these confirmed differences."""
+    if set(by_problem) == {Problem.NEWER}:
+        return (
+            "An export wrote the newer nodes, or the topic has lost their events. To publish what"
+            f" the topic lacks, {START_SWEEP}"
+        )
+    if not arguments.repair:
+        return "To fix the graph, verify again with --repair"
+    if arguments.against is Against.API:
+        return f"The topic does not have what the API has. To publish it, {START_SWEEP}"
+    return "These could not be repaired: `trace` says why for one entity, `dlq list` for events"

@@ -25,7 +25,7 @@ class Problem(StrEnum):
     STALE = "stale"
     """The node has an older version, or an earlier graph model wrote it."""
     NEWER = "newer"
-    """The node has a version that the topic does not hold."""
+    """The node has a version that the topic does not hold, and other content."""
     DIFFERENT = "different"
     """Properties or owned parts differ although the versions are equal."""
     WRONGLY_LINKED = "wrongly linked"
@@ -94,8 +94,9 @@ def compare_node(
 ) -> Iterator[Difference]:
     """Yield how the node differs from the wanted state; None: the entity should not exist.
 
-    A node that should not exist may be a stub, or the marker of a deleted entity. Without
-    ``compare_versions`` only content counts: the wanted state does not come from the topic.
+    A node that should not exist may be a stub, or the marker of a deleted entity. A newer node with
+    the wanted content is right: an export wrote it. Without ``compare_versions`` only content
+    counts: the wanted state does not come from the topic.
     """
     identity = found.identity
     if wanted is None:
@@ -105,9 +106,12 @@ def compare_node(
     if found.version is None:
         yield Difference(identity, Problem.MISSING)
         return
-    if compare_versions and found.version != wanted.version:
-        is_older = found.version < wanted.version
-        yield Difference(identity, Problem.STALE if is_older else Problem.NEWER)
+    if compare_versions and found.version < wanted.version:
+        yield Difference(identity, Problem.STALE)
+        return
+    if compare_versions and found.version > wanted.version:
+        if any(compare_node(wanted, found, compare_versions=False)):
+            yield Difference(identity, Problem.NEWER)
         return
     if found.properties.get(MODEL) != wanted.value(MODEL):
         yield Difference(identity, Problem.STALE)

@@ -8,7 +8,7 @@ does not hold it either, and two passes over the API have missed it.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from connector.errors import BatchTooLargeError, InvalidEventError
+from connector.errors import START_SWEEP, BatchTooLargeError, InvalidEventError
 from connector.interfaces import GraphWriter, VanishedRows
 from connector.model.comparison import FoundNode, Problem
 from connector.model.entities import READ_KINDS
@@ -99,7 +99,7 @@ class Repair:
             if listed := len(nodes) - len(gone):
                 result.notes.append(
                     f"{entity.plural}: the API lists {listed} nodes that the topic does not have."
-                    " To publish them, run: imednet-connector source --sweep"
+                    f" To publish them, {START_SWEEP}"
                 )
             result.deleted += self._write([_deletion(node) for node in gone])
 

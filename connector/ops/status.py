@@ -26,7 +26,8 @@ class StudyStatus(NamedTuple):
     """If it fails: since when (ISO 8601)."""
     read_ms: int | None
     """When the source last read a page of it, or else committed its cursor."""
-    dead_letters: int
+    dead_letters: int | None
+    """None: not known."""
 
 
 @dataclass(slots=True)
@@ -45,6 +46,10 @@ class Surroundings:
     """The servers that could not be asked: kafka, neo4j."""
     is_asked: bool = False
     """False until all servers were asked."""
+
+    def knows(self, server: str) -> bool:
+        """Whether this server has answered."""
+        return self.is_asked and server not in self.failing
 
     @property
     def total_lag(self) -> int | None:
@@ -77,7 +82,7 @@ def studies(programs: Sequence[Mapping[str, Any]], around: Surroundings) -> list
 
 
 def _study(study: str, running: Mapping[str, Any] | None, around: Surroundings) -> StudyStatus:
-    letters = around.letters_by_study[study]
+    letters = around.letters_by_study[study] if around.knows("kafka") else None
     committed_ms = around.cursors.get(study)
     if running is None:
         state = "no source of it answers here"

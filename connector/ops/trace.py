@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from connector.errors import START_SWEEP
 from connector.model.comparison import Difference, FoundNode, Problem
 from connector.model.events import Identity, KnownState, Op, RecordEvent
 from connector.model.graph_state import canonical
-from connector.model.letters import Letter, Mark, Stage
+from connector.model.letters import Action, Letter, Mark, Stage
 
 
 class Sighting(NamedTuple):
@@ -62,8 +63,8 @@ def conclude(trace: Trace) -> str:
         return _behind(trace, trace.newest_at)
     if version > trace.newest.version:
         return (
-            "The graph has a newer state than the topic, which has lost events. To publish them"
-            " again, run: imednet-connector source --sweep"
+            "The graph has a newer state than the topic: an export wrote it, or the topic has lost"
+            f" events. To publish what the topic lacks, {START_SWEEP}"
         )
     if trace.differences:
         return _different(trace.differences[0])
@@ -77,19 +78,26 @@ def _without_event(trace: Trace) -> str:
     if is_listed:
         return (
             "The API lists it, but the topic has no event of it: the source has not read it yet."
-            " Check that the source runs; to read everything now, run: imednet-connector source"
-            " --sweep"
+            f" Check that the source runs; to read everything now, {START_SWEEP}"
         )
     if trace.node is not None and not trace.node.is_stub:
-        return (
-            "Only the graph has it. To delete it there, run: imednet-connector verify --study"
-            f" {trace.identity.study_key} --repair"
-        )
+        return _only_in_graph(trace, is_marker=trace.node.is_deleted)
     if "API" in trace.unknown:
         return f"Neither topic nor graph has it, and the API is not known: {trace.unknown['API']}"
     if trace.node is not None:
         return "Other entities refer to it, but neither the API nor the topic has it"
     return "Neither API, topic nor graph has it. Check study, kind and id"
+
+
+def _only_in_graph(trace: Trace, *, is_marker: bool) -> str:
+    if is_marker:
+        return "It was deleted: the graph keeps a marker, and the topic has no event of it any more"
+    if "API" in trace.unknown:
+        return f"The topic does not have it, and the API is not known: {trace.unknown['API']}"
+    return (
+        "Only the graph has it. To delete it there, run: imednet-connector verify --study"
+        f" {trace.identity.study_key} --repair"
+    )
 
 
 def _behind(trace: Trace, newest: Sighting) -> str:
@@ -106,11 +114,15 @@ def _behind(trace: Trace, newest: Sighting) -> str:
         return f"The graph does not have its newest event, and {_unread(trace, 'dead letters')}"
     for letter, mark in trace.letters:
         origin = letter.origin
-        if mark is None and origin and (origin.partition, origin.offset) == newest[:2]:
+        if origin is None or (origin.partition, origin.offset) != newest[:2]:
+            continue
+        failed = f"Its newest event could not be applied: {letter.reason} (dead letter {letter.id})"
+        if mark is None:
             return (
-                f"Its newest event could not be applied: {letter.reason} (dead letter {letter.id})."
-                f" Once the cause is fixed, run: imednet-connector dlq redrive {letter.id}"
+                f"{failed}. Once the cause is fixed, run: imednet-connector dlq redrive {letter.id}"
             )
+        if mark.action is Action.DROPPED:
+            return f"{failed}, and the letter was dropped: only its next change will be applied"
     return (
         "The sinks are past its newest event, but the graph does not have it: it was changed from"
         f" outside. Run: imednet-connector verify --study {trace.identity.study_key} --repair"
@@ -148,7 +160,7 @@ def _compared_with_api(trace: Trace, newest: RecordEvent) -> str:
     if row is None:
         return (
             "The API no longer lists it. The source deletes it once two full passes have missed it;"
-            " to start one now, run: imednet-connector source --sweep"
+            f" to start one now, {START_SWEEP}"
         )
     if canonical(row) != canonical(newest.data):
         of_source = _waiting_at_source(trace)
@@ -158,7 +170,13 @@ def _compared_with_api(trace: Trace, newest: RecordEvent) -> str:
 
 def _waiting_at_source(trace: Trace) -> str | None:
     """What keeps the source from publishing the entity's row, if its dead letter waits."""
-    letters = [each for each, mark in trace.letters if mark is None and each.stage is Stage.SOURCE]
+    # An event that came after the letter shows that the source could read the row again.
+    since_ms = trace.newest_at.time_ms if trace.newest_at else 0
+    letters = [
+        each
+        for each, mark in trace.letters
+        if mark is None and each.stage is Stage.SOURCE and each.time_ms >= since_ms
+    ]
     if not letters:
         return None
     letter = letters[-1]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from connector.errors import FatalError, StaleGraphError
+from connector.errors import START_SWEEP, FatalError, StaleGraphError
 from connector.interfaces import GraphWriter, PartitionStart, Span
 
 log = structlog.stdlib.get_logger("connector.sink")
@@ -55,8 +55,7 @@ def start_offset(start: PartitionStart, checkpoint: int | None, *, accept_gap: b
         raise FatalError(
             f"Events may be missing: the graph is complete up to offset {checkpoint} of"
             f" {start.checkpoint}, but the topic begins at {start.first}. Nothing was skipped. To"
-            f" continue at offset {start.first}, start once with --accept-gap, then run"
-            " `imednet-connector source --sweep`"
+            f" continue at offset {start.first}, start once with --accept-gap; then {START_SWEEP}"
         )
     return max(start.first, min(start.offset, checkpoint))
 

@@ -50,7 +50,8 @@ def pipeline(taken: Snapshot | None, taken_at: float = 0.0) -> dict[str, Any]:
         "letters": _bars(waiting),
         "partitions": _bars([(str(each.partition), each.lag or 0) for each in partitions]),
         "nodes": [(_words(kind), count) for kind, count in around.nodes.items()],
-        "are_nodes_known": around.is_asked and "neo4j" not in around.failing,
+        "are_letters_known": around.knows("kafka"),
+        "are_nodes_known": around.knows("neo4j"),
         "notifications": _notifications(programs),
     }
 
@@ -90,7 +91,7 @@ def _stages(taken: Snapshot, lag: int | None) -> list[dict[str, Any]]:
         _stage("Sinks", False, not sinks, counted(len(sinks), "sink", "sinks"),
                [f"{taken.applied:,.0f} events/s"]),
         _stage("Neo4j", "neo4j" in failing, False, "answering" if is_asked else "asking ...",
-               [nodes] if is_asked and "neo4j" not in failing else []),
+               [nodes] if taken.around.knows("neo4j") else []),
     ]  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def test_500_mixed_letters_are_applied_once_when_their_cause_is_fixed(
         assert "applied:  0" in unfixed.stdout
         assert f"still refused: {LETTERS // 2} index_size" in unfixed.stdout
         planned = run_program("dlq redrive --dry-run", variables)
-        assert f"would be applied:  {LETTERS}" in planned.stdout
+        assert f"to apply: {LETTERS}" in planned.stdout
         assert not read_marks(kafka_settings)
     finally:
         database.write(Statement(f"DROP CONSTRAINT {study}_a IF EXISTS", []), {})
@@ -95,6 +95,11 @@ def test_500_mixed_letters_are_applied_once_when_their_cause_is_fixed(
     assert run_program("dlq drop --why known", variables).returncode == 1, (
         "neither filter nor --all"
     )
+    assert "No letter matches" in run_program("dlq list --reason other", variables).stdout
+    staging = variables | {"SINK_GROUP_ID": study[:-1]}  # our letters' group begins with its name
+    for command in ("redrive", "drop --all --why known"):
+        others = run_program(f"dlq {command}", staging)
+        assert "of other sinks: 1 " in others.stdout
     dropped = run_program("dlq drop --reason key --why known", variables)
     assert "1 letters dropped" in dropped.stdout
     assert "No dead letters wait" in run_program("dlq list", variables).stdout

@@ -1,6 +1,7 @@
 """The state of the pipeline, from what its parts say."""
 
 import contextlib
+import io
 import json
 import socket
 import threading
@@ -9,12 +10,15 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from connector.cli.status import _counted
-from connector.config import TelemetrySettings
+from connector.cli.status import _as_json, _counted, _screen
+from connector.config import Settings, TelemetrySettings
 from connector.ops import status
 from connector.ops.status import Severity, Surroundings
 from connector.telemetry.client import _is_ours, program_statuses
+from connector.ui.snapshot import Snapshot
+from connector.ui.views import pipeline
 
 FAILING = {"what": "study B", "since": "2026-01-31T08:00:00+00:00", "reason": "HTTP 403"}
 
@@ -56,7 +60,9 @@ def test_studies_come_the_worst_first_and_say_what_they_do() -> None:
         )
     ]  # fmt: skip
     around = Surroundings(
-        cursors={"GONE": 7, "WELL": 6, "BAD": 4}, letters_by_study=Counter({"BAD": 3})
+        cursors={"GONE": 7, "WELL": 6, "BAD": 4},
+        letters_by_study=Counter({"BAD": 3}),
+        is_asked=True,
     )
     found = status.studies(programs, around)
     assert [(each.study, each.severity) for each in found] == [
@@ -67,6 +73,27 @@ def test_studies_come_the_worst_first_and_say_what_they_do() -> None:
     assert (bad.state, bad.since, bad.dead_letters) == ("failing: HTTP 403", FAILING["since"], 3)
     assert (bad.read_ms, gone.read_ms, well.read_ms) == (4, 7, 5)
     assert busy.state == "snapshot of record: 40 % (40 of 100)"
+
+
+@pytest.mark.parametrize("failing", [{"kafka", "neo4j"}, set()])
+def test_what_is_not_known_is_not_shown_as_none(failing: set[str]) -> None:
+    """A server that does not answer has not said that nothing waits, lags or is there."""
+    lag = {} if failing else {0: 0}
+    around = Surroundings(cursors={"A": 1}, failing=failing, is_asked=True, lag=lag)
+    taken = Snapshot([source(study("A"), requests_left=1, requests_per_minute_max=2)], around, 0, 0)
+    console = Console(file=io.StringIO(), width=200)
+    console.print(_screen(Settings(), taken))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    known = _as_json(Settings(), taken)
+    unknown = bool(failing)
+    assert ("lag unknown" in shown, "lag 0" in shown) == (unknown, not unknown)
+    assert ("waiting: unknown" in shown, "waiting: none" in shown) == (unknown, not unknown)
+    assert ("graph: unknown" in shown, "graph: empty" in shown) == (unknown, not unknown)
+    assert (known["lag"], known["dead_letters"], known["nodes"]) == (
+        (None, None, None) if unknown else (0, {}, {})
+    )
+    page = pipeline(taken)
+    assert page["are_letters_known"] is page["are_nodes_known"] is not unknown
 
 
 def test_partitions_come_with_their_sink_the_largest_lag_first() -> None:

@@ -33,6 +33,7 @@ def letter(stage: Stage, reason: str, origin: Origin | None) -> Letter:
     )  # fmt: skip
 
 
+MARKER = FoundNode(IDENTITY, is_deleted=True, properties={"_version": 1, "deleted": True})
 REFUSED = letter(Stage.SINK, "index_size", Origin("events", 3, 70, 1))
 
 
@@ -47,9 +48,41 @@ REFUSED = letter(Stage.SINK, "index_size", Origin("events", 3, 70, 1))
         ),
         (behind(letters=[(REFUSED, None)]), "dlq redrive 0:3", "verify"),
         (
-            behind(letters=[(REFUSED, Mark(LetterId(0, 3), Action.DROPPED, "known"))]),
+            behind(letters=[(REFUSED, Mark(LetterId(0, 3), Action.REDRIVEN, ""))]),
             "verify --study S1 --repair",
             "redrive",
+        ),
+        (
+            behind(letters=[(REFUSED, Mark(LetterId(0, 3), Action.DROPPED, "known"))]),
+            "the letter was dropped",
+            "repair",
+        ),
+        (
+            behind(newest=None, newest_at=None, api=ApiAnswer(None), node=MARKER),
+            "the graph keeps a marker",
+            "repair",
+        ),
+        (
+            behind(newest=None, newest_at=None, api=None, unknown={"API": "HTTP 401"}),
+            "the API is not known: HTTP 401",
+            "repair",
+        ),
+        (
+            behind(
+                node=None, newest=upsert(record_row(1), 9), api=ApiAnswer(record_row(1, formId=4)),
+                committed={3: 70}, letters=[(letter(Stage.SOURCE, "id", None), None)],
+            ),
+            "not applied its newest event yet",
+            "cannot make",
+        ),
+        (
+            behind(
+                node=FoundNode(IDENTITY, is_deleted=False, properties={"_version": 9}),
+                api=ApiAnswer(record_row(1, formId=4)),
+                letters=[(letter(Stage.SOURCE, "id", None), None)],
+            ),
+            "The API has a newer state",
+            "cannot make",
         ),
         (behind(committed={3: 70}), "they are 1 offsets before it", "verify"),
         (behind(committed={}), "they are 71 offsets before it", "verify"),
