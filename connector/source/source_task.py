@@ -288,12 +288,12 @@ class SourceTask:
             # Sinks may have applied the lost events: the new ones need higher versions.
             cursor = cursor.model_copy(update={"version_floor": cursor.newest_version + 1})
         if must_reread or opened.loss or not self._ports.known.matches(cursor):
-            self._ports.known.rebuild(self._ports.event_log.replay(), cursor)
             cursor = window.full_passes_restarted(cursor, due=opened.loss is not None)
+            if opened.cursor is not None:
+                # Committed first, with the topic's new mark: whatever happens before the cache is
+                # rebuilt, and to whichever copy of it, only a rebuilt cache matches this cursor.
+                self._ports.event_log.publish([], [], cursor)
+            self._ports.known.rebuild(self._ports.event_log.replay(), cursor)
             self._log.info("known states rebuilt from the topic", sequence=cursor.sequence)
         self._definitions = self._load_definitions()
-        if opened.loss:
-            # This commits the topic's new mark. Otherwise, if the topic grew past the old mark
-            # before the next start, the loss would no longer be detected.
-            self._ports.event_log.publish([], [], cursor)
         return cursor

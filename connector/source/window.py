@@ -256,7 +256,8 @@ def full_passes_restarted(cursor: Cursor, *, due: bool) -> Cursor:
         if due:
             position = position.model_copy(update={"finished_ms": None})
         positions[track.name] = position
-    return cursor.model_copy(update={"positions": positions})
+    # As a state of its own: no cache that matched the cursor before matches this one.
+    return cursor.model_copy(update={"positions": positions, "sequence": cursor.sequence + 1})
 
 
 def rows_left(page: Page) -> int:

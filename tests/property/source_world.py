@@ -73,6 +73,13 @@ class LaggingSink:
         self._id = self._topic.id
 
 
+def copy_of(known: SqliteKnownStore) -> SqliteKnownStore:
+    """Return a copy of an in-memory cache."""
+    copy = SqliteKnownStore(":memory:")
+    known._db.backup(copy._db)
+    return copy
+
+
 class World:
     """A small study, a source, and a random number generator."""
 
@@ -102,20 +109,29 @@ class World:
         self.sink = LaggingSink(self.topic)
         self.topic_was_lost = self.deletes_were_forgotten = False
         self.known = SqliteKnownStore(":memory:")
+        self.copies = random.Random(seed + 3)
+        self.old_copy: SqliteKnownStore | None = None
         self.is_calm = False
         self.false_deletes: list[str] = []
         self.letters: list[tuple[Identity, str | None]] = []
         """Dead letters of events that were too large, across all restarts."""
         self.restart()
 
-    def restart(self) -> None:
+    def restart(self, with_cache: SqliteKnownStore | None = None) -> None:
         self.log = InMemoryEventLog(self.topic, KEY, self.cursors)
         self.log.before_publish = self._look_for_false_deletes
         self.log.letters = self.letters
-        if self.rng.random() < 0.3:  # the cache is lost, too
+        if with_cache is not None:
+            self.known = with_cache
+        elif self.rng.random() < 0.3:  # the cache is lost, too
             # With the topic also lost, nothing remembers past or pending deletes.
             self.deletes_were_forgotten |= self.topic_was_lost
             self.known = SqliteKnownStore(":memory:")
+        elif self.old_copy is not None and self.copies.random() < 0.2:
+            # It is another machine's, or a power cut has taken its last transactions.
+            self.deletes_were_forgotten |= self.topic_was_lost
+            self.known = self.old_copy
+        self.old_copy = self.old_copy if self.copies.random() < 0.5 else copy_of(self.known)
         ports = SourcePorts(self.api, self.log, self.known, self.local, self._stream)
         self.task = SourceTask(
             KEY, ports, self.pace, SourceOptions(0.5, lambda: Backoff(1.0, rng=self.rng))

@@ -28,7 +28,7 @@ from connector.source.ports import SourceOptions, SourcePorts
 from connector.source.source_task import SourceTask
 from connector.store.known_store import SqliteKnownStore
 from tests.oracle import fold
-from tests.property.source_world import KEY, PACE, World, api_state, live
+from tests.property.source_world import KEY, PACE, World, api_state, copy_of, live
 
 _SEEDS = int(os.environ.get("SIMULATION_SEEDS", "1000"))
 _CHUNK = 25
@@ -249,6 +249,30 @@ def test_a_changed_definition_reaches_every_record_it_affects(*, loses_cache: bo
         world.step()
     found = [json.loads(each.value or b"") for each in world.topic.messages()[count:]]
     assert {"variable", "record"} <= {each["entity"] for each in found}
+    assert world.faults_found() == []
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_an_older_copy_of_the_cache_does_not_match_after_a_rebuild(*, is_lost: bool) -> None:
+    """A copy that another machine, or a power cut, has left from before a rebuild is no match.
+
+    It would say that everything is delivered, although the topic has lost it, and that a pass may
+    go on whose rows the rebuilt cache has not seen.
+    """
+    world = World(1)
+    world.run()
+    older = copy_of(world.known)
+    keys = {each.key for each in world.topic.messages()}
+    if is_lost:
+        world.topic.recreate()
+    world.task.sweep()
+    world.task._must_reread_topic = True
+    world.task._recover()
+    assert not older.matches(Cursor.from_bytes(world.cursors[KEY]))
+    world.restart(with_cache=older)
+    for _ in range(3000):
+        world.step()
+    assert {each.key for each in world.topic.messages()} >= (keys if is_lost else set())
     assert world.faults_found() == []
 
 
