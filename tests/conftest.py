@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
@@ -37,6 +38,8 @@ def servers() -> Iterator[LocalServers]:
     folder = Path(tempfile.mkdtemp(prefix="servers-", dir=LOGS.absolute()))
     with local_servers(folder, os.environ) as running:
         yield running
+    for server in ("kafka", "neo4j"):  # the logs stay
+        shutil.rmtree(folder / server / "data", ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
