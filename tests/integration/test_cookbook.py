@@ -5,7 +5,8 @@ import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -99,23 +100,39 @@ def reopened(t: Tables) -> Answer:
     return found
 
 
-def missing_visits(t: Tables) -> Answer:
-    had = {(row["subjectId"], row["intervalId"]) for row in t.visits.values() if not row["deleted"]}
+def took_place(t: Tables) -> list[Row]:
+    with_records = {row["visitId"] for row in t.records.values()}
     return [
-        (subject["subjectKey"], interval["intervalName"])
-        for subject in t.subjects.values()
-        for interval in t.intervals.values()
-        if not interval["disabled"] and (subject["subjectId"], interval["intervalId"]) not in had
+        row
+        for row in t.visits.values()
+        if not row["deleted"] and (row["visitDate"] or row["visitId"] in with_records)
     ]
 
 
+def missing_visits(t: Tables) -> Answer:
+    had = defaultdict(set)
+    for row in took_place(t):
+        had[row["subjectId"]].add(row["intervalId"])
+    latest = {
+        subject: max(t.intervals[each]["intervalSequence"] for each in ids)
+        for subject, ids in had.items()
+    }
+    return [
+        (t.subjects[subject]["subjectKey"], interval["intervalName"])
+        for subject, ids in had.items()
+        for interval in t.intervals.values()
+        if interval["intervalSequence"] < latest[subject] and interval["intervalId"] not in ids
+        and not interval["disabled"]
+    ]  # fmt: skip
+
+
 def missing_forms(t: Tables) -> Answer:
-    had = {(row["visitId"], row["formKey"]) for row in t.live_records()}
+    had = {(row["visitId"], row["formId"]) for row in t.live_records()}
     return [
         (visit["subjectKey"], visit["visitId"], visit["intervalName"], form["formKey"])
-        for visit in t.visits.values()
+        for visit in took_place(t)
         for form in t.intervals[visit["intervalId"]]["forms"]
-        if not visit["deleted"] and (visit["visitId"], form["formKey"]) not in had
+        if (visit["visitId"], form["formId"]) not in had
     ]
 
 
@@ -123,21 +140,27 @@ def outside_window(t: Tables) -> Answer:
     found = []
     for visit in t.visits.values():
         interval = t.intervals[visit["intervalId"]]
-        enrolled = t.subjects[visit["subjectId"]]["enrollmentStartDate"]
-        due = date.fromordinal(at(enrolled).toordinal() + interval["dueDateWillBeIn"])
+        opens, closes, due = (visit[name] for name in ("startDate", "endDate", "dueDate"))
+        if visit["deleted"] or not visit["visitDate"] or not (opens or due):
+            continue
         visited = date.fromisoformat(visit["visitDate"])
-        off = (visited - due).days
-        in_window = -interval["negativeSlack"] <= off <= interval["positiveSlack"]
-        if not in_window and not visit["deleted"]:
-            found.append((visit["subjectKey"], visit["visitId"], interval["intervalName"],
-                          due.isoformat(), visited.isoformat(), off))  # fmt: skip
+        if opens is None:
+            day = date.fromisoformat(due)
+            opens = (day - timedelta(interval["negativeSlack"])).isoformat()
+            closes = (day + timedelta(interval["positiveSlack"])).isoformat()
+        before = (visited - date.fromisoformat(opens)).days
+        after = (visited - date.fromisoformat(closes)).days
+        if before < 0 or after > 0:
+            off = after if after > 0 else before
+            found.append((visit["subjectKey"], visit["visitId"], visit["intervalName"], opens,
+                          closes, visit["visitDate"], off))  # fmt: skip
     return found
 
 
 def visit_to_entry(t: Tables) -> Answer:
     days = defaultdict(list)
     for row in t.records.values():
-        if row["visitId"]:
+        if row["visitId"] and not row["deleted"] and not t.visits[row["visitId"]]["deleted"]:
             visited = date.fromisoformat(t.visits[row["visitId"]]["visitDate"])
             entered = at(row["dateCreated"]).date()
             days[t.sites[row["siteId"]]].append((entered - visited).days)
@@ -154,18 +177,20 @@ def revisions_of(t: Tables) -> dict[int, list[Row]]:
 def after_completion(t: Tables) -> Answer:
     found = []
     for record_id, revisions in revisions_of(t).items():
-        done = [index for index, row in enumerate(revisions) if row["recordStatus"] != "Incomplete"]
-        if done and (changes := len(revisions) - 1 - done[0]):
-            first, form = revisions[done[0]], t.records.get(record_id, {}).get("formKey")
-            found.append((record_id, form, first["recordStatus"], first["dateCreated"], changes))
+        done = [row for row in revisions if "Incomplete" not in row["recordStatus"]]
+        if done and (changes := revisions[-1]["dataRevision"] - done[0]["dataRevision"]):
+            first = done[0]
+            found.append((record_id, first["formKey"], first["recordStatus"], first["dateCreated"],
+                          changes))  # fmt: skip
     return found
 
 
 def without_reason(t: Tables) -> Answer:
     return [
         (row["recordId"], row["recordRevision"], row["user"], row["dateCreated"])
-        for row in t.rows("recordRevisions")
-        if row["recordRevision"] > 1 and not row["reasonForChange"].strip()
+        for revisions in revisions_of(t).values()
+        for before, row in pairwise(revisions)
+        if row["dataRevision"] > before["dataRevision"] and not row["reasonForChange"].strip()
     ]
 
 
@@ -180,7 +205,7 @@ def odd_hours(t: Tables) -> Answer:
 
 def most_changed(t: Tables) -> Answer:
     found = [
-        (record_id, t.records.get(record_id, {}).get("formKey"), len(rows),
+        (record_id, rows[0]["formKey"], len(rows),
          len({row["user"] for row in rows}))
         for record_id, rows in revisions_of(t).items() if len(rows) > 1
     ]  # fmt: skip
@@ -190,28 +215,51 @@ def most_changed(t: Tables) -> Answer:
 def drift(t: Tables) -> Answer:
     versions: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for row in t.rows("codings"):
-        versions[row["dictionaryName"], str(row["value"]).lower()][row["dictionaryVersion"]] += 1
+        is_deleted = t.records.get(row["recordId"], {}).get("deleted")
+        if row["dictionaryVersion"].strip() and not is_deleted:
+            key = row["dictionaryName"], str(row["value"]).lower()
+            versions[key][row["dictionaryVersion"]] += 1
     return [(*key, sorted(each), each.total()) for key, each in versions.items() if len(each) > 1]
 
 
+def days_of(text: str) -> tuple[date, date]:
+    """The first and the last day that a date, which may be partial, can stand for."""
+    year, *rest = (int(part) for part in text.split("-") if part != "UN")
+    first = date(year, rest[0] if rest else 1, rest[1] if len(rest) > 1 else 1)
+    if len(rest) > 1:
+        return first, first
+    month = rest[0] if rest else 12
+    return first, date(year + month // 12, month % 12 + 1, 1) - timedelta(1)
+
+
+def data_of(row: Row) -> Row:
+    return {name.upper(): value for name, value in row["recordData"].items()}
+
+
 def ae_with_cm(t: Tables) -> Answer:
-    return [
-        (ae["subjectKey"], ae["recordId"], ae["recordData"]["AETERM"], began, cm["recordId"],
-         cm["recordData"]["CMTRT"])
-        for ae in t.live_records("AE") for cm in t.live_records("CM")
-        if cm["subjectKey"] == ae["subjectKey"]
-        and (began := ae["recordData"]["AESTDTC"])
-        and cm["recordData"]["CMSTDTC"] <= began
-        and (not cm["recordData"]["CMENDTC"] or cm["recordData"]["CMENDTC"] >= began)
-    ]  # fmt: skip
+    found = []
+    for ae in t.live_records("AE"):
+        event = data_of(ae)
+        for cm in t.live_records("CM"):
+            drug = data_of(cm)
+            if cm["subjectId"] != ae["subjectId"] or ae["subjectId"] is None:
+                continue
+            if not event["AESTDTC"] or not drug["CMSTDTC"]:
+                continue
+            first, last = days_of(event["AESTDTC"])
+            end = drug["CMENDTC"]
+            if days_of(drug["CMSTDTC"])[0] <= last and (not end or days_of(end)[1] >= first):
+                found.append((ae["subjectKey"], ae["recordId"], event["AETERM"], event["AESTDTC"],
+                              cm["recordId"], drug["CMTRT"]))  # fmt: skip
+    return found
 
 
 def ae_outcomes(t: Tables) -> Answer:
     subjects = defaultdict(list)
     for ae in t.live_records("AE"):
-        data = ae["recordData"]
-        subjects[data["AETERM"], data["AEACN"], data["AEOUT"]].append(ae["subjectKey"])
-    return [(*key, len(each), len(set(each))) for key, each in subjects.items()]
+        data = data_of(ae)
+        subjects[data["AETERM"], data["AEACN"], data["AEOUT"]].append(ae["subjectId"])
+    return [(*key, len(each), len(set(each) - {None})) for key, each in subjects.items()]
 
 
 def disposition(t: Tables) -> Answer:
@@ -246,15 +294,12 @@ def roles(t: Tables) -> Answer:
 
 def clean_subjects(t: Tables) -> Answer:
     incomplete = Counter(
-        row["subjectKey"] for row in t.live_records() if row["recordStatus"] == "Incomplete"
+        row["subjectId"] for row in t.live_records() if "Incomplete" in row["recordStatus"]
     )
-    subject_of = {key: row["subjectKey"] for key, row in t.records.items()}
-    own = Counter(
-        subject_of.get(row["recordId"]) for row in t.open_queries() if row["recordId"] in t.records
-    )
+    own = Counter(row["subjectId"] for row in t.open_queries())
     return [
-        (key, not own[key] and not incomplete[key], own[key], incomplete[key])
-        for key in (row["subjectKey"] for row in t.subjects.values())
+        (row["subjectKey"], not own[key] and not incomplete[key], own[key], incomplete[key])
+        for key, row in t.subjects.items()
     ]
 
 
@@ -263,20 +308,21 @@ def timeline(t: Tables) -> Answer:
     keys = {row["subjectKey"] for row in t.subjects.values()}
     for row in t.subjects.values():
         found.append((row["subjectKey"], row["enrollmentStartDate"], "enrolled", row["subjectId"]))
-    for row in t.visits.values():
+    for row in (row for row in t.visits.values() if row["visitDate"] and not row["deleted"]):
         event = f"visit {row['intervalName']}"
         found.append((row["subjectKey"], row["visitDate"], event, row["visitId"]))
     for record_id, revisions in revisions_of(t).items():
         record = t.records.get(record_id)
         for row in revisions if record and record["subjectKey"] in keys else []:
             what = "entered" if row["recordRevision"] == 1 else "changed"
+            what = "deleted" if row["deleted"] else what
             event = f"{record['formKey']} {what}"  # type: ignore[index]
             found.append((record["subjectKey"], row["dateCreated"], event, record_id))  # type: ignore[index]
     for row in t.rows("queries"):
-        record = t.records.get(row["recordId"])
-        for comment in row["queryComments"] if record and record["subjectKey"] in keys else []:
+        owner = row if row["recordId"] is None else t.records.get(row["recordId"])
+        for comment in row["queryComments"] if owner and owner["subjectKey"] in keys else []:
             event = f"query: {comment['annotationStatus']}"
-            found.append((record["subjectKey"], comment["date"], event, row["annotationId"]))  # type: ignore[index]
+            found.append((owner["subjectKey"], comment["date"], event, row["annotationId"]))  # type: ignore[index]
     return found
 
 
@@ -313,12 +359,56 @@ def edited(database: Neo4jDatabase) -> Study:
     for _ in range(500):
         now += 400
         edits.step()
-    visits = study.table("visits")
-    visits.put(visits.get(7) | {"deleted": True})
-    table = study.table("recordRevisions")
-    table.put(table.get(table.ids[-1]) | {"reasonForChange": " ", "recordRevision": 2})
+    make_awkward(study)
     write_study(database, study)
     return study
+
+
+def make_awkward(study: Study) -> None:
+    """Plant what real studies have and a first answer overlooks."""
+    visits, intervals = study.table("visits"), study.table("intervals")
+    visits.put(visits.get(7) | {"deleted": True})
+    visits.put(visits.get(8) | {"startDate": None, "endDate": None, "dueDate": "2024-05-13"})
+    visits.put(visits.get(9) | {"startDate": None, "endDate": None})
+    # The last visit is planned for two subjects, and has taken place for one of them.
+    planned = intervals.get(5) | {
+        "intervalId": 6,
+        "intervalName": "Visit 6",
+        "intervalSequence": 60,
+    }
+    intervals.put(planned)
+    for number, subject in enumerate((3, 4)):
+        like = visits.get(5 * subject)
+        visits.put(
+            like | {"visitId": 900 + number, "intervalId": 6, "intervalName": "Visit 6",
+                    "visitDate": "" if number else "2024-07-15", "startDate": None, "endDate": None}
+        )  # fmt: skip
+    revisions = study.table("recordRevisions")
+    several = [each for each in revisions.rows() if each["recordRevision"] > 1]
+    revisions.put(several[-1] | {"reasonForChange": " "})
+    # Only the status was changed, which needs no reason and is no change of data.
+    status_only = several[0]["recordId"]
+    for row in [each for each in revisions.rows() if each["recordId"] == status_only]:
+        revisions.put(row | {"dataRevision": 1, "reasonForChange": ""})
+    records = study.table("records")
+    for index, record_id in enumerate(records.ids):
+        row = records.get(record_id)
+        data = row["recordData"]
+        if row["formKey"] in ("AE", "CM") and index % 3 == 0:  # names in lower case
+            data = {name.lower(): value for name, value in data.items()}
+        if row["formKey"] == "CM" and index % 4 == 0:
+            data = {
+                name: ("2024-UN-UN", "2024-02-UN", "")[index % 3]
+                if "stdtc" in name.lower()
+                else value
+                for name, value in data.items()
+            }
+        records.put(row | {"recordData": data})
+    queries = study.table("queries")
+    of_subject = queries.get(queries.ids[0]) | {"annotationId": 9001, "recordId": None}
+    queries.put(of_subject | {"variable": ""})
+    codings = study.table("codings")
+    codings.put(codings.get(codings.ids[0]) | {"dictionaryVersion": ""})
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
@@ -375,7 +465,7 @@ PLANTED = {
     "record-of-another-subject": "MATCH (:Visit {study_key: $s})-[:HAS_RECORD]->(n) WITH n LIMIT 1"
     " SET n.subject_id = n.subject_id + 1",
     "record-of-unknown-form": "MATCH (n:Record {study_key: $s, form_key: 'AE'}) WITH n LIMIT 1"
-    " SET n.form_key = 'NONE'",
+    " SET n.form_id = 998",
     "record-on-deleted-visit": "MATCH (n:Visit {study_key: $s})-[:HAS_RECORD]->(r)"
     " WHERE NOT r.deleted WITH n LIMIT 1 SET n.deleted = true",
     "revision-by-unknown-user": "MATCH (n:RecordRevision {study_key: $s}) WITH n LIMIT 1"

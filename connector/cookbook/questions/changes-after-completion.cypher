@@ -1,10 +1,11 @@
-// Which records were changed after a revision had marked them as complete, verified or locked?
-MATCH (r:Record {study_key: $study})-[:HAS_REVISION]->(n:RecordRevision)
+// Which records had their data changed after a revision had marked them as complete, verified or locked?
+// A revision that only changes the status keeps the number of the data revision.
+MATCH (r:Record {study_key: $study})-[:HAS_REVISION]->(n:RecordRevision) WHERE r.record_id IS NOT NULL
 WITH r, n ORDER BY n.record_revision_id
 WITH r, collect(n) AS revisions
-WITH r, revisions, [i IN range(0, size(revisions) - 1)
-                    WHERE revisions[i].record_status IN ['Complete', 'Verified', 'Locked']][0] AS first
-WHERE first IS NOT NULL AND first < size(revisions) - 1
-RETURN r.record_id AS record, r.form_key AS form, revisions[first].record_status AS status,
-       revisions[first].date_created AS since, size(revisions) - 1 - first AS changes
+WITH r, revisions, [n IN revisions
+                    WHERE toString(n.record_status) =~ '(?i).*\\b(complete|verified|locked)\\b.*'][0] AS first
+WITH r, first, revisions[-1].data_revision - first.data_revision AS changes WHERE changes > 0
+RETURN r.record_id AS record, first.form_key AS form, first.record_status AS status,
+       first.date_created AS since, changes
 ORDER BY changes DESC, record

@@ -1,14 +1,23 @@
-// Which subjects have no open query and no record that is incomplete, and what is left of the others?
-MATCH (s:Subject {study_key: $study})
-WHERE s._version IS NOT NULL AND NOT s:Deleted AND NOT coalesce(s.deleted, false)
-OPTIONAL MATCH (r:Record {study_key: $study, subject_key: s.subject_key})
-WHERE r.record_status = 'Incomplete' AND NOT r:Deleted AND NOT coalesce(r.deleted, false)
-WITH s, count(r) AS incomplete
-OPTIONAL MATCH (s)-[:HAS_VISIT|HAS_RECORD|HAS_QUERY*1..3]->(q:Query)
-WHERE NOT q:Deleted
-OPTIONAL MATCH (q)-[:HAS_COMMENT]->(c:QueryComment)
-WITH s, incomplete, q, c ORDER BY coalesce(c.sequence, c.position) DESC
-WITH s, incomplete, q, head(collect(c)) AS last
-WITH s, incomplete, count(CASE WHEN q IS NOT NULL AND NOT coalesce(last.closed, false) THEN 1 END) AS open
+// Which subjects have no open query and only records that are complete, verified or locked, and what is left of the others?
+// Statuses are the study's own words: "Record Complete" counts, "Record Incomplete" does not.
+CALL () {
+  MATCH (s:Subject {study_key: $study}) WHERE s.subject_id IS NOT NULL
+  RETURN s.subject_id AS subject, 0 AS open, 0 AS incomplete
+  UNION ALL
+  MATCH (q:Query {study_key: $study})
+  WHERE q.annotation_id IS NOT NULL AND q._version IS NOT NULL AND NOT q:Deleted
+  OPTIONAL MATCH (q)-[:HAS_COMMENT]->(c:QueryComment)
+  WITH q, c ORDER BY coalesce(c.sequence, c.position) DESC
+  WITH q, head(collect(c)) AS last WHERE NOT coalesce(last.closed = true, false)
+  RETURN q.subject_id AS subject, 1 AS open, 0 AS incomplete
+  UNION ALL
+  MATCH (r:Record {study_key: $study})
+  WHERE r.record_id IS NOT NULL AND NOT r:Deleted AND NOT coalesce(r.deleted = true, false)
+    AND NOT toString(coalesce(r.record_status, '')) =~ '(?i).*\\b(complete|verified|locked)\\b.*'
+  RETURN r.subject_id AS subject, 0 AS open, 1 AS incomplete
+}
+WITH subject, sum(open) AS open, sum(incomplete) AS incomplete
+MATCH (s:Subject {study_key: $study, subject_id: subject})
+WHERE s._version IS NOT NULL AND NOT s:Deleted AND NOT coalesce(s.deleted = true, false)
 RETURN s.subject_key AS subject, open = 0 AND incomplete = 0 AS clean, open AS open_queries, incomplete
 ORDER BY clean, subject

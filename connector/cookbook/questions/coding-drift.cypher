@@ -1,6 +1,7 @@
 // Which terms are coded with more than one dictionary version?
 MATCH (c:Coding {study_key: $study})
-WHERE NOT c:Deleted
+WHERE c.coding_id IS NOT NULL AND NOT c:Deleted AND trim(coalesce(c.dictionary_version, '')) <> ''
+  AND NOT EXISTS { MATCH (r:Record)-[:HAS_CODING]->(c) WHERE r:Deleted OR r.deleted = true }
 WITH c.dictionary_name AS dictionary, toLower(toString(c.value)) AS term,
      c.dictionary_version AS version, count(*) AS codings
 ORDER BY version

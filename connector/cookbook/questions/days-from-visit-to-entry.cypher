@@ -1,8 +1,11 @@
 // How many days after a visit are its records entered: median and maximum, by site?
+// Entries have times in UTC, visits have the site's date: an evening may count as the next day.
 MATCH (v:Visit {study_key: $study})-[:HAS_RECORD]->(r:Record)
-WHERE v.visit_date =~ '\\d{4}-\\d\\d-\\d\\d.*' AND r.date_created =~ '\\d{4}-\\d\\d-\\d\\d.*' AND NOT r:Deleted
+WHERE v.visit_id IS NOT NULL AND NOT v:Deleted AND NOT coalesce(v.deleted = true, false)
+  AND NOT r:Deleted AND NOT coalesce(r.deleted = true, false)
+  AND v.visit_date =~ '\\d{4}-\\d\\d-\\d\\d.*' AND r.date_created =~ '\\d{4}-\\d\\d-\\d\\d.*'
 WITH r.site_id AS site_id,
-     duration.inDays(date(substring(v.visit_date, 0, 10)), date(substring(r.date_created, 0, 10))).days AS days
+     duration.inDays(date(left(v.visit_date, 10)), date(left(r.date_created, 10))).days AS days
 OPTIONAL MATCH (site:Site {study_key: $study, site_id: site_id})
 RETURN site.site_name AS site, count(*) AS records,
        percentileCont(days, 0.5) AS median_days, max(days) AS max_days

@@ -1,8 +1,8 @@
 // How many days does it take to close a query: median and maximum, by site?
 MATCH (q:Query {study_key: $study})-[:HAS_COMMENT]->(c:QueryComment)
-WHERE NOT q:Deleted
+WHERE q.annotation_id IS NOT NULL AND NOT q:Deleted
 WITH q, c ORDER BY coalesce(c.sequence, c.position) DESC
-WITH q, head(collect(c)) AS last WHERE last.closed
+WITH q, head(collect(c)) AS last WHERE last.closed = true
   AND last.date =~ '\\d{4}-\\d\\d-\\d\\d.*' AND q.date_created =~ '\\d{4}-\\d\\d-\\d\\d.*'
 OPTIONAL MATCH (:Subject {study_key: $study, subject_id: q.subject_id})-[:AT_SITE]->(site:Site)
 WITH site, duration.inDays(datetime(replace(q.date_created, ' ', 'T')),

@@ -1,11 +1,18 @@
-// Which visits were outside their interval's window, counted from the subject's enrollment?
-MATCH (s:Subject {study_key: $study})-[:HAS_VISIT]->(v:Visit)-[:IN_INTERVAL]->(i:Interval)
-WHERE NOT v:Deleted AND NOT coalesce(v.deleted, false) AND v.visit_date =~ '\\d{4}-\\d\\d-\\d\\d.*'
-  AND s.enrollment_start_date =~ '\\d{4}-\\d\\d-\\d\\d.*' AND i.due_date_will_be_in IS NOT NULL
-WITH s, v, i, date(substring(s.enrollment_start_date, 0, 10)) + duration({days: i.due_date_will_be_in}) AS due,
-     date(substring(v.visit_date, 0, 10)) AS visited
-WITH s, v, i, due, visited, duration.inDays(due, visited).days AS days
-WHERE days < -coalesce(i.negative_slack, 0) OR days > coalesce(i.positive_slack, 0)
-RETURN s.subject_key AS subject, v.visit_id AS visit, i.interval_name AS interval,
-       toString(due) AS due, toString(visited) AS visited, days AS days_off
+// Which visits were outside the window that the API gives for them (start and end date, or due date and slack)?
+MATCH (s:Subject {study_key: $study})-[:HAS_VISIT]->(v:Visit)
+WHERE s.subject_id IS NOT NULL AND NOT v:Deleted AND NOT coalesce(v.deleted = true, false)
+  AND v.visit_date =~ '\\d{4}-\\d\\d-\\d\\d.*'
+OPTIONAL MATCH (v)-[:IN_INTERVAL]->(i:Interval)
+WITH s, v, i, date(left(v.visit_date, 10)) AS visited,
+     CASE WHEN v.start_date =~ '\\d{4}-\\d\\d-\\d\\d.*' THEN date(left(v.start_date, 10)) END AS first,
+     CASE WHEN v.due_date =~ '\\d{4}-\\d\\d-\\d\\d.*' THEN date(left(v.due_date, 10)) END AS due,
+     CASE WHEN v.end_date =~ '\\d{4}-\\d\\d-\\d\\d.*' THEN date(left(v.end_date, 10)) END AS last
+WITH s, v, visited, coalesce(first, due - duration({days: coalesce(i.negative_slack, 0)})) AS opens,
+     coalesce(last, due + duration({days: coalesce(i.positive_slack, 0)})) AS closes
+WHERE visited < opens OR visited > closes
+WITH s, v, opens, closes, visited,
+     CASE WHEN visited > closes THEN duration.inDays(closes, visited).days
+          ELSE duration.inDays(opens, visited).days END AS days
+RETURN s.subject_key AS subject, v.visit_id AS visit, v.interval_name AS interval,
+       toString(opens) AS opens, toString(closes) AS closes, toString(visited) AS visited, days AS days_off
 ORDER BY abs(days) DESC, visit

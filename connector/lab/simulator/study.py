@@ -13,9 +13,10 @@ from connector.lab.simulator.tables import Table
 VISITS_PER_SUBJECT = 5
 SUBJECTS_PER_SITE = 50
 _BEGIN = datetime(2024, 1, 8, 6, 0, tzinfo=UTC)
+_DAYS_BETWEEN_VISITS, _SLACK_DAYS = 28, 3
 _SITE_FORM_SHARE = 0.004
 QUERY_STATUSES = ("Monitor Query Open", "Answered", "Closed")
-_STATUSES = ("Incomplete", "Complete", "Verified", "Locked")
+_STATUSES = ("Record Incomplete", "Record Complete", "Record Verified", "Record Locked")
 
 
 def api_date(at: datetime) -> str:
@@ -33,6 +34,8 @@ class Study:
     tables: dict[str, Table] = field(default_factory=dict)
     logins: list[str] = field(default_factory=list)
     visits_of: dict[int, list[int]] = field(default_factory=dict)
+    revised: dict[int, int] = field(default_factory=dict)
+    """The newest revision of each record that has several."""
     next_record_id: int = 1
     next_revision_id: int = 1
     next_query_id: int = 1
@@ -73,11 +76,16 @@ class Study:
             },
         }
         self.table("records").put(row)
-        self.revise(row, at, 1)
+        self._add_revision(row, at, 1)
         return row
 
-    def revise(self, record: dict[str, Any], at: str, number: int) -> None:
-        """Append a revision of the record, as the API does at each change."""
+    def revise(self, record: dict[str, Any], at: str) -> None:
+        """Append a revision of a record that has changed, as the API does at each change."""
+        record_id = record["recordId"]
+        self.revised[record_id] = self.revised.get(record_id, 1) + 1
+        self._add_revision(record, at, self.revised[record_id])
+
+    def _add_revision(self, record: dict[str, Any], at: str, number: int) -> None:
         self.table("recordRevisions").put(
             {
                 "studyKey": self.key,
@@ -217,9 +225,9 @@ def _add_intervals(study: Study, dates: dict[str, str]) -> None:
                 "windowCalculationDate": "RANDDTC",
                 "actualDateForm": "VS",
                 "actualDate": "VSDTC",
-                "dueDateWillBeIn": 28 * number,
-                "negativeSlack": 3,
-                "positiveSlack": 3,
+                "dueDateWillBeIn": _DAYS_BETWEEN_VISITS * number,
+                "negativeSlack": _SLACK_DAYS,
+                "positiveSlack": _SLACK_DAYS,
                 "eproGracePeriod": 0,
                 "forms": scheduled,
                 "disabled": False,
@@ -270,6 +278,7 @@ def _add_subjects(study: Study, subjects: int, dates: dict[str, str]) -> None:
 def _add_visit(study: Study, subject_id: int, number: int, at: str) -> None:
     visit_id = (subject_id - 1) * VISITS_PER_SUBJECT + number
     subject = study.table("subjects").get(subject_id)
+    due = datetime.fromisoformat(at).date() + timedelta(days=_DAYS_BETWEEN_VISITS * number)
     study.table("visits").put(
         {
             "visitId": visit_id,
@@ -278,8 +287,8 @@ def _add_visit(study: Study, subject_id: int, number: int, at: str) -> None:
             "intervalName": f"Visit {number}",
             "subjectId": subject_id,
             "subjectKey": subject["subjectKey"],
-            "startDate": None,
-            "endDate": None,
+            "startDate": (due - timedelta(days=_SLACK_DAYS)).isoformat(),
+            "endDate": (due + timedelta(days=_SLACK_DAYS)).isoformat(),
             "dueDate": None,
             "visitDate": f"2024-{1 + number:02}-15",
             "visitDateForm": "VS",

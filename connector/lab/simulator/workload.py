@@ -59,7 +59,7 @@ class Workload:
         at = self._at
         row |= {**changed, "dateModified": at}
         self.study.table("records").put(row)
-        self.study.revise(row, at, 2)
+        self.study.revise(row, at)
 
     def _change(self, record_id: int) -> None:
         row = self.study.table("records").get(record_id)
