@@ -13,12 +13,12 @@ class Heartbeat:
         self._clock = clock
         self._beat_at = clock.monotonic()
         self.at_ms = clock.now_ms()
-        """The last beat, in milliseconds since the epoch."""
+        """The last beat, or the end of the pause that it announced, in ms since the epoch."""
 
     def beat(self, pause_seconds: float = 0.0) -> None:
         """Note that the loop goes round, and that it may now pause for this long."""
         self._beat_at = self._clock.monotonic() + pause_seconds
-        self.at_ms = self._clock.now_ms()
+        self.at_ms = self._clock.now_ms() + round(pause_seconds * 1000)
 
     @property
     def age_seconds(self) -> float:

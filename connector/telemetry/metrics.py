@@ -49,7 +49,7 @@ DEPENDENCY_UP = _gauge(
 )
 HEARTBEAT = _gauge(
     "imednet_loop_heartbeat_timestamp_seconds",
-    "When the loop last ran: the sink's, or a study's in the source.",
+    "When the loop last ran, or until when it pauses: the sink's, or a study's in the source.",
     "loop",
 )
 

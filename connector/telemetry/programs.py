@@ -43,7 +43,8 @@ class _Common(Collector):
         failing = {each.what for each in self._health.failing()}
         names = [*(check.name for check in self._health.checks), *self._more()]
         yield family(metrics.DEPENDENCY_UP, [((name,), name not in failing) for name in names])
-        beats = [((beat.name,), beat.at_ms / 1000) for beat in self._health.heartbeats]
+        expected = (beat for beat in self._health.heartbeats if beat.is_expected)
+        beats = [((beat.name,), beat.at_ms / 1000) for beat in expected]
         yield family(metrics.HEARTBEAT, beats)
 
 

@@ -4,6 +4,7 @@ The rules use a small part of PromQL, which this module evaluates on samples.
 """
 
 import json
+import operator
 import re
 import shutil
 import subprocess
@@ -72,14 +73,17 @@ def fires(expression: str, samples: Samples) -> bool:
     """Evaluate an expression of the forms that the rules use."""
     if found := re.fullmatch(r"absent\((\w+)\)", expression):
         return found[1] not in samples.now
-    left, comparison, limit = re.fullmatch(r"(.+) (==|>) (\S+)", expression).groups()  # type: ignore[union-attr]
+    left, comparison, limit = re.fullmatch(r"(.+) (==|>|<) (\S+)", expression).groups()  # type: ignore[union-attr]
     if found := re.fullmatch(r"increase\((\w+)\[\w+\]\)", left):
         value = samples.now[found[1]] - samples.before[found[1]]
     elif found := re.fullmatch(r"time\(\) - (\w+)", left):
         value = NOW - samples.now[found[1]]
+    elif found := re.fullmatch(r"avg_over_time\((\w+)\[\w+\]\)", left):
+        value = samples.now[found[1]]
     else:
         value = samples.now[left]
-    return value == float(limit) if comparison == "==" else value > float(limit)
+    compare = {"==": operator.eq, ">": operator.gt, "<": operator.lt}[comparison]
+    return bool(compare(value, float(limit)))
 
 
 HEALTHY = dict.fromkeys(ALL, 0.0) | {
@@ -95,6 +99,7 @@ WRONG: dict[str, tuple[str, float | None]] = {
     "ImednetStudyFailing": ("imednet_source_study_failing", 1.0),
     "ImednetStudyNotRead": ("imednet_source_read_timestamp_seconds", NOW - 2000),
     "ImednetLoopStuck": ("imednet_loop_heartbeat_timestamp_seconds", NOW - 1000),
+    "ImednetNoSource": ("imednet_source_rows_total", None),
     "ImednetNoSink": ("imednet_sink_assigned_partitions", None),
     "ImednetLag": ("imednet_sink_lag_seconds", 400.0),
     "ImednetDeadLetters": ("imednet_sink_dead_letters_total", 1.0),
@@ -140,6 +145,7 @@ WRONG_SERIES: dict[str, str | None] = {
     "ImednetStudyFailing": "1",
     "ImednetStudyNotRead": "0",
     "ImednetLoopStuck": "0",
+    "ImednetNoSource": None,
     "ImednetNoSink": None,
     "ImednetLag": "400",
     "ImednetDeadLetters": "0+1",
