@@ -13,8 +13,9 @@ from connector.clock import SystemClock
 from connector.config import Settings
 from connector.errors import ConnectorError, FatalError, RetryableError
 from connector.imednet.reader import ImednetReader
-from connector.kafka.group_offsets import GroupOffsets
+from connector.kafka.group_offsets import CommittedOffset, GroupOffsets
 from connector.kafka.permissions import may_write_transactions, missing_operations
+from connector.kafka.topic_log import bounds
 from connector.kafka.topics import Topics, TopicState
 from connector.model.cursor import Cursor
 from connector.model.entities import READ_KINDS
@@ -158,13 +159,32 @@ def _sizes(settings: Settings, topics: Topics) -> Finding | str:
     return f"events up to {events:,} bytes, dead letters up to {letters:,}"
 
 
-def _group(settings: Settings) -> str:
-    """Read the group's lag; a new broker needs some seconds to choose the group's coordinator."""
+def _group(settings: Settings) -> Finding | str:
+    """Compare the group's offsets with the topic's."""
+    name, topic = settings.sink.group_id, settings.kafka.events_topic
+    committed = {
+        number: at.offset for number, at in _committed(settings).items() if at.offset is not None
+    }
+    limits = bounds(settings.kafka, topic)
+    for number, offset in committed.items():
+        start, end = limits[number]
+        if not start <= offset <= end:
+            text = (
+                f"It has committed offset {offset:,} of partition {number}, which has only"
+                f" {start:,} to {end:,}: events were lost. A sink says how to go on when it starts"
+            )
+            return Finding("Kafka", f"group {name}", Outcome.FAILURE, text)
+    behind = sum(end - committed.get(number, start) for number, (start, end) in limits.items())
+    return f"{behind:,} offsets behind"
+
+
+def _committed(settings: Settings) -> Mapping[int, CommittedOffset]:
+    """Read the group's offsets; a new broker needs some seconds to choose its coordinator."""
     deadline = time.monotonic() + _COORDINATOR_SECONDS_MAX
     with closing(GroupOffsets(settings.kafka, settings.sink.group_id)) as group:
         while True:
             try:
-                return f"{group.lag():,} offsets behind"
+                return group.committed()
             except RetryableError:
                 if time.monotonic() > deadline:
                     raise

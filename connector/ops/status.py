@@ -46,6 +46,8 @@ class Surroundings:
     """The servers that could not be asked: kafka, neo4j."""
     is_asked: bool = False
     """False until all servers were asked."""
+    cluster_id: str = ""
+    """Kafka's; empty if it is not known."""
 
     def knows(self, server: str) -> bool:
         """Whether this server has answered."""

@@ -35,8 +35,10 @@ def ask_surroundings(settings: Settings) -> Surroundings:
     return around
 
 
-def _connect(settings: Settings, _: Surroundings) -> None:
-    Topics(settings.kafka).check()
+def _connect(settings: Settings, around: Surroundings) -> None:
+    topics = Topics(settings.kafka)
+    topics.check()
+    around.cluster_id = topics.cluster_id()
 
 
 def _lag(settings: Settings, around: Surroundings) -> None:

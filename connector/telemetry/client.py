@@ -24,6 +24,7 @@ _BYTES_MAX = 10_000_000
 _NUMBER = (int, float)
 _INTEGER_MAX = 2**53
 _PARTITION_DIGITS_MAX = 6
+_PROGRAM = {"topic": str, "cluster": str}
 _FAILING = {"what": str, "since": str, "reason": str}
 _SOURCE = {"studies": list, "requests_left": int, "requests_per_minute_max": int}
 _STUDY = {"study": str, "failing": (dict, NoneType), "read_ms": (int, NoneType), "rows": int,
@@ -123,7 +124,7 @@ def _read(response: http.client.HTTPResponse) -> bytes:
 
 def _is_ours(body: Any) -> bool:
     """Whether it has the form of a program's status, of this version."""
-    if not isinstance(body, dict):
+    if not _has(body, _PROGRAM):
         return False
     if not _has_list(body, "failing", _FAILING) or not _has_list(
         body, "notifications", _NOTIFICATION

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from connector.clock import SystemClock
 from connector.config import Settings
+from connector.errors import ConnectorError
 from connector.kafka.topics import Topics
 from connector.neo4j.database import Neo4jDatabase
 from connector.sink.sink_task import SinkTask
@@ -65,12 +66,12 @@ def source_telemetry(
     )
     registry.register(_Common("source", health, lambda: [source_metrics.IMEDNET]))
     registry.register(SourceMetrics(tasks, requests, budget))
-    limit = settings.imednet.requests_per_minute_max
+    limit, pipeline = settings.imednet.requests_per_minute_max, _pipeline(settings, topics)
 
     def status() -> dict[str, Any]:
         requests_left = {"requests_left": budget(), "requests_per_minute_max": limit}
         newest = {"notifications": changes.newest()}
-        return source_metrics.status(tasks) | requests_left | newest
+        return source_metrics.status(tasks) | pipeline | requests_left | newest
 
     endpoint = Endpoint(registry, health, status)
     with _serving(settings, endpoint, health, settings.telemetry.source_port):
@@ -101,9 +102,11 @@ def sink_telemetry(
     registry.register(_Common("sink", health, list))
     registry.register(SinkMetrics(task, writes, lag, clock))
 
+    pipeline = _pipeline(settings, Topics(_impatient(settings).kafka))
+
     def status() -> dict[str, Any]:
         newest = {"notifications": changes.newest()}
-        return sink_metrics.status(task, lag, group_id, clock) | newest
+        return sink_metrics.status(task, lag, group_id, clock) | pipeline | newest
 
     endpoint = Endpoint(registry, health, status)
 
@@ -128,6 +131,14 @@ def _serving(settings: Settings, endpoint: Endpoint, health: Health, port: int) 
             yield
     finally:
         stop.set()
+
+
+def _pipeline(settings: Settings, topics: Topics) -> dict[str, str]:
+    """What tells this pipeline from others: its events topic, and its cluster if that answers."""
+    cluster_id = ""
+    with suppress(ConnectorError):
+        cluster_id = topics.cluster_id()
+    return {"topic": settings.kafka.events_topic, "cluster": cluster_id}
 
 
 def _impatient(settings: Settings) -> Settings:

@@ -21,15 +21,18 @@ class Snapshot:
     """Events per second."""
 
 
-def own_programs(settings: Settings) -> list[dict[str, Any]]:
-    """Ask the programs of this pipeline: all sources, and the group's sinks. Blocks.
+def own_programs(settings: Settings, cluster_id: str = "") -> list[dict[str, Any]]:
+    """Ask the programs of this pipeline: the topic's sources, and the group's sinks. Blocks.
 
-    Sinks of other groups fill other graphs.
+    Sinks of other groups fill other graphs. Topics and groups of other clusters may have the same
+    names; without ``cluster_id`` they are not told apart.
     """
     return [
         each
         for each in program_statuses(settings.telemetry)
-        if each["role"] == "source" or each["group"] == settings.sink.group_id
+        if each["topic"] == settings.kafka.events_topic
+        and (each["role"] == "source" or each["group"] == settings.sink.group_id)
+        and ("" in (cluster_id, each["cluster"]) or each["cluster"] == cluster_id)
     ]
 
 
@@ -40,7 +43,7 @@ def snapshot(
 
     The sinks know the lag of their partitions better than ``around``, which may be older.
     """
-    programs = own_programs(settings)
+    programs = own_programs(settings, around.cluster_id)
     published, applied = status.rate(before, programs, seconds)
     lag = dict(around.lag)
     for program in programs:

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import pytest
 
 from connector.config import KafkaSettings, Settings
+from connector.kafka.group_offsets import CommittedOffset, GroupOffsets
 from connector.kafka.topics import Topics
 from connector.lab.simulator.api import Simulation
 from connector.lab.simulator.server import serving
@@ -132,6 +133,14 @@ def topic_setting(world: World, topic: str, name: str, value: str, usual: str) -
 
 
 @contextmanager
+def offsets_beyond_the_end(world: World) -> Iterator[None]:
+    with closing(GroupOffsets(world.kafka, STUDY)) as group:
+        group.move({0: CommittedOffset(4711, "")})
+        yield
+        group.move({0: CommittedOffset(0, "")})
+
+
+@contextmanager
 def no_constraint(world: World) -> Iterator[None]:
     world.database.write(Statement("DROP CONSTRAINT imednet_keyword_key IF EXISTS", []), {})
     found = world.database.missing_schema()
@@ -171,6 +180,10 @@ SURROUNDINGS: dict[str, tuple[Callable[[World], object], str]] = {
     "dead letters smaller than events": (
         lambda w: topic_setting(w, w.kafka.dead_letter_topic, "max.message.bytes", "9000", "1048588"),
         "Kafka message sizes: .*dead letters: larger ones keep no content",
+    ),
+    "offsets that the topic does not have": (
+        offsets_beyond_the_end,
+        "Kafka group EXAMINED: It has committed offset 4,711 of partition 0, which has only 0 to 0",
     ),
     "a missing constraint": (no_constraint, "Neo4j schema: Missing: .*imednet-connector setup"),
     "nodes of an earlier model": (

@@ -26,6 +26,8 @@ FAILING = {"what": "study B", "since": "2026-01-31T08:00:00+00:00", "reason": "H
 def source(*studies: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {
         "role": "source",
+        "topic": "imednet.events",
+        "cluster": "c",
         "address": "one:9464",
         "studies": list(studies),
         "failing": [],
@@ -46,7 +48,7 @@ def study(key: str, **fields: Any) -> dict[str, Any]:
 
 
 def sink(address: str, partitions: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    usual: dict[str, Any] = {"role": "sink", "address": address, "group": "g", "partitions": partitions,
+    usual: dict[str, Any] = {"role": "sink", "topic": "imednet.events", "cluster": "c", "address": address, "group": "g", "partitions": partitions,
              "applied_ms": None, "consumed": 0, "failing": [], "notifications": []}  # fmt: skip
     return usual | fields
 

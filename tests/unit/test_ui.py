@@ -320,9 +320,16 @@ def test_sinks_of_other_groups_are_not_part_of_the_pipeline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They fill other graphs; their rates and lag are not this pipeline's."""
-    answers = [source(), sink("one:9484", {}), sink("two:9485", {}, group="imednet-sink")]
+    own = {"group": "imednet-sink"}
+    answers = [
+        source(), source(address="two:9464", cluster="d"), source(address="three:9464", topic="test"),
+        sink("one:9484", {}), sink("two:9485", {}, **own), sink("three:9486", {}, cluster="d", **own),
+        sink("four:9487", {}, topic="test", **own), sink("five:9488", {}, cluster="", **own),
+    ]  # fmt: skip
     monkeypatch.setattr("connector.ui.snapshot.program_statuses", lambda _: answers)
-    assert [each["address"] for each in own_programs(Settings())] == ["one:9464", "two:9485"]
+    addresses = [each["address"] for each in own_programs(Settings(), "c")]
+    assert addresses == ["one:9464", "two:9485", "five:9488"]
+    assert len(own_programs(Settings())) == 5, "the cluster is not known"
 
 
 def test_the_history_keeps_an_hour_and_returns_what_is_new() -> None:
