@@ -1,6 +1,8 @@
 // Which records had their data changed after a revision had marked them as complete, verified or locked?
 // A revision that only changes the status keeps the number of the data revision.
-MATCH (r:Record {study_key: $study})-[:HAS_REVISION]->(n:RecordRevision) WHERE r.record_id IS NOT NULL
+MATCH (r:Record {study_key: $study})
+WHERE r.record_id IS NOT NULL AND COUNT { (r)-[:HAS_REVISION]->() } > 1
+MATCH (r)-[:HAS_REVISION]->(n:RecordRevision)
 WITH r, n ORDER BY n.record_revision_id
 WITH r, collect(n) AS revisions
 WITH r, revisions, [n IN revisions

@@ -6,7 +6,7 @@ WHERE v.visit_id IS NOT NULL AND NOT v:Deleted AND NOT coalesce(v.deleted = true
   AND v.visit_date =~ '\\d{4}-\\d\\d-\\d\\d.*' AND r.date_created =~ '\\d{4}-\\d\\d-\\d\\d.*'
 WITH r.site_id AS site_id,
      duration.inDays(date(left(v.visit_date, 10)), date(left(r.date_created, 10))).days AS days
+WITH site_id, count(*) AS records, percentileCont(days, 0.5) AS median_days, max(days) AS max_days
 OPTIONAL MATCH (site:Site {study_key: $study, site_id: site_id})
-RETURN site.site_name AS site, count(*) AS records,
-       percentileCont(days, 0.5) AS median_days, max(days) AS max_days
+RETURN site.site_name AS site, records, median_days, max_days
 ORDER BY site
