@@ -60,8 +60,8 @@ def due_ms(track: Track, cursor: Cursor, pace: Pace, now: Moment) -> int | None:
         return None
     if position.finished_ms is None or position.finished_ms > now.ms:
         return 0  # an end in the future was recorded while this machine's clock was ahead
-    if track.mode is Mode.FULL and (position.began_ms or 0) < (now.sweep_since_ms or 0):
-        return 0
+    if track.mode is Mode.FULL and (position.began_ms or 0) < (now.sweep_since_ms or 0) <= now.ms:
+        return 0  # a request in the future, from before the clock went back, would repeat passes
     interval = pace.interval(track)
     if position.is_hurried:
         interval = min(interval, pace.list_interval)

@@ -400,6 +400,13 @@ def test_a_requested_sweep_reads_every_kind_once() -> None:
     assert began_before is not None
 
 
+def test_a_request_from_before_the_clock_went_back_does_not_repeat_passes() -> None:
+    """Until the clock has caught up with the request, each new pass would seem to be older."""
+    requested = Moment(1400, sweep_since_ms=1500)
+    assert next_track(all_done(1350), PACE, requested, "")[0] is None
+    assert next_track(all_done(1350), PACE, Moment(1500, sweep_since_ms=1500), "")[0] is not None
+
+
 def test_each_kind_has_its_own_schedule() -> None:
     """Each kind has its own schedule."""
     pace = Pace(10, 300, 3600, 86_400, overlap=60, page_size=3, kind_intervals={"visit": 7})
