@@ -17,7 +17,9 @@ from connector.config import LogSettings
 
 _REPEAT_INTERVAL_SECONDS = 60.0
 _MESSAGES_REMEMBERED_MAX = 1000
-_VARYING = re.compile(r" \(after \d+ms in state [^)]*\)+|\[#[0-9A-F]+\] +")
+_VARYING = re.compile(
+    r" \(after \d+ms in state \w+(?:, \d+ identical error\(s\) suppressed)?\)|\[#[0-9A-F]+\] +"
+)
 """What differs each time: the suffix of librdkafka's connection errors, and the driver's number of
 the connection."""
 

@@ -50,6 +50,16 @@ def test_one_error_of_many_connections_is_one_line() -> None:
     assert [bool(passed(lines, text.format(number))) for number in range(3)] == [True, False, False]
 
 
+def test_an_error_that_the_client_itself_has_held_back_is_the_same_line() -> None:
+    """The client's first line has no count of identical errors, the next ones have."""
+    lines = RepeatedLines(lambda: 0.0)
+    text = (
+        "FAIL [thrd:x:1/1]: x:1/1: Connect failed: Connection refused (after 0ms in state CONNECT"
+    )
+    assert passed(lines, f"{text})")
+    assert not passed(lines, f"{text}, 3 identical error(s) suppressed)")
+
+
 def test_lines_that_say_something_else_are_not_held_back() -> None:
     """Lines that differ are not held back."""
     lines = RepeatedLines(lambda: 0.0)
