@@ -40,12 +40,12 @@ class SecuredKafka:
     ca: Path
     other_ca: Path
 
-    def change_password(self, before: str = PASSWORD, after: str = "another-password") -> None:
+    def change_password(self) -> None:
         """Restart the broker with another password."""
         properties = self.broker.folder / "server.properties"
         if self.broker.process:
             self.broker.process.stop()
-        properties.write_text(properties.read_text().replace(before, after))
+        properties.write_text(properties.read_text().replace(PASSWORD, "another-password"))
         self.broker.start()
         self.broker.wait()
 

@@ -161,7 +161,7 @@ class EventConsumer(Protocol):
         """
 
     def commit(self, positions: Mapping[TopicPartition, Position]) -> Collection[TopicPartition]:
-        """Commit; return the partitions whose positions were committed. Blocks for seconds at most.
+        """Commit synchronously; return the partitions whose positions were committed.
 
         A commit refused because of a rebalance is not an error: commit again, or the messages are
         redelivered.

@@ -3,7 +3,6 @@
 import logging
 import threading
 from collections.abc import Collection, Mapping
-from functools import partial
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException
@@ -20,7 +19,6 @@ from connector.interfaces import (
     Position,
     TopicPartition,
 )
-from connector.kafka.bounded_call import BoundedCall
 from connector.kafka.failures import error_of, translate
 from connector.kafka.reasons import made
 from connector.kafka.settings import group_consumer
@@ -28,10 +26,6 @@ from connector.kafka.start_positions import StartPositions
 from connector.kafka.topics import Topics
 
 log = structlog.stdlib.get_logger("connector.kafka.consumer")
-
-_COMMIT_SECONDS_MAX = 5.0
-"""The client's own commit blocks for as long as the coordinator refuses the login (librdkafka
-2.16.1). Meanwhile nothing would be polled, not even the client's log."""
 
 _IGNORED = {  # librdkafka recovers from these by itself, so polling continues
     KafkaError._TRANSPORT,
@@ -69,9 +63,6 @@ class KafkaEventConsumer:
         self._deferred: list[RetryableError] = []
         """At most one: the next `poll` raises it, after the messages that came with it."""
         self._is_closing = False
-        self._committing: BoundedCall[list[RawTopicPartition] | None] = BoundedCall(
-            "commit offsets"
-        )
         self._starting = StartPositions(kafka, sink.group_id, accept_gap=sink.accept_gap)
         self._consumer = made(
             Consumer, group_consumer(kafka, sink), logger=logging.getLogger("confluent_kafka")
@@ -184,10 +175,7 @@ class KafkaEventConsumer:
         self._starting.check(self._topic, Topics(self._kafka).topic_id(self._topic))
 
     def commit(self, positions: Mapping[TopicPartition, Position]) -> Collection[TopicPartition]:
-        """Commit offsets of partitions still owned, with leader epoch and topic id.
-
-        Blocks for a few seconds at most.
-        """
+        """Commit offsets of partitions still owned, with leader epoch and topic id. Blocks."""
         offsets = [
             RawTopicPartition(
                 partition.topic,
@@ -202,8 +190,7 @@ class KafkaEventConsumer:
         if not offsets:
             return []
         try:
-            commit = partial(self._consumer.commit, offsets=offsets, asynchronous=False)
-            results = self._committing(commit, _COMMIT_SECONDS_MAX) or []
+            results = self._consumer.commit(offsets=offsets, asynchronous=False) or []
         except KafkaException as exception:
             _raise_unless_rebalancing(error_of(exception))
             return []
@@ -215,9 +202,6 @@ class KafkaEventConsumer:
     def close(self) -> None:
         """Leave the group, in a separate thread: the client's close can hang."""
         self._is_closing = True
-        if self._committing.is_pending:  # the client must not be freed under its own call
-            log.warning("not leaving the group, because a commit is pending")
-            return
         closer = threading.Thread(target=self._consumer.close, daemon=True)
         closer.start()
         closer.join(self._close_timeout)

@@ -1,7 +1,6 @@
 """A consumer group seen from outside: its committed offsets, its lag, and moving its offsets."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
@@ -10,7 +9,6 @@ from confluent_kafka.admin import AdminClient
 
 from connector.config import KafkaSettings
 from connector.errors import ConnectorError, FatalError, RetryableError
-from connector.kafka.bounded_call import BoundedCall
 from connector.kafka.failures import error_of, translate
 from connector.kafka.reasons import made
 from connector.kafka.settings import admin, group_observer
@@ -47,7 +45,6 @@ class GroupOffsets:
         count = Topics(settings).partitions(self._topic)
         self._partitions = [RawTopicPartition(self._topic, each) for each in range(count)]
         self._timeout = settings.request_timeout_seconds
-        self._moving = BoundedCall[list[RawTopicPartition] | None]("move offsets")
         self._consumer = self._connect()
 
     def _connect(self) -> Consumer:
@@ -120,8 +117,7 @@ class GroupOffsets:
             for partition, at in to.items()
         ]
         try:
-            commit = partial(self._consumer.commit, offsets=offsets, asynchronous=False)
-            results = self._moving(commit, self._timeout)
+            results = self._consumer.commit(offsets=offsets, asynchronous=False)
             errors = [each.error for each in results or [] if each.error is not None]
         except KafkaException as exception:
             errors = [error_of(exception)]
@@ -147,6 +143,5 @@ class GroupOffsets:
                 raise translate(error, f"delete group {self._group_id}") from exception
 
     def close(self) -> None:
-        """Close the connection, unless a call that took too long still uses it."""
-        if not self._moving.is_pending:
-            self._consumer.close()
+        """Close the connection."""
+        self._consumer.close()

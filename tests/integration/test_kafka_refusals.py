@@ -1,18 +1,15 @@
 """A broker that refuses a connection: programs report its reason and the setting to check."""
 
 import json
-import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from connector.config import KafkaSettings, Settings, SinkSettings
-from connector.errors import FatalError, RetryableError
-from connector.interfaces import PartitionStart, Position, TopicPartition
-from connector.kafka.consumer import KafkaEventConsumer
+from connector.config import KafkaSettings
+from connector.errors import FatalError
 from connector.kafka.topics import Topics
 from connector.lab.servers.processes import free_port
 from connector.neo4j.database import Neo4jDatabase
@@ -201,60 +198,3 @@ def test_a_sink_whose_kafka_login_is_revoked_waits_and_logs_it_once(
             logged_at[event] = at
     assert any("Invalid username" in event for event in logged_at)
     assert PASSWORD not in logged
-
-
-def test_a_commit_that_waits_for_a_login_does_not_keep_the_loop_from_polling(
-    kafka: SecuredKafka, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The client's own commit blocks until the login is accepted, which may be never."""
-    passwords = ("another-password", "a-third-password")
-    kafka.change_password(PASSWORD, passwords[0])
-    for name, value in kafka.client("SASL_SSL", sasl_password=passwords[0]).items():
-        monkeypatch.setenv(name, value)
-    settings = Settings.load().kafka
-    Topics(settings).ensure(create=True)
-    consumer = KafkaEventConsumer(settings, SinkSettings(group_id="waits", close_timeout_seconds=3))
-    listener = Assigned()
-    consumer.subscribe(listener)
-    wait_until(lambda: consumer.poll(10, 0.1) and listener.starts, 60, "an assignment")
-    positions = {partition: Position(0, None) for partition in listener.starts}
-    assert len(consumer.commit(positions)) == len(positions)
-    stop, failures = threading.Event(), []
-
-    def commit() -> None:
-        while not stop.is_set():
-            try:
-                consumer.commit(positions)
-            except RetryableError as error:
-                failures.append(str(error))
-                stop.wait(0.1)
-
-    thread = threading.Thread(target=commit)
-    thread.start()
-    try:
-        kafka.change_password(*passwords)
-        wait_until(lambda: len(failures) > 20, 60, "commits that end")
-        assert any("do not answer" in each or "no answer" in each for each in failures)
-    finally:
-        stop.set()
-        thread.join(60)
-    assert not thread.is_alive()
-    started = time.monotonic()
-    consumer.close()
-    assert time.monotonic() - started < 60
-
-
-class Assigned:
-    """An `AssignmentListener` that keeps what was assigned."""
-
-    def __init__(self) -> None:
-        self.starts: dict[TopicPartition, PartitionStart] = {}
-
-    def assigned(self, starts: Mapping[TopicPartition, PartitionStart]) -> None:
-        self.starts.update(starts)
-
-    def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        pass
-
-    def lost(self, partitions: Collection[TopicPartition]) -> None:
-        pass

@@ -1,7 +1,5 @@
 """Messages that the client returned are never dropped: its offset is already past them."""
 
-import threading
-
 import pytest
 from confluent_kafka import KafkaError
 from confluent_kafka import Message as RawMessage
@@ -9,10 +7,8 @@ from confluent_kafka import Message as RawMessage
 from connector.config import KafkaSettings, SinkSettings
 from connector.errors import RetryableError
 from connector.interfaces import TopicPartition
-from connector.kafka.bounded_call import BoundedCall
 from connector.kafka.consumer import KafkaEventConsumer
 from connector.lab.servers.processes import free_port
-from tests.programs import wait_until
 
 AT = TopicPartition("imednet.events", 0)
 
@@ -43,25 +39,3 @@ def test_an_error_among_messages_is_raised_after_them() -> None:
         consumer.poll(3, 0)
     assert [message.offset for message in consumer.poll(3, 0).messages] == [12]
     consumer.close()
-
-
-def test_a_call_that_takes_too_long_blocks_no_longer_than_its_bound() -> None:
-    """Until it ends no other call is made; results and errors of calls in time are passed on."""
-    ended, calls = threading.Event(), []
-    bounded: BoundedCall[int] = BoundedCall("commit offsets")
-    assert bounded(lambda: 7, 60) == 7
-    with pytest.raises(ZeroDivisionError):
-        bounded(lambda: 1 // 0, 60)
-
-    def hang() -> int:
-        calls.append(1)
-        ended.wait(60)
-        return 8
-
-    for expected in ("no answer within 0.01 s", "the brokers do not answer"):
-        with pytest.raises(RetryableError, match=expected):
-            bounded(hang, 0.01)
-    assert calls == [1]
-    ended.set()
-    wait_until(lambda: not bounded.is_pending, 10, "the end of the call")
-    assert bounded(lambda: 9, 60) == 9
