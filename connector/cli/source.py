@@ -29,7 +29,7 @@ from connector.source.ports import SourceOptions, SourcePorts
 from connector.source.schedule import Pace
 from connector.source.source_task import SourceTask
 from connector.source.studies import Studies
-from connector.store.cached_state import cache_file
+from connector.store.cached_state import cache_path
 from connector.store.known_store import SqliteKnownStore
 from connector.telemetry import programs
 from connector.telemetry.notifications import notifying
@@ -57,7 +57,7 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
     registry = programs.registry()
     requests = ApiRequests(registry, SystemClock())
     reader.on_request = requests.observe
-    cluster_id = topics.cluster_id() or kafka.bootstrap_servers
+    cluster_id = topics.cluster_id()
     tasks = {study: _task(settings, study, reader, cluster_id) for study in settings.source.studies}
 
     def sweep_all() -> None:
@@ -85,11 +85,10 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
 
 def _task(settings: Settings, study: str, reader: ApiReader, cluster_id: str) -> SourceTask:
     source = settings.source
-    file = cache_file(study, settings.kafka.events_topic, cluster_id)
     ports = SourcePorts(
         reader=WithoutPersonalData(reader) if source.omit_personal_data else reader,
         event_log=KafkaEventLog(settings.kafka, study),
-        known=SqliteKnownStore(source.state_dir / file),
+        known=SqliteKnownStore(cache_path(settings, study, cluster_id)),
         clock=SystemClock(),
     )
     pace = Pace(

@@ -24,7 +24,7 @@ from connector.neo4j.node_reader import NodeReader
 from connector.ops.trace import ApiAnswer, Sighting, Trace
 from connector.ops.wanted import ApiStates, OnRows
 from connector.sink.states import State, decode, parse
-from connector.store.cached_state import cache_file, cached_state
+from connector.store.cached_state import cache_path, cached_state
 
 
 def identity_of(study_key: str, kind: str, text: str) -> Identity:
@@ -114,9 +114,9 @@ def _read_group(settings: Settings, trace: Trace) -> None:
 
 
 def _read_cache(settings: Settings, trace: Trace) -> None:
-    cluster_id = Topics(settings.kafka).cluster_id() or settings.kafka.bootstrap_servers
-    file = cache_file(trace.identity.study_key, settings.kafka.events_topic, cluster_id)
-    trace.cached = cached_state(settings.source.state_dir / file, trace.identity)
+    cluster_id = Topics(settings.kafka).cluster_id()
+    path = cache_path(settings, trace.identity.study_key, cluster_id)
+    trace.cached = cached_state(path, trace.identity)
 
 
 def _read_letters(settings: Settings, trace: Trace) -> None:

@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from connector.config import Settings
 from connector.errors import RetryableError
 from connector.model.events import Identity, KnownState
 from connector.store.known_store import COLUMNS, known_state
@@ -22,6 +23,12 @@ def cache_file(study: str, topic: str, cluster_id: str) -> str:
     readable = re.sub(r"[^A-Za-z0-9_-]", "_", study)[:_READABLE_MAX]
     identity = f"{study}\0{topic}\0{cluster_id}".encode()
     return f"{readable}-{hashlib.blake2b(identity, digest_size=10).hexdigest()}.sqlite"
+
+
+def cache_path(settings: Settings, study: str, cluster_id: str) -> Path:
+    """The study's cache file; its brokers stand for a cluster that reports no id."""
+    cluster = cluster_id or settings.kafka.bootstrap_servers
+    return settings.source.state_dir / cache_file(study, settings.kafka.events_topic, cluster)
 
 
 def cached_state(path: Path, identity: Identity) -> KnownState | None:
