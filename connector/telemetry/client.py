@@ -47,12 +47,12 @@ def program_statuses(settings: TelemetrySettings) -> list[dict[str, Any]]:
             places = list(_on_this_machine(settings))
         found = dict(zip(places, pool.map(_status, places), strict=True))
     answers = {place: body for place, body in found.items() if body is not None}
-    by_ipv4 = {place.name for place in answers if ":" not in place.host}
+    by_ipv4 = {place.name for place in answers if not place.is_ipv6}
     return [
         body | {"address": _shown(place, places)}
         for place, body in answers.items()
         # A program that listens for both protocols is one program.
-        if ":" not in place.host or place.name not in by_ipv4
+        if not (place.is_ipv6 and place.name in by_ipv4)
     ]
 
 
@@ -62,6 +62,10 @@ class _Place(NamedTuple):
     name: str
     host: str
     port: int
+
+    @property
+    def is_ipv6(self) -> bool:
+        return ":" in self.host
 
 
 def _places(name: str) -> list[_Place]:
@@ -75,11 +79,10 @@ def _places(name: str) -> list[_Place]:
 
 def _shown(place: _Place, places: Sequence[_Place]) -> str:
     """The place's name in the settings if that has no other address, else the address."""
-    is_ipv6 = ":" in place.host
-    alike = [e for e in places if e.name == place.name and (":" in e.host) == is_ipv6]
+    alike = [each for each in places if (each.name, each.is_ipv6) == (place.name, place.is_ipv6)]
     if len(alike) == 1:
         return place.name
-    return f"[{place.host}]:{place.port}" if is_ipv6 else f"{place.host}:{place.port}"
+    return f"[{place.host}]:{place.port}" if place.is_ipv6 else f"{place.host}:{place.port}"
 
 
 def _on_this_machine(settings: TelemetrySettings) -> Iterator[_Place]:
