@@ -171,7 +171,7 @@ def _group(settings: Settings) -> Finding | str:
         if not start <= offset <= end:
             text = (
                 f"It has committed offset {offset:,} of partition {number}, which has only"
-                f" {start:,} to {end:,}: events were lost. A sink says how to go on when it starts"
+                f" {start:,} to {end:,}: events were lost. Start a sink: it prints what to do"
             )
             return Finding("Kafka", f"group {name}", Outcome.FAILURE, text)
     behind = sum(end - committed.get(number, start) for number, (start, end) in limits.items())

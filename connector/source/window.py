@@ -256,7 +256,7 @@ def full_passes_restarted(cursor: Cursor, *, due: bool) -> Cursor:
         if due:
             position = position.model_copy(update={"finished_ms": None})
         positions[track.name] = position
-    # As a state of its own: no cache that matched the cursor before matches this one.
+    # With the next sequence: a cache that matched the cursor before no longer does.
     return cursor.model_copy(update={"positions": positions, "sequence": cursor.sequence + 1})
 
 

@@ -256,8 +256,8 @@ def test_a_changed_definition_reaches_every_record_it_affects(*, loses_cache: bo
 def test_an_older_copy_of_the_cache_does_not_match_after_a_rebuild(*, is_lost: bool) -> None:
     """A copy that another machine, or a power cut, has left from before a rebuild is no match.
 
-    It would say that everything is delivered, although the topic has lost it, and that a pass may
-    go on whose rows the rebuilt cache has not seen.
+    It would claim that everything is delivered, although the topic has lost it. It would also let a
+    pass continue although the rebuilt cache does not record which rows that pass has listed.
     """
     world = World(1)
     world.run()
