@@ -31,7 +31,7 @@ listener.name.mutual.ssl.client.auth=required
 """
 
 
-@dataclass(frozen=True)
+@dataclass
 class SecuredKafka:
     """The broker, its ports by listener, and two CAs. Its certificate is for localhost only."""
 
@@ -40,12 +40,15 @@ class SecuredKafka:
     ca: Path
     other_ca: Path
 
-    def change_password(self) -> None:
+    password: str = PASSWORD
+
+    def change_password(self, to: str = "another-password") -> None:
         """Restart the broker with another password."""
         properties = self.broker.folder / "server.properties"
         if self.broker.process:
             self.broker.process.stop()
-        properties.write_text(properties.read_text().replace(PASSWORD, "another-password"))
+        properties.write_text(properties.read_text().replace(self.password, to))
+        self.password = to
         self.broker.start()
         self.broker.wait()
 

@@ -17,6 +17,7 @@ from connector.interfaces.event_log import (
 from connector.interfaces.graph import GraphWriter, ProbeResult, Span, WriteResult
 from connector.interfaces.topic import (
     AssignmentListener,
+    CommitResult,
     DeadLetter,
     DeadLetterQueue,
     EventConsumer,
@@ -33,6 +34,7 @@ __all__ = [
     "ApiReader",
     "AssignmentListener",
     "Clock",
+    "CommitResult",
     "DeadLetter",
     "DeadLetterQueue",
     "EventConsumer",

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from connector.errors import InvalidEventError
+from connector.errors import ConnectorError, InvalidEventError
 from connector.model.serde import Headers
 
 
@@ -105,8 +105,18 @@ class Message(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class CommitResult:
+    """The result of one commit."""
+
+    committed: Mapping[TopicPartition, Position]
+    """The positions that the group has now. A rebalance may refuse others: commit them again."""
+    error: ConnectorError | None = None
+    """Why the commit failed: a FatalError if a retry cannot help."""
+
+
+@dataclass(frozen=True, slots=True)
 class PollResult:
-    """The result of one poll: messages, and partitions that were read to their end.
+    """The result of one poll: messages, partitions that were read to their end, and commits.
 
     An end's offset is past control records, which never appear as messages. Committing it makes
     Kafka's own tools report a lag of 0.
@@ -114,6 +124,8 @@ class PollResult:
 
     messages: list[Message]
     ends: dict[TopicPartition, Position]
+    commits: Sequence[CommitResult] = ()
+    """Those that have ended since the last poll."""
 
 
 class AssignmentListener(Protocol):
@@ -123,7 +135,7 @@ class AssignmentListener(Protocol):
         """Handle assigned partitions; their messages arrive with the next polls."""
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        """Handle revoked partitions: their offsets can be committed until this returns."""
+        """Handle revoked partitions: commits of their offsets can start until this returns."""
 
     def lost(self, partitions: Collection[TopicPartition]) -> None:
         """Handle partitions that another member owns already: commit nothing for them."""
@@ -160,14 +172,13 @@ class EventConsumer(Protocol):
             RetryableError: the client is not fetching the partition yet.
         """
 
-    def commit(self, positions: Mapping[TopicPartition, Position]) -> Collection[TopicPartition]:
-        """Commit synchronously; return the partitions whose positions were committed.
+    def commit(self, positions: Mapping[TopicPartition, Position]) -> None:
+        """Start to commit the positions of owned partitions. Does not block.
 
-        A commit refused because of a rebalance is not an error: commit again, or the messages are
-        redelivered.
-
-        Raises:
-            RetryableError: the coordinator does not answer; applied events may be redelivered.
+        Each call has one result, in a later poll's ``commits``. It may take minutes while the
+        group's coordinator is away or refuses the login. What is not committed is redelivered. A
+        commit that is started before `AssignmentListener.revoked` returns, or before `close`, ends
+        before another member starts to read the partition, unless the coordinator does not answer.
         """
 
     def check_topic(self) -> None:
@@ -179,7 +190,7 @@ class EventConsumer(Protocol):
         """
 
     def close(self) -> None:
-        """Leave the group. Bounded; never raises."""
+        """Finish the commits, and leave the group. Bounded; never raises."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from connector.config import KafkaSettings, SinkSettings
 from connector.errors import FatalError, RetryableError
 from connector.interfaces import (
     AssignmentListener,
+    CommitResult,
     Message,
     PartitionStart,
     PollResult,
@@ -62,10 +63,14 @@ class KafkaEventConsumer:
         """Assigned partitions of the one topic, by number."""
         self._deferred: list[RetryableError] = []
         """At most one: the next `poll` raises it, after the messages that came with it."""
+        self._commits: list[CommitResult] = []
+        """Results that the next `poll` returns."""
         self._is_closing = False
         self._starting = StartPositions(kafka, sink.group_id, accept_gap=sink.accept_gap)
         self._consumer = made(
-            Consumer, group_consumer(kafka, sink), logger=logging.getLogger("confluent_kafka")
+            Consumer,
+            group_consumer(kafka, sink) | {"on_commit": self._on_commit},
+            logger=logging.getLogger("confluent_kafka"),
         )
 
     def subscribe(self, listener: AssignmentListener) -> None:
@@ -137,7 +142,8 @@ class KafkaEventConsumer:
                 ends[partition] = Position(item.offset() or 0, None)
         if self._deferred and not messages and not ends:
             raise self._deferred.pop()
-        return PollResult(messages, ends)
+        commits, self._commits = self._commits, []
+        return PollResult(messages, ends, commits)
 
     def _is_unchanged(self, owned: Mapping[int, TopicPartition], number: int | None) -> bool:
         return owned.get(number or 0) is self._owned.get(number or 0)
@@ -174,8 +180,12 @@ class KafkaEventConsumer:
         """See `connector.interfaces.EventConsumer`."""
         self._starting.check(self._topic, Topics(self._kafka).topic_id(self._topic))
 
-    def commit(self, positions: Mapping[TopicPartition, Position]) -> Collection[TopicPartition]:
-        """Commit offsets of partitions still owned, with leader epoch and topic id. Blocks."""
+    def commit(self, positions: Mapping[TopicPartition, Position]) -> None:
+        """Start to commit, with leader epoch and topic id; `poll` serves the result's callback.
+
+        A synchronous commit would block until the coordinator answers, without a poll: as long as
+        it refuses the login (more than 150 s measured with librdkafka 2.16.1).
+        """
         offsets = [
             RawTopicPartition(
                 partition.topic,
@@ -188,25 +198,26 @@ class KafkaEventConsumer:
             if partition.partition in self._owned
         ]
         if not offsets:
-            return []
+            self._commits.append(CommitResult({}))
+            return
         try:
-            results = self._consumer.commit(offsets=offsets, asynchronous=False) or []
+            self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as exception:
-            _raise_unless_rebalancing(error_of(exception))
-            return []
-        for each in results:
-            if each.error is not None:
-                _raise_unless_rebalancing(each.error)
-        return [_partition(each) for each in results if each.error is None]
+            self._on_commit(error_of(exception), offsets)
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[RawTopicPartition]) -> None:
+        self._commits.append(_commit_result(error, partitions))
 
     def close(self) -> None:
-        """Leave the group, in a separate thread: the client's close can hang."""
+        """Finish commits and leave the group, in a separate thread: the client's close can hang."""
         self._is_closing = True
         closer = threading.Thread(target=self._consumer.close, daemon=True)
         closer.start()
         closer.join(self._close_timeout)
         if closer.is_alive():
             log.warning("leaving the group timed out", seconds=self._close_timeout)
+        for error in {str(each.error) for each in self._commits if each.error is not None}:
+            log.warning("offsets not committed", reason=error)
 
     def _consume(self, most: int, timeout_seconds: float) -> list[RawMessage]:
         try:
@@ -231,10 +242,18 @@ def message_of(raw: RawMessage, partition: TopicPartition) -> Message:
     return Message(partition, raw.offset() or 0, raw.key(), raw.value(), raw)
 
 
-def _raise_unless_rebalancing(error: KafkaError) -> None:
-    if error.code() not in _REBALANCING:
-        raise translate(error, "commit offsets")
-    log.info("offsets not committed during a rebalance", error=error.name())
+def _commit_result(error: KafkaError | None, partitions: list[RawTopicPartition]) -> CommitResult:
+    """The result of a commit that failed as a whole, or for some of these partitions."""
+    committed = {
+        _partition(each): Position(each.offset, each.leader_epoch)
+        for each in partitions
+        if error is None and each.error is None
+    }
+    errors = [each for each in (error, *(each.error for each in partitions)) if each is not None]
+    failed = [each for each in errors if each.code() not in _REBALANCING]
+    if errors and not failed:
+        log.info("offsets not committed during a rebalance", error=errors[0].name())
+    return CommitResult(committed, translate(failed[0], "commit offsets") if failed else None)
 
 
 def _raise_unless_ignored(item: RawMessage, error: KafkaError) -> None:

@@ -1,5 +1,6 @@
 """A consumer group seen from outside: its committed offsets, its lag, and moving its offsets."""
 
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -21,6 +22,9 @@ _HAS_MEMBERS = {
     KafkaError.STALE_MEMBER_EPOCH,
     KafkaError.NON_EMPTY_GROUP,
 }
+
+
+_POLL_SECONDS = 0.1
 
 
 class CommittedOffset(NamedTuple):
@@ -45,10 +49,17 @@ class GroupOffsets:
         count = Topics(settings).partitions(self._topic)
         self._partitions = [RawTopicPartition(self._topic, each) for each in range(count)]
         self._timeout = settings.request_timeout_seconds
+        self._moved: list[KafkaError] | None = None
+        """Errors of the latest `move`; None until it has ended."""
         self._consumer = self._connect()
 
     def _connect(self) -> Consumer:
-        return made(Consumer, group_observer(self._settings, self._group_id))
+        config = group_observer(self._settings, self._group_id)
+        return made(Consumer, config | {"on_commit": self._on_commit})
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[RawTopicPartition]) -> None:
+        errors = [error, *(each.error for each in partitions)]
+        self._moved = [each for each in errors if each is not None]
 
     def lag(self) -> int:
         """Return the number of offsets not yet committed, over all partitions. Blocks.
@@ -108,6 +119,8 @@ class GroupOffsets:
     def move(self, to: Mapping[int, CommittedOffset]) -> None:
         """Commit these offsets for a group without members; the broker refuses it otherwise.
 
+        Blocks. A synchronous commit could block forever; see `KafkaEventConsumer.commit`.
+
         Raises:
             FatalError: the group has members.
             RetryableError: the brokers do not answer.
@@ -116,18 +129,21 @@ class GroupOffsets:
             RawTopicPartition(self._topic, partition, at.offset or 0, metadata=at.note)
             for partition, at in to.items()
         ]
+        action = f"move the offsets of group {self._group_id}"
+        self._moved = None
+        end = time.monotonic() + self._timeout
         try:
-            results = self._consumer.commit(offsets=offsets, asynchronous=False)
-            errors = [each.error for each in results or [] if each.error is not None]
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+            while self._moved is None and time.monotonic() < end:
+                self._consumer.poll(_POLL_SECONDS)
         except KafkaException as exception:
-            errors = [error_of(exception)]
-        for error in errors:
+            self._moved = [error_of(exception)]
+        if self._moved is None:
+            raise RetryableError(f"Cannot {action}: no response")
+        for error in self._moved:
             if error.code() in _HAS_MEMBERS:
-                raise FatalError(
-                    f"Cannot move the offsets of group {self._group_id}: it has members. Stop them"
-                    " first"
-                )
-            raise translate(error, f"move the offsets of group {self._group_id}")
+                raise FatalError(f"Cannot {action}: it has members. Stop them first")
+            raise translate(error, action)
 
     def forget(self) -> None:
         """Delete the group, unless it has members or no longer exists."""

@@ -203,7 +203,8 @@ class RangedConsumer:
             self._consumer.pause(new)
         if not polled.messages and not new:
             self._check_group()
-        return PollResult(messages, {each: Position(self._end_of(each), None) for each in new})
+        ends = {each: Position(self._end_of(each), None) for each in new}
+        return PollResult(messages, ends, polled.commits)
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         """See `EventConsumer`."""
@@ -218,9 +219,9 @@ class RangedConsumer:
         """See `EventConsumer`."""
         self._consumer.seek(partition, offset)
 
-    def commit(self, positions: Mapping[TopicPartition, Position]) -> Collection[TopicPartition]:
+    def commit(self, positions: Mapping[TopicPartition, Position]) -> None:
         """See `EventConsumer`."""
-        return self._consumer.commit(positions)
+        self._consumer.commit(positions)
 
     def check_topic(self) -> None:
         """See `EventConsumer`."""

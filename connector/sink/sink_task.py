@@ -130,6 +130,7 @@ class SinkTask:
         for partition, end in polled.ends.items():
             if (lane := self._lanes[partition]).is_open:
                 lane.reached_end(end)
+        self._commits.finish(polled.commits, self._lanes)
 
     def _collect(self, wait_seconds: float = 0.0) -> bool:
         """Handle all finished steps, waiting for the first; return whether there was one."""

@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 from connector.config import KafkaSettings, SinkSettings
 from connector.errors import ConnectorError, FatalError
 from connector.interfaces import (
+    CommitResult,
     DeadLetter,
     EventConsumer,
     Message,
@@ -43,16 +44,21 @@ class Member:
         self.consumer = consumer
         self.owned: set[TopicPartition] = set()
         self.callbacks: list[str] = []
+        self.starts: dict[TopicPartition, int] = {}
+        self.commit_when_revoked: Position | None = None
         consumer.subscribe(self)
 
     def assigned(self, starts: Mapping[TopicPartition, PartitionStart]) -> None:
         if starts:  # a cooperative rebalance ends with an assignment of nothing
             self.callbacks.append("assigned")
         self.owned |= set(starts)
+        self.starts |= {partition: start.offset for partition, start in starts.items()}
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         self.callbacks.append("revoked")
         self.owned -= set(partitions)
+        if self.commit_when_revoked:
+            self.consumer.commit(dict.fromkeys(partitions, self.commit_when_revoked))
 
     def lost(self, partitions: Collection[TopicPartition]) -> None:
         self.callbacks.append("lost")
@@ -142,6 +148,38 @@ def test_what_is_not_committed_comes_again_and_what_is_does_not(group: Group) ->
     member.consumer.close()
     again = take(group.join(), 10)
     assert places(again) == places(taken) - places(done)
+
+
+def test_each_commit_has_one_result(group: Group) -> None:
+    """Each commit has one result, which a later poll returns: also one of partitions not owned."""
+    group.produce(20)
+    member = group.join()
+    taken = take(member, 20)
+    known = {each.partition: each.leader_epoch for each in taken}
+    commits = [{at: Position(offset, epoch) for at, epoch in known.items()} for offset in (2, 5)]
+    for positions in (
+        commits[0],
+        {},
+        {TopicPartition(taken[0].partition.topic, 99): Position(1, 1)},
+    ):
+        member.consumer.commit(positions)
+    results = results_of(member, 3)
+    assert [each.error for each in results] == [None] * 3
+    assert sorted((each.committed for each in results), key=len) == [{}, {}, commits[0]]
+    member.consumer.commit(commits[1])
+    assert [each.committed for each in results_of(member, 1)] == [commits[1]]
+
+
+def results_of(member: Member, count: int) -> list[CommitResult]:
+    """Poll until so many commits have ended."""
+    found: list[CommitResult] = []
+
+    def are_found() -> bool:
+        found.extend(member.poll().commits)
+        return len(found) >= count
+
+    wait_until(are_found, 60, "the results")
+    return found
 
 
 def test_a_paused_partition_brings_nothing_and_loses_nothing(group: Group) -> None:
@@ -268,6 +306,25 @@ def test_a_member_that_joins_takes_partitions_and_gives_them_back(
         one.poll(10, 0.1)
     assert len(one.owned) == 4
     one.consumer.close()
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_commit_that_is_started_while_revoking_ends_before_the_next_owner_reads(
+    kafka_settings: KafkaSettings, study: str, protocol: str
+) -> None:
+    """The next owner starts at what the last one committed when the partition was revoked."""
+    produce(kafka_settings, 400)
+    one = joined(kafka_settings, study, group_protocol=protocol)
+    one.commit_when_revoked = Position(70, None)
+    wait_until(lambda: one.poll() and len(one.owned) == 4, 60, "all partitions")
+    other = joined(kafka_settings, study, group_protocol=protocol)
+    wait_until(lambda: one.poll() and other.poll() and len(other.owned) == 2, 60, "its half")
+    assert set(other.starts.values()) == {70}
+    one.consumer.close()
+    wait_until(lambda: other.poll() and len(other.owned) == 4, 60, "the rest")
+    assert set(other.starts.values()) == {70}
+    other.consumer.close()
 
 
 @pytest.mark.servers

@@ -3,9 +3,16 @@
 import time
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 
-from connector.errors import BatchTooLargeError, FatalError, InvalidEventError, RetryableError
+from connector.errors import (
+    BatchTooLargeError,
+    ConnectorError,
+    FatalError,
+    InvalidEventError,
+    RetryableError,
+)
 from connector.interfaces import (
     AssignmentListener,
+    CommitResult,
     DeadLetter,
     InvalidRow,
     Message,
@@ -180,7 +187,12 @@ class InMemoryConsumer:
         self.next: dict[TopicPartition, int] = {}
         self.at_end: set[TopicPartition] = set()
         self.topic_id = topic.id
-        self.commit_failures: list[Exception] = []
+        self.results: list[CommitResult] = []
+        """Of the commits that have ended since the last poll."""
+        self.commits_started = 0
+        self.commits_to_ignore = 0
+        """How many commits the coordinator never answers."""
+        self.commit_failures: list[ConnectorError] = []
         self.control_records = 0
         """Offsets of control records after the last message of each partition."""
         self.commits_to_refuse = 0
@@ -212,7 +224,8 @@ class InMemoryConsumer:
             elif partition not in self.at_end:
                 self.at_end.add(partition)
                 ends[partition] = Position(len(log) + self.control_records, None)
-        return PollResult(messages, ends)
+        results, self.results = self.results, []
+        return PollResult(messages, ends, results)
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         self.paused |= set(partitions)
@@ -225,15 +238,19 @@ class InMemoryConsumer:
         self.at_end.discard(partition)
         self.next[partition] = offset
 
-    def commit(self, positions: Mapping[TopicPartition, Position]) -> Collection[TopicPartition]:
-        if self.commit_failures:
-            raise self.commit_failures.pop(0)
-        if self.commits_to_refuse:
+    def commit(self, positions: Mapping[TopicPartition, Position]) -> None:
+        self.commits_started += 1
+        if self.commits_to_ignore:
+            self.commits_to_ignore -= 1
+        elif self.commit_failures:
+            self.results.append(CommitResult({}, self.commit_failures.pop(0)))
+        elif self.commits_to_refuse:
             self.commits_to_refuse -= 1
-            return []
-        taken = {partition: at for partition, at in positions.items() if partition in self.owned}
-        self.committed.update(taken)
-        return taken
+            self.results.append(CommitResult({}))
+        else:
+            owned = {each: at for each, at in positions.items() if each in self.owned}
+            self.committed.update(owned)
+            self.results.append(CommitResult(owned))
 
     def assign(self, partition: int) -> None:
         """Assign the partition during the next poll."""

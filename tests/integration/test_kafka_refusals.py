@@ -2,14 +2,18 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from connector.config import KafkaSettings
-from connector.errors import FatalError
+from connector.config import KafkaSettings, SinkSettings
+from connector.errors import FatalError, RetryableError
+from connector.interfaces import PartitionStart, Position, TopicPartition
+from connector.kafka.consumer import KafkaEventConsumer
+from connector.kafka.group_offsets import CommittedOffset, GroupOffsets
 from connector.kafka.topics import Topics
 from connector.lab.servers.processes import free_port
 from connector.neo4j.database import Neo4jDatabase
@@ -26,9 +30,13 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
         yield running
 
 
-def check(environment: dict[str, str]) -> None:
+def settings_of(environment: dict[str, str], **changed: Any) -> KafkaSettings:
     given = {name.removeprefix("KAFKA_").lower(): value for name, value in environment.items()}
-    Topics(KafkaSettings.model_validate(given | {"connect_timeout_seconds": SECONDS})).check()
+    return KafkaSettings.model_validate(given | changed)
+
+
+def check(environment: dict[str, str]) -> None:
+    Topics(settings_of(environment, connect_timeout_seconds=SECONDS)).check()
 
 
 @pytest.mark.parametrize("listener", ["PLAINTEXT", "SASL_PLAINTEXT", "SASL_SSL", "SSL"])
@@ -172,6 +180,53 @@ def test_a_login_in_the_address_is_refused_without_being_shown(kafka: SecuredKaf
     assert done.returncode == 1
     assert "canary" not in done.stdout + done.stderr
     assert "KAFKA_BOOTSTRAP_SERVERS" in done.stderr
+
+
+class Assignment:
+    """A listener that notes what is assigned."""
+
+    def __init__(self) -> None:
+        self.owned: set[TopicPartition] = set()
+
+    def assigned(self, starts: Mapping[TopicPartition, PartitionStart]) -> None:
+        self.owned |= set(starts)
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        self.owned -= set(partitions)
+
+    lost = revoked
+
+
+def test_a_commit_that_the_coordinator_does_not_answer_blocks_neither_polls_nor_the_end(
+    kafka: SecuredKafka, study: str
+) -> None:
+    """A commit that the coordinator does not answer blocks neither polls nor `close`.
+
+    The client's synchronous commit waits for as long as the coordinator refuses the login. So does
+    moving a group's offsets, which ends with an error instead.
+    """
+    settings = settings_of(kafka.client("SASL_SSL"), request_timeout_seconds=SECONDS)
+    Topics(settings).ensure(create=True)
+    consumer = KafkaEventConsumer(settings, SinkSettings(group_id=study, close_timeout_seconds=6))
+    consumer.subscribe(at := Assignment())
+    wait_until(lambda: consumer.poll(1, 0.1) and at.owned, 60, "an assignment")
+    offsets = GroupOffsets(settings, f"{study}-replay")
+    try:
+        kafka.change_password()
+        consumer.commit(dict.fromkeys(at.owned, Position(0, None)))
+        end, longest = time.monotonic() + 12, 0.0
+        while (began := time.monotonic()) < end:
+            assert consumer.poll(1, 0.1).commits == []
+            longest = max(longest, time.monotonic() - began)
+        assert longest < 8
+        began = time.monotonic()
+        consumer.close()
+        assert time.monotonic() - began < 10
+        with pytest.raises(RetryableError):
+            offsets.move({0: CommittedOffset(0, "")})
+        assert time.monotonic() - began < 30
+    finally:
+        kafka.change_password(PASSWORD)
 
 
 def test_a_sink_whose_kafka_login_is_revoked_waits_and_logs_it_once(

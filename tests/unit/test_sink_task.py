@@ -1,3 +1,4 @@
+import itertools
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -364,6 +365,48 @@ def test_a_commit_that_fails_is_repeated_without_writing_again() -> None:
     sink.run()
     assert sink.committed[P0].offset == 4
     assert sink.graph.writes == 1
+
+
+def test_a_commit_without_a_response_is_logged_and_repeated_while_events_are_applied() -> None:
+    """A commit without a response is logged and repeated, while events are applied.
+
+    At most one is unfinished for 30 s: a coordinator that is away would collect thousands.
+    """
+    sink = Sink(topic_of(4), commit_interval_seconds=0.2)
+    sink.consumer.commits_to_ignore = 3
+    seen: list[tuple[float, int, str]] = []
+
+    def committed() -> bool:
+        sink.clock.advance(1)
+        seen.append((sink.clock.monotonic(), sink.consumer.commits_started, outage.reason))
+        if len(seen) == 20:
+            sink.topic.append_event(upsert(record_row(5)), 5)
+        return bool(sink.committed) and sink.consumer.commits_started > 3
+
+    outage = sink.task.broker_outage
+    sink.until = committed
+    sink.run()
+    assert sink.committed[P0].offset == 5
+    assert sink.graph.writes == 2
+    started_at = [
+        at for (_, before, _), (at, count, _) in itertools.pairwise(seen) if count > before
+    ]
+    assert all(later - at > 29 for at, later in itertools.pairwise(started_at))
+    assert {reason for _, _, reason in seen} == {"", "no response to a commit for 30 s"}
+
+
+def test_a_commit_that_can_never_succeed_stops_the_sink() -> None:
+    """A commit that a retry cannot help stops the sink."""
+    sink = Sink(topic_of(4))
+    sink.consumer.commit_failures = [FatalError("no access to the group")]
+
+    def never() -> bool:
+        sink.clock.advance(1)
+        return False
+
+    sink.until = never
+    with pytest.raises(FatalError, match="no access to the group"):
+        sink.run()
 
 
 def test_a_commit_that_a_rebalance_refuses_is_repeated() -> None:
