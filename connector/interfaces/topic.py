@@ -16,7 +16,7 @@ class TopicPartition(NamedTuple):
 
 
 class Position(NamedTuple):
-    """The next offset to read, and the leader epoch for validating it."""
+    """The next offset to read, and the leader epoch of the last message before it, if known."""
 
     offset: int
     leader_epoch: int | None
@@ -108,8 +108,8 @@ class Message(NamedTuple):
 class CommitResult:
     """The result of one commit."""
 
-    committed: Mapping[TopicPartition, Position]
-    """The positions that the group has now. A rebalance may refuse others: commit them again."""
+    offsets: Mapping[TopicPartition, int]
+    """The offsets that the group has now. A rebalance may refuse others: commit them again."""
     error: ConnectorError | None = None
     """Why the commit failed: a FatalError if a retry cannot help."""
 
@@ -182,10 +182,11 @@ class EventConsumer(Protocol):
         """
 
     def check_topic(self) -> None:
-        """Check that the topic is still the one that was assigned. Thread-safe.
+        """Check that the topic is the one that was assigned, and its log as it was. Thread-safe.
 
         Raises:
-            FatalError: it was deleted and recreated; the old topic's offsets do not apply to it.
+            FatalError: it was deleted and recreated, so that the old offsets do not apply; or a log
+                was truncated, so that a restart has to read it again.
             RetryableError: the brokers do not answer, or the topic is missing.
         """
 

@@ -24,7 +24,6 @@ from connector.kafka.failures import error_of, translate
 from connector.kafka.reasons import made
 from connector.kafka.settings import group_consumer
 from connector.kafka.start_positions import StartPositions
-from connector.kafka.topics import Topics
 
 log = structlog.stdlib.get_logger("connector.kafka.consumer")
 
@@ -110,6 +109,7 @@ class KafkaEventConsumer:
     def _unassign(self, consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
         for each in partitions:
             self._owned.pop(each.partition, None)
+            self._starting.forget(each.partition)
         # A pause outlives the assignment: a partition assigned again would stay paused.
         consumer.resume(partitions)
         consumer.incremental_unassign(partitions)
@@ -164,7 +164,9 @@ class KafkaEventConsumer:
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """See `connector.interfaces.EventConsumer`."""
-        raw = RawTopicPartition(partition.topic, partition.partition, offset)
+        # With an epoch, so that the client notices a log that is truncated from now on.
+        epoch = self._starting.epoch(partition.partition)
+        raw = RawTopicPartition(partition.topic, partition.partition, offset, leader_epoch=epoch)
         # Resume before seeking: resuming moves the position to where the partition was paused.
         self._consumer.resume([raw])
         try:
@@ -178,7 +180,7 @@ class KafkaEventConsumer:
 
     def check_topic(self) -> None:
         """See `connector.interfaces.EventConsumer`."""
-        self._starting.check(self._topic, Topics(self._kafka).topic_id(self._topic))
+        self._starting.check_log(self._topic)
 
     def commit(self, positions: Mapping[TopicPartition, Position]) -> None:
         """Start to commit, with leader epoch and topic id; `poll` serves the result's callback.
@@ -192,7 +194,7 @@ class KafkaEventConsumer:
                 partition.partition,
                 at.offset,
                 metadata=self._starting.note(partition.partition),
-                leader_epoch=-1 if at.leader_epoch is None else at.leader_epoch,
+                leader_epoch=self._starting.epoch(partition.partition, at.leader_epoch),
             )
             for partition, at in positions.items()
             if partition.partition in self._owned
@@ -206,7 +208,9 @@ class KafkaEventConsumer:
             self._on_commit(error_of(exception), offsets)
 
     def _on_commit(self, error: KafkaError | None, partitions: list[RawTopicPartition]) -> None:
-        self._commits.append(_commit_result(error, partitions))
+        result = _commit_result(error, partitions)
+        self._starting.committed(each for each in partitions if _partition(each) in result.offsets)
+        self._commits.append(result)
 
     def close(self) -> None:
         """Finish commits and leave the group, in a separate thread: the client's close can hang."""
@@ -244,16 +248,14 @@ def message_of(raw: RawMessage, partition: TopicPartition) -> Message:
 
 def _commit_result(error: KafkaError | None, partitions: list[RawTopicPartition]) -> CommitResult:
     """The result of a commit that failed as a whole, or for some of these partitions."""
-    committed = {
-        _partition(each): Position(each.offset, each.leader_epoch)
-        for each in partitions
-        if error is None and each.error is None
+    offsets = {
+        _partition(each): each.offset for each in partitions if error is None and each.error is None
     }
     errors = [each for each in (error, *(each.error for each in partitions)) if each is not None]
     failed = [each for each in errors if each.code() not in _REBALANCING]
     if errors and not failed:
         log.info("offsets not committed during a rebalance", error=errors[0].name())
-    return CommitResult(committed, translate(failed[0], "commit offsets") if failed else None)
+    return CommitResult(offsets, translate(failed[0], "commit offsets") if failed else None)
 
 
 def _raise_unless_ignored(item: RawMessage, error: KafkaError) -> None:

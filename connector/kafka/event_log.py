@@ -3,9 +3,7 @@
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -21,18 +19,23 @@ from connector.interfaces import InvalidRow, OpenedLog, TopicPartition
 from connector.kafka.consumer import message_of
 from connector.kafka.dead_letters import VALUE_BYTES, invalid_row_headers, oversize_headers
 from connector.kafka.failures import FENCED, error_of, fatal_cause, translate
+from connector.kafka.outgoing import Outgoing, PartitionWrites, fits, produce
 from connector.kafka.partitioner import partition_of
 from connector.kafka.reasons import made
 from connector.kafka.settings import transactional_producer
-from connector.kafka.topic_log import mark_of, newest_by_key, read_to_end
+from connector.kafka.topic_log import (
+    LeaderEpochs,
+    OpenTransactionError,
+    mark_of,
+    newest_by_key,
+    read_to_end,
+)
 from connector.kafka.topics import Topics
+from connector.kafka.truncation import loss_since
 from connector.model.cursor import Cursor, TopicMark
 from connector.model.events import Identity, KnownState, RecordEvent
-from connector.model.serde import Headers, encode, known_state
+from connector.model.serde import encode, known_state
 
-_QUEUE_FULL_SECONDS_MAX = 30.0
-_BATCH_OVERHEAD_BYTES = 300
-"""A generous bound on a one-message batch's size besides key, value and headers."""
 _CHECK_SECONDS = 60.0
 """The events topic may be deleted and recreated, or truncated, under a running source."""
 
@@ -49,7 +52,10 @@ class KafkaEventLog:
         """The events topic as this log left it."""
         self._loss: str | None = None
         """How the topic has lost events, until a cursor that accounts for it is committed."""
+        self._may_hang = False
+        """Whether a topic may have lost the end of a transaction of this study."""
         self._checked_at = 0.0
+        self._epochs = LeaderEpochs(settings, settings.events_topic)
 
     def open(self) -> OpenedLog:
         """Fence before reading: fencing aborts a transaction that a dead source left open."""
@@ -63,16 +69,42 @@ class KafkaEventLog:
         self._producer = made(Producer, config, logger=logging.getLogger("confluent_kafka"))
         try:
             self._producer.init_transactions(settings.request_timeout_seconds)
+            if self._may_hang:
+                self._end_hanging_transactions(self._producer, topics)
+            cursor = self._read_cursor()
+            self._mark = mark_of(settings, settings.events_topic)
+            loss = self._loss or self._loss_since(cursor)
+            if loss and not self._may_hang:
+                self._end_hanging_transactions(self._producer, topics)
+                self._mark = mark_of(settings, settings.events_topic)
         except KafkaException as exception:
             raise translate(error_of(exception), "open the event log") from exception
-        cursor = self._read_cursor()
-        self._mark = mark_of(settings, settings.events_topic)
+        except OpenTransactionError:
+            self._may_hang = True
+            raise
+        self._may_hang = False
         self._checked_at = time.monotonic()
-        loss = self._loss
-        if loss is None and cursor is not None:
-            before = cursor.topic
-            loss = "unknown: the cursor has no mark" if before is None else before.loss(self._mark)
         return OpenedLog(cursor, loss)
+
+    def _end_hanging_transactions(self, producer: Producer, topics: Topics) -> None:
+        """End this study's transactions whose end the topics have lost, by aborting one in each.
+
+        A truncated log may have lost the marker that ended a transaction. No reader of committed
+        messages would ever pass it, but the next marker of the same producer ends it.
+        """
+        producer.begin_transaction()
+        for topic in (self._settings.events_topic, self._settings.cursors_topic):
+            for partition in range(topics.partitions(topic)):
+                produce(producer, topic, Outgoing(self._cursor_key, None, [], partition))
+        producer.flush(self._settings.request_timeout_seconds)
+        producer.abort_transaction(self._settings.request_timeout_seconds)
+
+    def _loss_since(self, cursor: Cursor | None) -> str | None:
+        if cursor is None:
+            return None
+        if cursor.topic is None:
+            return "unknown: the cursor has no mark"
+        return loss_since(self._settings, self._settings.events_topic, cursor.topic, self._mark)
 
     def _read_cursor(self) -> Cursor | None:
         """Return the cursor of this events topic, or the study's own (as older versions wrote)."""
@@ -104,7 +136,7 @@ class KafkaEventLog:
                 self._produce_invalid(producer, row)
             mark = self._mark_after(producer, written)
             value = cursor.model_copy(update={"topic": mark}).to_bytes()
-            _produce(producer, self._settings.cursors_topic, _Outgoing(self._cursor_key, value, []))
+            produce(producer, self._settings.cursors_topic, Outgoing(self._cursor_key, value, []))
             producer.commit_transaction(self._settings.request_timeout_seconds)
         except (KafkaException, SystemError) as exception:
             # No abort is needed: `open` ends the transaction, committed or not, before it reads
@@ -127,9 +159,19 @@ class KafkaEventLog:
         if time.monotonic() - self._checked_at < _CHECK_SECONDS:
             return
         self._checked_at = time.monotonic()
-        if loss := self._mark.loss(mark_of(self._settings, self._settings.events_topic)):
+        now = mark_of(self._settings, self._settings.events_topic)
+        if loss := self._mark.loss(now):
             self._loss, self._producer = loss, None
             raise self._lost_events(loss)
+        if self._mark.epochs_left_by(now):
+            self._producer = None
+            raise self._new_leader()
+
+    def _new_leader(self) -> RetryableError:
+        # It may have truncated the log. Only `open` checks that, against the committed mark: the
+        # mark of this transaction would already count messages that followed.
+        topic = self._settings.events_topic
+        return RetryableError(f"Topic {topic} has a new leader; its log is checked first")
 
     def _lost_events(self, loss: str) -> RetryableError:
         return RetryableError(f"Topic {self._settings.events_topic} has lost events: {loss}")
@@ -139,17 +181,17 @@ class KafkaEventLog:
         producer: Producer,
         events: Sequence[tuple[RecordEvent, int | None]],
         dead_lettered: Container[Identity],
-    ) -> tuple[list[Identity], dict[int, "_PartitionWrites"]]:
+    ) -> tuple[list[Identity], dict[int, PartitionWrites]]:
         """Return events too large for the topic, and what was written to each partition."""
         diverted: list[Identity] = []
-        written: dict[int, _PartitionWrites] = defaultdict(_PartitionWrites)
+        written: dict[int, PartitionWrites] = defaultdict(PartitionWrites)
         count = len(self._mark.ends)
         partitions = [partition_of(event.identity, subject, count) for event, subject in events]
         # Only a partition's last message gets a delivery callback: one per message costs time.
         last = {partition: index for index, partition in enumerate(partitions)}
         for index, (event, _) in enumerate(events):
             key, value, headers = encode(event)
-            if not _fits(key, value, headers, self._event_bytes_max):
+            if not fits(key, value, headers, self._event_bytes_max):
                 diverted.append(event.identity)
                 if event.identity not in dead_lettered:
                     self._produce_reference(producer, event, key, len(value))
@@ -158,17 +200,15 @@ class KafkaEventLog:
             writes = written[partition]
             writes.messages += 1
             on_delivery = writes.on_delivery if index == last[partition] else None
-            message = _Outgoing(key, value, headers, partition, on_delivery)
-            _produce(producer, self._settings.events_topic, message)
+            message = Outgoing(key, value, headers, partition, on_delivery)
+            produce(producer, self._settings.events_topic, message)
         return diverted, written
 
-    def _mark_after(
-        self, producer: Producer, written: Mapping[int, "_PartitionWrites"]
-    ) -> TopicMark:
+    def _mark_after(self, producer: Producer, written: Mapping[int, PartitionWrites]) -> TopicMark:
         """Flush, and return the topic's mark after these messages, all delivered.
 
         Raises:
-            RetryableError: the topic has lost earlier messages.
+            RetryableError: the topic has lost earlier messages, or a partition has a new leader.
             BatchTooLargeError: the messages were not delivered in time.
         """
         if not written:
@@ -185,6 +225,8 @@ class KafkaEventLog:
                 self._loss = f"partition {partition} ended before offset {ends[partition]}"
                 raise self._lost_events(self._loss)
             ends[partition] = writes.end
+        if self._epochs.now(len(ends)) != self._mark.epochs:
+            raise self._new_leader()
         return self._mark.model_copy(update={"ends": tuple(ends)})
 
     def _translate(self, error: KafkaError, lasted_seconds: float) -> ConnectorError:
@@ -208,7 +250,7 @@ class KafkaEventLog:
     def replay(self) -> Iterator[tuple[Identity, KnownState]]:
         """Skip messages that are not events of the study: the sink reports them."""
         topic = self._settings.events_topic
-        for raw in read_to_end(self._settings, topic):
+        for raw in self._read_events():
             try:
                 identity = Identity.from_key(raw.key())
                 if identity.study_key == self._study_key:
@@ -217,17 +259,24 @@ class KafkaEventLog:
             except InvalidEventError:
                 continue
 
+    def _read_events(self) -> Iterator[Message]:
+        try:
+            yield from read_to_end(self._settings, self._settings.events_topic)
+        except OpenTransactionError:
+            self._may_hang, self._producer = True, None
+            raise
+
     def _produce_invalid(self, producer: Producer, row: InvalidRow) -> None:
         topic, headers, key = (
             self._settings.dead_letter_topic,
             invalid_row_headers(row),
             row.entity.encode(),
         )
-        if _fits(key, row.raw, headers, self._letter_bytes_max):
-            _produce(producer, topic, _Outgoing(key, row.raw, headers))
+        if fits(key, row.raw, headers, self._letter_bytes_max):
+            produce(producer, topic, Outgoing(key, row.raw, headers))
         else:
             headers.append((VALUE_BYTES, str(len(row.raw)).encode()))
-            _produce(producer, topic, _Outgoing(key, None, headers))
+            produce(producer, topic, Outgoing(key, None, headers))
 
     def _produce_reference(
         self, producer: Producer, event: RecordEvent, key: bytes, value_bytes: int
@@ -237,59 +286,4 @@ class KafkaEventLog:
             *oversize_headers(event, self._settings.events_topic),
             (VALUE_BYTES, str(value_bytes).encode()),
         ]
-        _produce(producer, self._settings.dead_letter_topic, _Outgoing(key, None, headers))
-
-
-@dataclass(slots=True)
-class _PartitionWrites:
-    """Messages written to one partition within a transaction."""
-
-    messages: int = 0
-    end: int | None = None
-
-    def on_delivery(self, error: KafkaError | None, message: Message) -> None:
-        """Take the end from the client's delivery report of the last message."""
-        if error is None:
-            self.end = (message.offset() or 0) + 1
-
-
-def _fits(key: bytes, value: bytes, headers: Headers, bytes_max: int) -> bool:
-    room = bytes_max - _BATCH_OVERHEAD_BYTES - len(key) - len(value)
-    if room > 10 * _BATCH_OVERHEAD_BYTES:  # nearly always: no need to measure the headers
-        return True
-    return room >= sum(len(name) + len(text or b"") for name, text in headers)
-
-
-class _Outgoing(NamedTuple):
-    """A message to produce."""
-
-    key: bytes
-    value: bytes | None
-    headers: Headers
-    partition: int = -1
-    on_delivery: Callable[[KafkaError | None, Message], None] | None = None
-
-
-def _produce(producer: Producer, topic: str, message: _Outgoing) -> None:
-    """Queue one message; waits for room while the producer's queue is full."""
-    deadline = time.monotonic() + _QUEUE_FULL_SECONDS_MAX
-    while True:
-        try:
-            producer.produce(
-                topic,
-                message.value,
-                message.key,
-                partition=message.partition,
-                headers=message.headers,
-                on_delivery=message.on_delivery,
-            )
-        except BufferError:
-            if time.monotonic() > deadline:
-                raise BatchTooLargeError(
-                    "Cannot publish a transaction: the producer's queue stayed full for"
-                    f" {_QUEUE_FULL_SECONDS_MAX:.0f} s"
-                ) from None
-            producer.poll(0.1)
-        else:
-            producer.poll(0)
-            return
+        produce(producer, self._settings.dead_letter_topic, Outgoing(key, None, headers))

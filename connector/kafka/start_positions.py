@@ -2,9 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import structlog
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException
@@ -13,10 +13,11 @@ from confluent_kafka import TopicPartition as RawTopicPartition
 from connector.clock import SystemClock
 from connector.config import KafkaSettings
 from connector.errors import FatalError, RetryableError
-from connector.interfaces import PartitionStart, Range, TopicPartition
+from connector.interfaces import PartitionStart, Position, TopicPartition
 from connector.kafka.failures import error_of, translate
-from connector.kafka.topic_log import bounds
-from connector.kafka.topics import Topics
+from connector.kafka.topic_log import mark_of
+from connector.kafka.truncation import truncated
+from connector.model.cursor import TopicMark
 from connector.retry import Backoff, retry
 
 log = structlog.stdlib.get_logger("connector.kafka.consumer")
@@ -33,23 +34,36 @@ class Log:
     first: int
     next: int
     topic_id: str
+    is_truncated: bool = False
+    """Whether it was cut below the committed offset; it may have grown beyond it again."""
 
 
-def begin(committed: int | None, committed_topic_id: str, log: Log) -> tuple[int, str | None]:
-    """Return the offset to start at, and the gap before it in words (None: no gap). Pure.
+class Start(NamedTuple):
+    """The offset to start at, and why it is not the committed one."""
+
+    offset: int
+    gap: str | None = None
+    """The missing events, in words."""
+    is_reread: bool = False
+    """Whether events that were applied are read again."""
+
+
+def begin(committed: int | None, committed_topic_id: str, log: Log) -> Start:
+    """Return where to start. Pure.
 
     A recreated topic counts its own offsets: one committed for the old topic is meaningless, even
-    if it is within the new topic's bounds.
+    if it is within the new topic's bounds. A truncated log has lost only events that were applied,
+    but the offsets below the committed one may hold others now, so all are read again.
     """
     if committed is None:
-        return log.first, None
+        return Start(log.first)
     if committed_topic_id and log.topic_id and committed_topic_id != log.topic_id:
-        return log.first, f"the topic was recreated after offset {committed} was committed"
+        return Start(log.first, f"the topic was recreated after offset {committed} was committed")
     if committed < log.first:
-        return log.first, f"offsets [{committed}, {log.first}) are no longer in the topic"
-    if committed > log.next:
-        return log.first, f"offsets [{log.next}, {committed}) were truncated from the topic"
-    return committed, None
+        return Start(log.first, f"offsets [{committed}, {log.first}) are no longer in the topic")
+    if committed > log.next or log.is_truncated:
+        return Start(log.first, is_reread=True)
+    return Start(committed)
 
 
 class StartPositions:
@@ -60,11 +74,64 @@ class StartPositions:
         self._group_id = group_id
         self._accept_gap = accept_gap
         self._notes: dict[int, str] = {}
+        self._epochs: dict[int, int] = {}
+        """The leader epoch of each partition when its log was last known to be intact."""
+        self._committed_at: dict[int, Position] = {}
+        """The latest committed position of each partition, or where it was started."""
         self.topic_id = ""
 
     def note(self, partition: int) -> str:
         """Return the metadata to commit with an offset: the topic's id, then the note it had."""
         return f"{self.topic_id} {self._notes.get(partition, '')}".rstrip()
+
+    def epoch(self, partition: int, read_epoch: int | None = None) -> int:
+        """Return the leader epoch for a position, whose last message has ``read_epoch``.
+
+        The epoch of the last message alone may be too low: a later leader may have written control
+        records before the position, and that would look like a truncated log.
+        """
+        return max(self._epochs.get(partition, -1), -1 if read_epoch is None else read_epoch)
+
+    def committed(self, positions: Iterable[RawTopicPartition]) -> None:
+        """Note what was committed."""
+        for each in positions:
+            self._committed_at[each.partition] = Position(each.offset, each.leader_epoch)
+
+    def forget(self, partition: int) -> None:
+        """Forget the position of a partition that is given back."""
+        self._committed_at.pop(partition, None)
+
+    def check_log(self, topic: str) -> None:
+        """Check that the topic is the one that was assigned, and its log as it was. Blocks.
+
+        Raises:
+            FatalError: the topic was recreated, or a log truncated.
+            RetryableError: the brokers do not answer.
+        """
+        now = mark_of(self._settings, topic)
+        self.check(topic, now.topic_id)
+        before = dict(self._committed_at)
+        if cut := self._truncated(topic, now, before):
+            raise FatalError(
+                f"The log of {topic}[{min(cut)}] was truncated: the brokers lost events that were"
+                " acknowledged. Restart: the sink then reads the partition again from its beginning"
+            )
+        self._epochs.update(enumerate(now.epochs))
+        for number, at in before.items():
+            if self._committed_at.get(number) is at:  # the loop's thread may commit meanwhile
+                self._committed_at[number] = Position(at.offset, now.epochs[number])
+
+    def _truncated(self, topic: str, now: TopicMark, at: Mapping[int, Position]) -> set[int]:
+        """Return the partitions that were cut below these positions under a new leader. Blocks."""
+        suspects = {
+            number: position
+            for number, position in at.items()
+            if position.leader_epoch is not None
+            and number < len(now.ends)
+            and position.leader_epoch != now.epochs[number]
+            and position.offset <= now.ends[number]
+        }
+        return truncated(self._settings, topic, suspects)
 
     def check(self, topic: str, topic_id: str) -> None:
         """Check that the topic is still the one whose offsets this member reads.
@@ -91,19 +158,23 @@ class StartPositions:
                 cannot be read. A guess could skip events.
         """
         settings, topic = self._settings, partitions[0].topic
-        self.check(topic, _until_answered(lambda: Topics(settings).topic_id(topic)))
         committed = _until_answered(lambda: self._committed(consumer, partitions))
         # Not from this consumer: it reads committed messages only, so messages held back by an
         # open transaction would look truncated.
-        ranges = _until_answered(lambda: bounds(settings, topic))
-        positions = [self._begin(each, ranges[each.partition]) for each in committed]
+        now = _until_answered(lambda: mark_of(settings, topic))
+        self.check(topic, now.topic_id)
+        at = {each.partition: Position(each.offset, each.leader_epoch) for each in committed}
+        cut = _until_answered(lambda: self._truncated(topic, now, at))
+        positions = [
+            self._begin(each, now, is_truncated=each.partition in cut) for each in committed
+        ]
         starts = {
-            TopicPartition(topic, at.partition): PartitionStart(
-                at.offset,
-                ranges[at.partition].start,
-                f"{self.topic_id}/{self._group_id}/{at.partition}",
+            TopicPartition(topic, start.partition): PartitionStart(
+                start.offset,
+                now.starts[start.partition],
+                f"{self.topic_id}/{self._group_id}/{start.partition}",
             )
-            for at in positions
+            for start in positions
         }
         return positions, starts
 
@@ -116,25 +187,34 @@ class StartPositions:
                 raise translate(each.error, "read committed offsets")
         return committed
 
-    def _begin(self, committed: RawTopicPartition, available: Range) -> RawTopicPartition:
+    def _begin(
+        self, committed: RawTopicPartition, now: TopicMark, *, is_truncated: bool
+    ) -> RawTopicPartition:
+        number = committed.partition
         offset = None if committed.offset == OFFSET_INVALID else committed.offset
-        topic_id, _, self._notes[committed.partition] = (committed.metadata or "").partition(" ")
-        start, gap = begin(offset, topic_id, Log(available.start, available.end, self.topic_id))
-        name = f"{committed.topic}[{committed.partition}]"
-        if gap and not self._accept_gap:
+        topic_id, _, self._notes[number] = (committed.metadata or "").partition(" ")
+        log_now = Log(now.starts[number], now.ends[number], self.topic_id, is_truncated)
+        start = begin(offset, topic_id, log_now)
+        name = f"{committed.topic}[{number}]"
+        if start.gap and not self._accept_gap:
             raise FatalError(
-                f"Events may be missing from {name}: {gap}. Nothing was skipped. To continue at"
-                f" offset {start}, the first one available, start once with --accept-gap; the"
-                " source's next full sweep then completes the graph"
+                f"Events may be missing from {name}: {start.gap}. Nothing was skipped. To continue"
+                f" at offset {start.offset}, the first one available, start once with --accept-gap;"
+                " the source's next full sweep then completes the graph"
             )
-        if gap:
-            log.warning("gap accepted", partition=committed.partition, gap=gap, offset=start)
-        epoch = committed.leader_epoch if start == offset else None
+        if start.gap:
+            log.warning("gap accepted", partition=number, gap=start.gap, offset=start.offset)
+        if start.is_reread:
+            log.warning(
+                "log was truncated, rereading events",
+                partition=number,
+                committed=offset,
+                offset=start.offset,
+            )
+        self._epochs[number] = now.epochs[number]
+        self._committed_at[number] = Position(start.offset, now.epochs[number])
         return RawTopicPartition(
-            committed.topic,
-            committed.partition,
-            start,
-            leader_epoch=-1 if epoch is None else epoch,
+            committed.topic, number, start.offset, leader_epoch=now.epochs[number]
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from confluent_kafka import Consumer, IsolationLevel, KafkaError
 from confluent_kafka import Message as RawMessage
 from confluent_kafka import TopicPartition as RawTopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo, OffsetSpec
 
 from connector.config import KafkaSettings
 from connector.errors import RetryableError
@@ -23,11 +23,16 @@ from connector.model.cursor import TopicMark
 _STALLED_SECONDS_MAX = 90.0
 
 
+class OpenTransactionError(RetryableError):
+    """A transaction that has not ended keeps readers from what follows."""
+
+
 def read_to_end(settings: KafkaSettings, topic: str) -> Iterator[RawMessage]:
     """Yield every committed message that the topic holds now, each partition in order.
 
     Raises:
-        RetryableError: the brokers do not answer, or a transaction stays open.
+        RetryableError: the brokers do not answer.
+        OpenTransactionError: a transaction stays open.
     """
     return read_ranges(settings, topic, bounds(settings, topic))
 
@@ -51,7 +56,8 @@ def read_ranges(
     """Yield every committed message within the ranges, each partition in order.
 
     Raises:
-        RetryableError: the brokers do not answer, or a transaction stays open.
+        RetryableError: the brokers do not answer.
+        OpenTransactionError: a transaction stays open.
     """
     unread = {partition for partition, (start, end) in ranges.items() if end > start}
     consumer = made(Consumer, log_reader(settings), logger=logging.getLogger("confluent_kafka"))
@@ -73,7 +79,10 @@ def read_ranges(
             if messages:  # after the reader has dealt with them, which may have taken long
                 deadline = time.monotonic() + _STALLED_SECONDS_MAX
             if unread and time.monotonic() > deadline:
-                raise RetryableError(f"Cannot read topic {topic}: a transaction stays open")
+                raise OpenTransactionError(
+                    f"Cannot read topic {topic}: a transaction stays open. If this lasts, find and"
+                    " abort it with Kafka's kafka-transactions.sh (find-hanging, abort)"
+                )
     finally:
         consumer.close()
 
@@ -89,7 +98,7 @@ def bounds(settings: KafkaSettings, topic: str) -> dict[int, Range]:
     """
     firsts = _offsets(settings, topic, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
     ends = _offsets(settings, topic, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-    return {partition: Range(first, ends[partition]) for partition, first in firsts.items()}
+    return {each: Range(first.offset, ends[each].offset) for each, first in firsts.items()}
 
 
 def mark_of(settings: KafkaSettings, topic: str) -> TopicMark:
@@ -98,13 +107,37 @@ def mark_of(settings: KafkaSettings, topic: str) -> TopicMark:
     Raises:
         RetryableError: the brokers do not answer, or the topic is missing.
     """
-    by_partition = bounds(settings, topic)
-    ranges = [by_partition[partition] for partition in sorted(by_partition)]
+    topic_id = Topics(settings).topic_id(topic)
+    firsts = _offsets(settings, topic, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+    ends = _offsets(settings, topic, OffsetSpec.latest())  # type: ignore[no-untyped-call]
     return TopicMark(
-        topic_id=Topics(settings).topic_id(topic),
-        starts=tuple(each.start for each in ranges),
-        ends=tuple(each.end for each in ranges),
+        topic_id=topic_id,
+        starts=tuple(firsts[each].offset for each in sorted(firsts)),
+        ends=tuple(ends[each].offset for each in sorted(firsts)),
+        epochs=tuple(_epoch(ends[each]) for each in sorted(firsts)),
     )
+
+
+class LeaderEpochs:
+    """Asks for the leader epochs of a topic's partitions. Keeps one connection."""
+
+    def __init__(self, settings: KafkaSettings, topic: str) -> None:
+        self._settings, self._topic = settings, topic
+        self._admin = made(AdminClient, admin(settings))
+
+    def now(self, partitions: int) -> tuple[int, ...]:
+        """Return the leader epochs of the first so many partitions; -1: unknown. Blocks.
+
+        Raises:
+            RetryableError: the brokers do not answer, or a partition has no leader.
+        """
+        spec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        found = _listed(self._admin, self._settings, self._topic, spec, partitions)
+        return tuple(_epoch(found[each]) for each in range(partitions))
+
+
+def _epoch(found: ListOffsetsResultInfo) -> int:
+    return -1 if found.leader_epoch is None else int(found.leader_epoch)
 
 
 def offsets_at(settings: KafkaSettings, topic: str, since_ms: int) -> dict[int, int]:
@@ -114,20 +147,25 @@ def offsets_at(settings: KafkaSettings, topic: str, since_ms: int) -> dict[int, 
         RetryableError: the brokers do not answer, or the topic is missing.
     """
     found = _offsets(settings, topic, OffsetSpec.for_timestamp(since_ms))
-    return {partition: offset for partition, offset in found.items() if offset >= 0}
+    return {partition: at.offset for partition, at in found.items() if at.offset >= 0}
 
 
-def _offsets(settings: KafkaSettings, topic: str, spec: OffsetSpec) -> dict[int, int]:
+def _offsets(
+    settings: KafkaSettings, topic: str, spec: OffsetSpec
+) -> dict[int, ListOffsetsResultInfo]:
     count = Topics(settings).partitions(topic)
-    timeout = settings.request_timeout_seconds
     client = made(AdminClient, admin(settings))  # it must outlive its futures
+    return _listed(client, settings, topic, spec, count)
+
+
+def _listed(
+    client: AdminClient, settings: KafkaSettings, topic: str, spec: OffsetSpec, partitions: int
+) -> dict[int, ListOffsetsResultInfo]:
+    timeout = settings.request_timeout_seconds
     futures = client.list_offsets(
-        {RawTopicPartition(topic, each): spec for each in range(count)},
+        {RawTopicPartition(topic, each): spec for each in range(partitions)},
         isolation_level=IsolationLevel.READ_UNCOMMITTED,
         request_timeout=timeout,
     )
     action = f"read the offsets of topic {topic}"
-    return {
-        each.partition: answer_of(future, timeout, action).offset
-        for each, future in futures.items()
-    }
+    return {each.partition: answer_of(future, timeout, action) for each, future in futures.items()}

@@ -60,15 +60,26 @@ _BEGINNING = PassPosition()
 
 
 class TopicMark(_Value):
-    """A state of the events topic: its id and the bounds of its partitions."""
+    """A state of the events topic: its id, and the bounds and leader epochs of its partitions."""
 
     topic_id: str
     starts: tuple[int, ...]
     ends: tuple[int, ...]
+    epochs: tuple[int, ...] = ()
+    """Leader epochs while the ends were as given; empty or -1: unknown."""
+
+    def epochs_left_by(self, now: "TopicMark") -> dict[int, int]:
+        """Return the epochs that have ended since this mark, by partition. Pure.
+
+        Only these partitions' logs may have been truncated and have grown again.
+        """
+        both = enumerate(zip(self.epochs, now.epochs, strict=False))
+        return {partition: epoch for partition, (epoch, later) in both if -1 < epoch != later}
 
     def loss(self, now: "TopicMark") -> str | None:
-        """Describe the events that the topic has lost since this mark; None if none. Pure.
+        """Describe the events that the topic has evidently lost since this mark. Pure.
 
+        None if its bounds show none; they do not show a truncated log that has grown again.
         Compaction never removes the newest state of an entity and never moves a start or an end.
         """
         if self.topic_id and now.topic_id and self.topic_id != now.topic_id:

@@ -49,7 +49,7 @@ class Commits:
         offsets = {
             lane.partition: lane.applied
             for lane in lanes
-            if lane.applied is not None and lane.applied != lane.committed
+            if lane.applied is not None and lane.applied.offset != lane.committed
         }
         if offsets:
             self._unfinished += 1
@@ -64,9 +64,9 @@ class Commits:
         """
         for result in results:
             self._unfinished -= 1
-            for partition, position in result.committed.items():
+            for partition, offset in result.offsets.items():
                 if lane := lanes.get(partition):
-                    lane.committed = position
+                    lane.committed = offset
             if result.error is None:
                 self._broker_outage.succeeded(caller=self)
             else:

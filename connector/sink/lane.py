@@ -63,7 +63,8 @@ class Lane:
         self.waiting_bytes = 0
         self.applied: Position | None = None
         """Everything before this position is acknowledged. `Commits` commits it."""
-        self.committed: Position | None = None
+        self.committed: int | None = None
+        """The offset that the group has, as far as this lane knows."""
         self.last_served_at = 0.0
         """When its last batch was started; the lane that was served longest ago goes first."""
         self.is_paused = False
@@ -218,8 +219,6 @@ class Lane:
         if end is None or self._waiting or self.is_busy:
             return
         if self.applied is None or self.applied.offset < end.offset:
-            # Not with the last message's leader epoch. If a later leader wrote the control records
-            # before the end, that epoch ended at a lower offset, and a member that starts here
-            # would take the log for truncated.
-            self.applied = end
+            epoch = None if self.applied is None else self.applied.leader_epoch
+            self.applied = end._replace(leader_epoch=epoch)
         self._end = None

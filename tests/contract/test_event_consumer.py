@@ -165,9 +165,9 @@ def test_each_commit_has_one_result(group: Group) -> None:
         member.consumer.commit(positions)
     results = results_of(member, 3)
     assert [each.error for each in results] == [None] * 3
-    assert sorted((each.committed for each in results), key=len) == [{}, {}, commits[0]]
+    assert sorted((each.offsets for each in results), key=len) == [{}, {}, dict.fromkeys(known, 2)]
     member.consumer.commit(commits[1])
-    assert [each.committed for each in results_of(member, 1)] == [commits[1]]
+    assert [each.offsets for each in results_of(member, 1)] == [dict.fromkeys(known, 5)]
 
 
 def results_of(member: Member, count: int) -> list[CommitResult]:

@@ -43,6 +43,8 @@ class InMemoryTopic:
         self.first = [0] * partitions
         """The first available offset, by partition."""
         self.id = "id"
+        self.epochs: list[list[int]] = [[0] for _ in range(partitions)]
+        """The first offset of each leader epoch, by partition."""
         self.truncations: list[tuple[int, int]] = []
         self.ever: list[Message] = []
         """All messages ever appended, including lost ones that a sink may have read."""
@@ -53,6 +55,7 @@ class InMemoryTopic:
     def recreate(self) -> None:
         """Delete the topic and create it again, as ``setup`` would."""
         self.partitions = [[] for _ in self.partitions]
+        self.epochs = [[0] for _ in self.partitions]
         self.first = [0] * len(self.partitions)
         self.id += "'"
 
@@ -63,10 +66,29 @@ class InMemoryTopic:
         """Cut the end off, as an unclean leader election does. Consumers see the leader epoch."""
         self.truncations.append((partition, end))
         del self.partitions[partition][max(end, self.first[partition]) :]
+        self.elect(partition)
+
+    def elect(self, partition: int) -> None:
+        """Elect a new leader. No other one has written at this offset or after it."""
+        end = len(self.partitions[partition])
+        self.epochs[partition] = [min(start, end) for start in self.epochs[partition]] + [end]
+
+    def loss_since(self, mark: TopicMark) -> str | None:
+        """How the topic has lost events; also a log that was cut and has grown again."""
+        now = self.mark()
+        if loss := mark.loss(now):
+            return loss
+        for partition, epoch in mark.epochs_left_by(now).items():
+            if self.epochs[partition][epoch + 1] < mark.ends[partition]:
+                return f"the log of partition {partition} was truncated"
+        return None
 
     def mark(self) -> TopicMark:
         return TopicMark(
-            topic_id=self.id, starts=tuple(self.first), ends=tuple(map(len, self.partitions))
+            topic_id=self.id,
+            starts=tuple(self.first),
+            ends=tuple(map(len, self.partitions)),
+            epochs=tuple(len(starts) - 1 for starts in self.epochs),
         )
 
     def append(
@@ -120,7 +142,7 @@ class InMemoryEventLog:
         self._mark = self.topic.mark()
         loss, self._loss = self._loss, None
         if loss is None and cursor is not None and cursor.topic is not None:
-            loss = cursor.topic.loss(self._mark)
+            loss = self.topic.loss_since(cursor.topic)
         return OpenedLog(cursor, loss)
 
     def publish(
@@ -132,9 +154,7 @@ class InMemoryEventLog:
     ) -> Collection[Identity]:
         if int(self._epochs[f"{self.study_key}/epoch"]) != self._epoch:
             raise FatalError("Another source of this study has taken over")
-        self._loss = self._mark.loss(self.topic.mark())
-        if self._loss:
-            raise RetryableError("the events topic has lost events")
+        self._check_topic()
         if len(events) > self.topic.transaction_events_max:
             raise BatchTooLargeError("the transaction took too long")
         self.before_publish(events)
@@ -159,6 +179,13 @@ class InMemoryEventLog:
         if outcome != "ok":
             raise RetryableError(outcome)
         return diverted
+
+    def _check_topic(self) -> None:
+        self._loss = self._mark.loss(self.topic.mark())
+        if self._loss:
+            raise RetryableError("the events topic has lost events")
+        if self._mark.epochs_left_by(self.topic.mark()):
+            raise RetryableError("a new leader")
 
     def replay(self) -> Iterator[tuple[Identity, KnownState]]:
         for message in self.topic.messages():
@@ -250,7 +277,8 @@ class InMemoryConsumer:
         else:
             owned = {each: at for each, at in positions.items() if each in self.owned}
             self.committed.update(owned)
-            self.results.append(CommitResult(owned))
+            offsets = {each: at.offset for each, at in owned.items()}
+            self.results.append(CommitResult(offsets))
 
     def assign(self, partition: int) -> None:
         """Assign the partition during the next poll."""
