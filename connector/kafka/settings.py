@@ -109,10 +109,14 @@ def log_reader(settings: KafkaSettings) -> dict[str, Any]:
     }
 
 
-def epoch_checker(settings: KafkaSettings) -> dict[str, Any]:
-    """Options to compare positions with the log, whatever a transaction holds back. Silent."""
-    return log_reader(settings) | {
+def epoch_checker(settings: KafkaSettings, group_id: str | None) -> dict[str, Any]:
+    """Options to compare positions with the log, whatever a transaction holds back. Silent.
+
+    ``group_id`` is one that the program may use by its ACLs; the client does not join it.
+    """
+    group = {} if group_id is None else {"group.id": group_id}
+    return log_reader(settings) | group | {
         "isolation.level": "read_uncommitted",
         "fetch.wait.max.ms": 10,
         "log_level": 0,
-    }
+    }  # fmt: skip

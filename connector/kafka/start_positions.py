@@ -131,7 +131,7 @@ class StartPositions:
             and position.leader_epoch != now.epochs[number]
             and position.offset <= now.ends[number]
         }
-        return truncated(self._settings, topic, suspects)
+        return truncated(self._settings, topic, suspects, self._group_id)
 
     def check(self, topic: str, topic_id: str) -> None:
         """Check that the topic is still the one whose offsets this member reads.

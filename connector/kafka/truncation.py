@@ -44,18 +44,25 @@ def loss_since(
     return f"the log of partition {min(cut)} was truncated" if cut else None
 
 
-def truncated(settings: KafkaSettings, topic: str, positions: Mapping[int, Position]) -> set[int]:
+def truncated(
+    settings: KafkaSettings,
+    topic: str,
+    positions: Mapping[int, Position],
+    group_id: str | None = None,
+) -> set[int]:
     """Return the partitions whose log was cut below these positions. Blocks.
 
     The brokers compare each position with the end of its leader epoch; a position without an epoch
-    is truncated only if it is beyond the log's end.
+    is truncated only if it is beyond the log's end. ``group_id`` only serves ACLs: nothing joins it.
 
     Raises:
         RetryableError: the brokers do not answer.
     """
     if not positions:
         return set()
-    client = made(Consumer, epoch_checker(settings), logger=logging.getLogger("confluent_kafka"))
+    client = made(
+        Consumer, epoch_checker(settings, group_id), logger=logging.getLogger("confluent_kafka")
+    )
     try:
         return _truncated(client, settings, topic, positions)
     except KafkaException as exception:

@@ -79,7 +79,8 @@ class InMemoryTopic:
         if loss := mark.loss(now):
             return loss
         for partition, epoch in mark.epochs_left_by(now).items():
-            if self.epochs[partition][epoch + 1] < mark.ends[partition]:
+            later = self.epochs[partition][epoch + 1 :]
+            if later and later[0] < mark.ends[partition]:
                 return f"the log of partition {partition} was truncated"
         return None
 

@@ -1,7 +1,7 @@
 """A source on fakes under a seeded random schedule of edits, faults, kills and clock jumps."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from itertools import pairwise
@@ -110,6 +110,7 @@ class World:
         self.topic_was_lost = self.deletes_were_forgotten = False
         self.known = SqliteKnownStore(":memory:")
         self.copies = random.Random(seed + 3)
+        self.leaders = random.Random(seed + 4)
         self.old_copy: SqliteKnownStore | None = None
         self.is_calm = False
         self.false_deletes: list[str] = []
@@ -169,6 +170,8 @@ class World:
             self.log.outcomes = [self.rng.choice(outcomes)]
             self._turn_clocks()
             self._lose_events()
+            if self.leaders.random() < 0.02:
+                self.topic.elect(self.leaders.randrange(len(self.topic.partitions)))
         self.tick(self.rng.choice([0.1, 0.4, 1.0]))
         if self.rng.random() < 0.3:
             self.sink.read(self.rng.choice([1, 5, 100]))
@@ -205,6 +208,9 @@ class World:
                 self.topic.delete_records(partition, at)
             case _:
                 self.topic.truncate(partition, at)
+                if self.leaders.random() < 0.5:  # other studies make the log grow again
+                    for _ in range(end - at + self.leaders.randrange(3)):
+                        self.topic.append(partition, b"OTHER/record/1", b"{}")
 
     def _look_for_false_deletes(self, events: Sequence[tuple[RecordEvent, int | None]]) -> None:
         for event, _ in events:
@@ -254,12 +260,12 @@ class World:
     def faults_found(self) -> list[str]:
         """Return how the topic differs from the API, and states published twice or reverted."""
         expected = api_state(self.study)
-        found = self.false_deletes + list(differences(expected, live(fold(self.topic.messages()))))
+        found = self.false_deletes + _differences(expected, self.topic.messages())
         if not self.deletes_were_forgotten:
             # One sink has read every event, including lost ones; the other has missed some.
             self.sink.read(10**9)
             for messages in (self.topic.ever, self.sink.read_messages):
-                found += list(differences(expected, live(fold(messages))))
+                found += _differences(expected, messages)
         if self.topic_was_lost:
             return found  # lost events are published twice
         return found + self._states_twice()
@@ -267,7 +273,7 @@ class World:
     def _states_twice(self) -> list[str]:
         found: list[str] = []
         states: dict[bytes, list[tuple[int, str | None, bool]]] = {}
-        for message in self.topic.messages():
+        for message in own(self.topic.messages()):
             event = orjson.loads(message.value or b"")
             state = (event["version"], event["contentHash"], _is_undated(event))
             states.setdefault(message.key or b"", []).append(state)
@@ -283,6 +289,15 @@ class World:
             if len(hashes) != len(set(hashes)):
                 found.append(f"{key.decode()}: a state twice")
         return found
+
+
+def own(messages: Iterable[Message]) -> Iterator[Message]:
+    """The messages of the study; another one's are in the topic, too."""
+    return (each for each in messages if (each.key or b"").startswith(f"{KEY}/".encode()))
+
+
+def _differences(expected: GraphState, messages: Iterable[Message]) -> list[str]:
+    return list(differences(expected, live(fold(own(messages)))))
 
 
 def _is_undated(event: dict[str, Any]) -> bool:

@@ -194,6 +194,13 @@ def the_cache_is_the_truth() -> Iterator[None]:
 
 
 @contextmanager
+def bounds_alone_tell_what_is_lost() -> Iterator[None]:
+    """A truncated log that has grown past its former end looks intact."""
+    with patch.object(TopicMark, "epochs_left_by", lambda *_: {}):
+        yield
+
+
+@contextmanager
 def diverted_events_count_as_known() -> Iterator[None]:
     """An event that was too large is never published, even when it fits again."""
     with patch.object(known_store._Update, "divert", lambda *_: None):
@@ -215,6 +222,7 @@ def a_rebuilt_cache_continues_the_pass() -> Iterator[None]:
     [
         the_watermark_is_the_clock_at_the_answer,
         the_cache_is_the_truth,
+        bounds_alone_tell_what_is_lost,
         diverted_events_count_as_known,
         a_rebuilt_cache_continues_the_pass,
         strictly_later,
