@@ -53,7 +53,7 @@ def truncated(
     """Return the partitions whose log was cut below these positions. Blocks.
 
     The brokers compare each position with the end of its leader epoch; a position without an epoch
-    is truncated only if it is beyond the log's end. ``group_id`` only serves ACLs: nothing joins it.
+    is truncated only if it is beyond the log's end. ``group_id`` serves ACLs only; no member joins.
 
     Raises:
         RetryableError: the brokers do not answer.
