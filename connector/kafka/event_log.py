@@ -67,6 +67,8 @@ class KafkaEventLog:
         # A message that the brokers would refuse with its transaction fails here, alone.
         config["message.max.bytes"] = max(1000, self._event_bytes_max, self._letter_bytes_max)
         self._producer = made(Producer, config, logger=logging.getLogger("confluent_kafka"))
+        # A client that saw the topic without leaders, or deleted, does not find the new ones.
+        self._epochs = LeaderEpochs(settings, settings.events_topic)
         try:
             self._producer.init_transactions(settings.request_timeout_seconds)
             if self._may_hang:
