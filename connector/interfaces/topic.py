@@ -176,9 +176,10 @@ class EventConsumer(Protocol):
         """Start to commit the positions of owned partitions. Does not block.
 
         Each call has one result, in a later poll's ``commits``. It may take minutes while the
-        group's coordinator is away or refuses the login. What is not committed is redelivered. A
-        commit that is started before `AssignmentListener.revoked` returns, or before `close`, ends
-        before another member starts to read the partition, unless the coordinator does not answer.
+        group's coordinator is away or refuses the login. What is not committed is redelivered.
+        While the coordinator answers, a commit that was started before `close`, or before
+        `AssignmentListener.revoked` returned to a poll, ends before another member reads the
+        partition.
         """
 
     def check_topic(self) -> None:

@@ -313,7 +313,7 @@ def test_a_member_that_joins_takes_partitions_and_gives_them_back(
 def test_a_commit_that_is_started_while_revoking_ends_before_the_next_owner_reads(
     kafka_settings: KafkaSettings, study: str, protocol: str
 ) -> None:
-    """The next owner starts at what the last one committed when the partition was revoked."""
+    """The next owner starts at what the last one committed, when revoked or before it closed."""
     produce(kafka_settings, 400)
     one = joined(kafka_settings, study, group_protocol=protocol)
     one.commit_when_revoked = Position(70, None)
@@ -321,6 +321,8 @@ def test_a_commit_that_is_started_while_revoking_ends_before_the_next_owner_read
     other = joined(kafka_settings, study, group_protocol=protocol)
     wait_until(lambda: one.poll() and other.poll() and len(other.owned) == 2, 60, "its half")
     assert set(other.starts.values()) == {70}
+    one.commit_when_revoked = None
+    one.consumer.commit(dict.fromkeys(one.owned, Position(70, None)))
     one.consumer.close()
     wait_until(lambda: other.poll() and len(other.owned) == 4, 60, "the rest")
     assert set(other.starts.values()) == {70}
@@ -448,33 +450,48 @@ def test_one_of_two_members_with_the_same_instance_id_ends_with_advice(
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize(
-    ("at", "topic_id", "gap"),
-    [(500, None, r"offsets \[10, 500\) were truncated"), (5, "another", "recreated")],
-)
 def test_a_gap_is_reported_and_skipped_only_on_request(
-    kafka_settings: KafkaSettings, study: str, at: int, topic_id: str | None, gap: str
+    kafka_settings: KafkaSettings, study: str
 ) -> None:
     """A gap ends the member; it is skipped only with ``accept_gap``.
 
-    The group's offset is beyond the topic's end, or belongs to another topic of the same name.
+    The group's offset belongs to another topic of the same name.
     """
     produce(kafka_settings, 40)
-    consumer = KafkaEventConsumer(kafka_settings, SinkSettings(group_id=study))
-    member = Member(consumer)
-    take(member, 40)
-    consumer._starting.topic_id = topic_id or consumer._starting.topic_id
-    consumer.commit({TopicPartition(kafka_settings.events_topic, 0): Position(at, None)})
-    consumer.close()
+    leave_offset(kafka_settings, study, 5, topic_id="another")
     late = joined(kafka_settings, study)
     end = time.monotonic() + 150
-    with pytest.raises(FatalError, match=gap):
+    with pytest.raises(FatalError, match="recreated"):
         while time.monotonic() < end:
             late.poll()
     late.consumer.close()
     bold = joined(kafka_settings, study, accept_gap=True)
     take(bold, 40)
     bold.consumer.close()
+
+
+@pytest.mark.servers
+def test_a_partition_that_ends_before_the_committed_offset_is_read_from_its_beginning(
+    kafka_settings: KafkaSettings, study: str
+) -> None:
+    """A partition that ends before the committed offset is read from its beginning.
+
+    Its log was truncated. What was cut was applied, but the offsets are given to other events.
+    """
+    produce(kafka_settings, 40)
+    leave_offset(kafka_settings, study, 500)
+    late = joined(kafka_settings, study)
+    take(late, 40)
+    late.consumer.close()
+
+
+def leave_offset(kafka: KafkaSettings, group_id: str, at: int, topic_id: str | None = None) -> None:
+    """Commit an offset of partition 0, also one that does not exist, and leave the group."""
+    consumer = KafkaEventConsumer(kafka, SinkSettings(group_id=group_id))
+    take(Member(consumer), 40)
+    consumer._starting.topic_id = topic_id or consumer._starting.topic_id
+    consumer.commit({TopicPartition(kafka.events_topic, 0): Position(at, None)})
+    consumer.close()
 
 
 @pytest.mark.servers
