@@ -108,9 +108,9 @@ class StartPositions:
             FatalError: the topic was recreated, or a log truncated.
             RetryableError: the brokers do not answer.
         """
+        before = dict(self._committed_at)  # first: what is committed later may be beyond that end
         now = mark_of(self._settings, topic)
         self.check(topic, now.topic_id)
-        before = dict(self._committed_at)
         if cut := self._truncated(topic, now, before):
             raise FatalError(
                 f"The log of {topic}[{min(cut)}] was truncated: the brokers lost events that were"
@@ -122,16 +122,18 @@ class StartPositions:
                 self._committed_at[number] = Position(at.offset, now.epochs[number])
 
     def _truncated(self, topic: str, now: TopicMark, at: Mapping[int, Position]) -> set[int]:
-        """Return the partitions that were cut below these positions under a new leader. Blocks."""
+        """Return the partitions that were cut below these positions. Blocks.
+
+        Not those that begin after them: that is a gap.
+        """
+        beyond = {number for number, position in at.items() if position.offset > now.ends[number]}
         suspects = {
             number: position
             for number, position in at.items()
-            if position.leader_epoch is not None
-            and number < len(now.ends)
-            and position.leader_epoch != now.epochs[number]
-            and position.offset <= now.ends[number]
+            if position.leader_epoch not in (None, now.epochs[number])
+            and now.starts[number] <= position.offset <= now.ends[number]
         }
-        return truncated(self._settings, topic, suspects, self._group_id)
+        return beyond | truncated(self._settings, topic, suspects, self._group_id)
 
     def check(self, topic: str, topic_id: str) -> None:
         """Check that the topic is still the one whose offsets this member reads.

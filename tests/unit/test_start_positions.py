@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -5,6 +6,8 @@ from confluent_kafka import TopicPartition as RawTopicPartition
 
 from connector.config import KafkaSettings
 from connector.errors import FatalError
+from connector.interfaces import Position
+from connector.kafka import start_positions
 from connector.kafka.start_positions import Log, Start, StartPositions, begin
 from connector.model.cursor import TopicMark
 
@@ -70,6 +73,45 @@ def test_committed_offsets_without_a_topic_id_are_trusted() -> None:
     assert begin(50, "T1", Log(10, 100, "")) == Start(50)
 
 
+@pytest.mark.parametrize(
+    ("end", "epoch", "cut"),
+    [(10, 7, False), (4, 8, True), (20, 8, True), (20, 8, False)],
+)
+def test_a_log_that_is_truncated_meanwhile_ends_the_member(
+    end: int,
+    epoch: int,
+    cut: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A log that is truncated below what was committed ends the member.
+
+    Also before it has grown again: from then on, the offset would count as one of the new leader.
+    """
+    asked: list[Mapping[int, Position]] = []
+
+    def truncated(
+        _: KafkaSettings, __: str, positions: Mapping[int, Position], ___: str
+    ) -> set[int]:
+        asked.append(positions)
+        return set(positions) if cut else set()
+
+    now = MARK.model_copy(update={"ends": (end,), "epochs": (epoch,)})
+    monkeypatch.setattr(start_positions, "mark_of", lambda *_: now)
+    monkeypatch.setattr(start_positions, "truncated", truncated)
+    starting = StartPositions(KAFKA, "g", accept_gap=False)
+    starting._begin(RawTopicPartition("t", 0, 5), MARK, is_truncated=False)
+    if cut:
+        with pytest.raises(FatalError, match="truncated"):
+            starting.check_log("t")
+        assert starting.epoch(0) == 7
+    else:
+        starting.check_log("t")
+        assert starting.epoch(0) == epoch
+    assert asked == [{0: Position(5, 7)} if epoch == 8 and end > 5 else {}]
+    starting.forget(0)
+    starting.check_log("t")
+
+
 @pytest.mark.parametrize("note", ["", "T1", 'T1 {"from": 1}', ' {"from": 1}'])
 def test_the_note_of_an_offset_is_kept_by_the_next_commit(note: str) -> None:
     """The note of a committed offset is kept by the next commit."""
@@ -92,3 +134,19 @@ def test_recreating_the_topic_under_kept_partitions_ends_the_member() -> None:
     starting.check("t", "T1")
     with pytest.raises(FatalError, match="deleted and recreated"):
         starting.check("t", "T2")
+
+
+def test_what_is_committed_while_the_log_is_checked_does_not_look_truncated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An offset committed while the log is checked may be beyond the end that was read."""
+    starting = StartPositions(KAFKA, "g", accept_gap=False)
+    starting._begin(RawTopicPartition("t", 0, 5), MARK, is_truncated=False)
+
+    def mark(*_: object) -> TopicMark:
+        starting.committed([RawTopicPartition("t", 0, 20, leader_epoch=7)])
+        return MARK
+
+    monkeypatch.setattr(start_positions, "mark_of", mark)
+    starting.check_log("t")
+    assert starting._committed_at == {0: Position(20, 7)}
