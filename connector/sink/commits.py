@@ -24,7 +24,7 @@ class Commits:
         self._broker_outage = broker_outage
         self._due_at = self._due_at_if_drained = 0.0
         self._unfinished = 0
-        """Commits without a result; more than one only if one is late, or after a rebalance."""
+        """Commits that have no result yet; more than one only after a rebalance."""
         self._late_at = 0.0
 
     def when_due(self, lanes: Collection[Lane]) -> None:
@@ -33,7 +33,7 @@ class Commits:
         if self._unfinished and now < self._late_at:
             return
         if self._unfinished:
-            self._late_at = now + _LATE_SECONDS
+            self._unfinished = 0  # given up; its result may still arrive
             self._failed(RetryableError(f"no response to a commit for {_LATE_SECONDS:.0f} s"))
         are_drained = not any(lane.is_busy for lane in lanes)
         if now >= (self._due_at_if_drained if are_drained else self._due_at):
@@ -63,7 +63,7 @@ class Commits:
             FatalError: a commit failed, and a retry cannot help.
         """
         for result in results:
-            self._unfinished -= 1
+            self._unfinished = max(0, self._unfinished - 1)
             for partition, offset in result.offsets.items():
                 if lane := lanes.get(partition):
                     lane.committed = offset
