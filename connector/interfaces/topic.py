@@ -20,6 +20,13 @@ class Position(NamedTuple):
 
     offset: int
     leader_epoch: int | None
+    read_offset: int | None = None
+    """The offset after that message, if control records follow it; None: ``offset``."""
+
+    @property
+    def last_read(self) -> "Position":
+        """The position right after the last message, which its epoch is valid for."""
+        return self if self.read_offset is None else Position(self.read_offset, self.leader_epoch)
 
 
 class PartitionStart(NamedTuple):

@@ -165,7 +165,7 @@ class KafkaEventConsumer:
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """See `connector.interfaces.EventConsumer`."""
         # With an epoch, so that the client notices a log that is truncated from now on.
-        epoch = self._starting.epoch(partition.partition)
+        epoch = self._starting.epoch(partition, offset)
         raw = RawTopicPartition(partition.topic, partition.partition, offset, leader_epoch=epoch)
         # Resume before seeking: resuming moves the position to where the partition was paused.
         self._consumer.resume([raw])
@@ -193,8 +193,8 @@ class KafkaEventConsumer:
                 partition.topic,
                 partition.partition,
                 at.offset,
-                metadata=self._starting.note(partition.partition),
-                leader_epoch=self._starting.epoch(partition.partition, at.leader_epoch),
+                metadata=self._starting.metadata(partition, at),
+                leader_epoch=_epoch(at),
             )
             for partition, at in positions.items()
             if partition.partition in self._owned
@@ -208,9 +208,7 @@ class KafkaEventConsumer:
             self._on_commit(error_of(exception), offsets)
 
     def _on_commit(self, error: KafkaError | None, partitions: list[RawTopicPartition]) -> None:
-        result = _commit_result(error, partitions)
-        self._starting.committed(each for each in partitions if _partition(each) in result.offsets)
-        self._commits.append(result)
+        self._commits.append(_commit_result(error, partitions))
 
     def close(self) -> None:
         """Finish commits and leave the group, in a separate thread: the client's close can hang."""
@@ -239,6 +237,11 @@ def _partition(raw: RawTopicPartition) -> TopicPartition:
 
 def _raw_partitions(partitions: Collection[TopicPartition]) -> list[RawTopicPartition]:
     return [RawTopicPartition(each.topic, each.partition) for each in partitions]
+
+
+def _epoch(at: Position) -> int:
+    """The leader epoch of a position; -1 if it is unknown, or valid only for an earlier offset."""
+    return -1 if at.leader_epoch is None or at.read_offset is not None else at.leader_epoch
 
 
 def message_of(raw: RawMessage, partition: TopicPartition) -> Message:

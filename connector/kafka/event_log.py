@@ -227,7 +227,10 @@ class KafkaEventLog:
                 self._loss = f"partition {partition} ended before offset {ends[partition]}"
                 raise self._lost_events(self._loss)
             ends[partition] = writes.end
-        if self._epochs.now(len(ends)) != self._mark.epochs:
+        if any(
+            epoch != self._mark.epochs[partition]
+            for partition, epoch in self._epochs.now(written).items()
+        ):
             raise self._new_leader()
         return self._mark.model_copy(update={"ends": tuple(ends)})
 

@@ -1,8 +1,9 @@
 """Where a member starts to read an assigned partition. A gap is reported, never skipped."""
 
+import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -23,6 +24,7 @@ from connector.retry import Backoff, retry
 log = structlog.stdlib.get_logger("connector.kafka.consumer")
 T = TypeVar("T")
 
+_INTACT = re.compile(r"\d+:\d+")
 _RETRY_DELAY_SECONDS_MAX = 2.0
 _RETRY_SECONDS_MAX = 60.0
 
@@ -46,6 +48,29 @@ class Start(NamedTuple):
     """The missing events, in words."""
     is_reread: bool = False
     """Whether events that were applied are read again."""
+
+
+class GroupPosition(NamedTuple):
+    """A partition's committed offset, and its metadata."""
+
+    offset: int | None
+    """None if the group has committed none."""
+    topic_id: str
+    note: str
+    intact: Position
+    """The position after the last message that was applied, if it is known; offset 0 if not."""
+
+    @classmethod
+    def parsed(cls, raw: RawTopicPartition) -> "GroupPosition":
+        """Parse what `StartPositions.metadata` returned; older versions wrote less."""
+        offset = None if raw.offset == OFFSET_INVALID else raw.offset
+        first, _, note = (raw.metadata or "").partition(" ")
+        topic_id, _, known = first.partition("@")
+        intact = Position(offset or 0, raw.leader_epoch)
+        if _INTACT.fullmatch(known):
+            at, _, epoch = known.partition(":")
+            intact = Position(min(int(at), intact.offset), int(epoch))
+        return cls(offset, topic_id, note, intact)
 
 
 def begin(committed: int | None, committed_topic_id: str, log: Log) -> Start:
@@ -74,32 +99,33 @@ class StartPositions:
         self._group_id = group_id
         self._accept_gap = accept_gap
         self._notes: dict[int, str] = {}
-        self._epochs: dict[int, int] = {}
-        """The leader epoch of each partition when its log was last known to be intact."""
-        self._committed_at: dict[int, Position] = {}
-        """The latest committed position of each partition, or where it was started."""
+        self._intact: dict[int, Position] = {}
+        """The position up to which each partition's log is known to be intact: after the last
+        message that was applied, with that message's epoch, or where the partition was started."""
         self.topic_id = ""
 
-    def note(self, partition: int) -> str:
-        """Return the metadata to commit with an offset: the topic's id, then the note it had."""
-        return f"{self.topic_id} {self._notes.get(partition, '')}".rstrip()
+    def metadata(self, at: TopicPartition, position: Position) -> str:
+        """Return the metadata to commit with an offset.
 
-    def epoch(self, partition: int, read_epoch: int | None = None) -> int:
-        """Return the leader epoch for a position, whose last message has ``read_epoch``.
-
-        The epoch of the last message alone may be too low: a later leader may have written control
-        records before the position, and that would look like a truncated log.
+        It is the topic's id and the last message's position, ``id@offset:epoch``, and the note that
+        the offset had.
         """
-        return max(self._epochs.get(partition, -1), -1 if read_epoch is None else read_epoch)
+        if position.leader_epoch is not None:
+            self._intact[at.partition] = position.last_read
+        intact = self._intact.get(at.partition)
+        known = "" if intact is None else f"@{intact.offset}:{intact.leader_epoch}"
+        return f"{self.topic_id}{known} {self._notes.get(at.partition, '')}".rstrip()
 
-    def committed(self, positions: Iterable[RawTopicPartition]) -> None:
-        """Note what was committed."""
-        for each in positions:
-            self._committed_at[each.partition] = Position(each.offset, each.leader_epoch)
+    def epoch(self, at: TopicPartition, offset: int) -> int:
+        """Return the leader epoch for a seek, or -1 if the log is not known to be intact there."""
+        intact = self._intact.get(at.partition)
+        if intact is None or intact.leader_epoch is None or offset > intact.offset:
+            return -1
+        return intact.leader_epoch
 
     def forget(self, partition: int) -> None:
-        """Forget the position of a partition that is given back."""
-        self._committed_at.pop(partition, None)
+        """Forget a partition that is given back."""
+        self._intact.pop(partition, None)
 
     def check_log(self, topic: str) -> None:
         """Check that the topic is the one that was assigned, and its log as it was. Blocks.
@@ -108,7 +134,7 @@ class StartPositions:
             FatalError: the topic was recreated, or a log truncated.
             RetryableError: the brokers do not answer.
         """
-        before = dict(self._committed_at)  # first: what is committed later may be beyond that end
+        before = dict(self._intact)  # first: what is applied later may be beyond the end read now
         now = mark_of(self._settings, topic)
         self.check(topic, now.topic_id)
         if cut := self._truncated(topic, now, before):
@@ -116,16 +142,20 @@ class StartPositions:
                 f"The log of {topic}[{min(cut)}] was truncated: the brokers lost events that were"
                 " acknowledged. Restart: the sink then reads the partition again from its beginning"
             )
-        self._epochs.update(enumerate(now.epochs))
         for number, at in before.items():
-            if self._committed_at.get(number) is at:  # the loop's thread may commit meanwhile
-                self._committed_at[number] = Position(at.offset, now.epochs[number])
+            if self._intact.get(number) is at:  # the loop's thread may commit meanwhile
+                self._intact[number] = Position(at.offset, now.epochs[number])
 
     def _truncated(self, topic: str, now: TopicMark, at: Mapping[int, Position]) -> set[int]:
         """Return the partitions that were cut below these positions. Blocks.
 
         Not those that begin after them: that is a gap.
+
+        Raises:
+            RetryableError: the brokers do not answer, or do not know all partitions yet.
         """
+        if at and max(at) >= len(now.ends):
+            raise RetryableError(f"Topic {topic} has {len(now.ends)} partitions")
         beyond = {number for number, position in at.items() if position.offset > now.ends[number]}
         suspects = {
             number: position
@@ -159,16 +189,16 @@ class StartPositions:
             FatalError: there is a gap that `accept_gap` does not allow, or the committed offsets
                 cannot be read. A guess could skip events.
         """
-        settings, topic = self._settings, partitions[0].topic
+        topic = partitions[0].topic
         committed = _until_answered(lambda: self._committed(consumer, partitions))
+        read = {each.partition: GroupPosition.parsed(each) for each in committed}
         # Not from this consumer: it reads committed messages only, so messages held back by an
         # open transaction would look truncated.
-        now = _until_answered(lambda: mark_of(settings, topic))
+        now, cut = _until_answered(lambda: self._compared(topic, read))
         self.check(topic, now.topic_id)
-        at = {each.partition: Position(each.offset, each.leader_epoch) for each in committed}
-        cut = _until_answered(lambda: self._truncated(topic, now, at))
         positions = [
-            self._begin(each, now, is_truncated=each.partition in cut) for each in committed
+            self._begin(topic, number, at, now, is_truncated=number in cut)
+            for number, at in read.items()
         ]
         starts = {
             TopicPartition(topic, start.partition): PartitionStart(
@@ -180,6 +210,13 @@ class StartPositions:
         }
         return positions, starts
 
+    def _compared(
+        self, topic: str, read: Mapping[int, GroupPosition]
+    ) -> tuple[TopicMark, set[int]]:
+        """The topic's mark, and the partitions that were cut. Blocks."""
+        now = mark_of(self._settings, topic)
+        return now, self._truncated(topic, now, {each: at.intact for each, at in read.items()})
+
     def _committed(
         self, consumer: Consumer, partitions: list[RawTopicPartition]
     ) -> list[RawTopicPartition]:
@@ -190,19 +227,16 @@ class StartPositions:
         return committed
 
     def _begin(
-        self, committed: RawTopicPartition, now: TopicMark, *, is_truncated: bool
+        self, topic: str, number: int, at: GroupPosition, now: TopicMark, *, is_truncated: bool
     ) -> RawTopicPartition:
-        number = committed.partition
-        offset = None if committed.offset == OFFSET_INVALID else committed.offset
-        topic_id, _, self._notes[number] = (committed.metadata or "").partition(" ")
+        self._notes[number] = at.note
         log_now = Log(now.starts[number], now.ends[number], self.topic_id, is_truncated)
-        start = begin(offset, topic_id, log_now)
-        name = f"{committed.topic}[{number}]"
+        start = begin(at.offset, at.topic_id, log_now)
         if start.gap and not self._accept_gap:
             raise FatalError(
-                f"Events may be missing from {name}: {start.gap}. Nothing was skipped. To continue"
-                f" at offset {start.offset}, the first one available, start once with --accept-gap;"
-                " the source's next full sweep then completes the graph"
+                f"Events may be missing from {topic}[{number}]: {start.gap}. Nothing was skipped."
+                f" To continue at offset {start.offset}, the first one available, start once with"
+                " --accept-gap; the source's next full sweep then completes the graph"
             )
         if start.gap:
             log.warning("gap accepted", partition=number, gap=start.gap, offset=start.offset)
@@ -210,14 +244,16 @@ class StartPositions:
             log.warning(
                 "log was truncated, rereading events",
                 partition=number,
-                committed=offset,
+                committed=at.offset,
                 offset=start.offset,
             )
-        self._epochs[number] = now.epochs[number]
-        self._committed_at[number] = Position(start.offset, now.epochs[number])
-        return RawTopicPartition(
-            committed.topic, number, start.offset, leader_epoch=now.epochs[number]
-        )
+        offset, epoch = start.offset, now.epochs[number]
+        if offset == at.offset and at.intact.leader_epoch not in (None, epoch):
+            # Behind the last message are only control records, unless a new leader has lost them
+            # and written events there.
+            offset = max(log_now.first, at.intact.offset)
+        self._intact[number] = Position(offset, epoch)
+        return RawTopicPartition(topic, number, offset, leader_epoch=epoch)
 
 
 def _until_answered(ask: Callable[[], T]) -> T:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError
 from confluent_kafka import Message as RawMessage
@@ -125,15 +125,15 @@ class LeaderEpochs:
         self._settings, self._topic = settings, topic
         self._admin = made(AdminClient, admin(settings))
 
-    def now(self, partitions: int) -> tuple[int, ...]:
-        """Return the leader epochs of the first so many partitions; -1: unknown. Blocks.
+    def now(self, partitions: Collection[int]) -> dict[int, int]:
+        """Return the leader epochs of these partitions; -1: unknown. Blocks.
 
         Raises:
             RetryableError: the brokers do not answer, or a partition has no leader.
         """
         spec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
         found = _listed(self._admin, self._settings, self._topic, spec, partitions)
-        return tuple(_epoch(found[each]) for each in range(partitions))
+        return {partition: _epoch(at) for partition, at in found.items()}
 
 
 def _epoch(found: ListOffsetsResultInfo) -> int:
@@ -155,15 +155,19 @@ def _offsets(
 ) -> dict[int, ListOffsetsResultInfo]:
     count = Topics(settings).partitions(topic)
     client = made(AdminClient, admin(settings))  # it must outlive its futures
-    return _listed(client, settings, topic, spec, count)
+    return _listed(client, settings, topic, spec, range(count))
 
 
 def _listed(
-    client: AdminClient, settings: KafkaSettings, topic: str, spec: OffsetSpec, partitions: int
+    client: AdminClient,
+    settings: KafkaSettings,
+    topic: str,
+    spec: OffsetSpec,
+    partitions: Collection[int],
 ) -> dict[int, ListOffsetsResultInfo]:
     timeout = settings.request_timeout_seconds
     futures = client.list_offsets(
-        {RawTopicPartition(topic, each): spec for each in range(partitions)},
+        {RawTopicPartition(topic, each): spec for each in partitions},
         isolation_level=IsolationLevel.READ_UNCOMMITTED,
         request_timeout=timeout,
     )

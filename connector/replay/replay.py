@@ -17,6 +17,7 @@ from connector.errors import FatalError, InvalidEventError
 from connector.interfaces import (
     AssignmentListener,
     Clock,
+    CommitResult,
     EventConsumer,
     Message,
     PartitionStart,
@@ -182,6 +183,8 @@ class RangedConsumer:
         self._consumer, self._plan, self._offsets = consumer, plan, offsets
         self._finished, self._clock = finished, clock
         self._ended: set[TopicPartition] = set()
+        self._commits: list[CommitResult] = []
+        """Results to return, also after a poll that raises."""
         self._checked_at = clock.monotonic()
         self.is_done = False
         """Whether the group was seen to finish. Deleting the group then removes its offsets."""
@@ -201,10 +204,12 @@ class RangedConsumer:
         if new:
             self._ended |= new
             self._consumer.pause(new)
+        self._commits += polled.commits
         if not polled.messages and not new:
             self._check_group()
         ends = {each: Position(self._end_of(each), None) for each in new}
-        return PollResult(messages, ends, polled.commits)
+        commits, self._commits = self._commits, []
+        return PollResult(messages, ends, commits)
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         """See `EventConsumer`."""

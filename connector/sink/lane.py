@@ -219,6 +219,10 @@ class Lane:
         if end is None or self._waiting or self.is_busy:
             return
         if self.applied is None or self.applied.offset < end.offset:
-            epoch = None if self.applied is None else self.applied.leader_epoch
-            self.applied = end._replace(leader_epoch=epoch)
+            read = Position(0, None) if self.applied is None else self.applied.last_read
+            # A later leader may have written the control records before the end, so the message's
+            # epoch may have ended below it.
+            self.applied = end if read.leader_epoch is None else end._replace(
+                leader_epoch=read.leader_epoch, read_offset=read.offset
+            )  # fmt: skip
         self._end = None

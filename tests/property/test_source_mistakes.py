@@ -7,6 +7,7 @@ from itertools import chain
 from unittest.mock import patch
 
 import pytest
+import structlog
 
 from connector.interfaces import InvalidRow, Page, PageRequest
 from connector.model.cursor import Cursor, PassPosition, TopicMark
@@ -29,6 +30,15 @@ _TRY_FIRST = {
 }
 """Seeds that have found a mistake; others are tried if the simulation has changed since."""
 request, advance, publish = window.next_request, window.advance, InMemoryEventLog.publish
+
+
+@pytest.fixture(autouse=True)
+def _silent_log() -> Iterator[None]:
+    """Silence the log, and restore it: other tests of this process look at it."""
+    before = structlog.get_config()
+    quiet()
+    yield
+    structlog.configure(**before)
 
 
 @contextmanager
@@ -236,7 +246,6 @@ def a_rebuilt_cache_continues_the_pass() -> Iterator[None]:
 )
 def test_the_simulation_finds(mistake: Callable[[], Iterator[None]]) -> None:
     """The simulation finds each planted mistake within 600 seeds."""
-    quiet()
     with mistake():  # type: ignore[attr-defined]
         first = _TRY_FIRST.get(mistake.__name__, 0)
         seeds = chain([first], range(_SEEDS_MAX))

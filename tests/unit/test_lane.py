@@ -73,7 +73,7 @@ def test_an_end_counts_when_everything_before_it_is_acknowledged() -> None:
     lane.reached_end(Position(5, None))
     assert lane.applied is None
     apply(lane)
-    assert lane.applied == Position(5, 4)
+    assert lane.applied == Position(5, 4, 1)
 
 
 def test_an_end_of_a_partition_without_messages_counts_at_once() -> None:

@@ -1,18 +1,18 @@
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
+from confluent_kafka import OFFSET_INVALID
 from confluent_kafka import TopicPartition as RawTopicPartition
 
 from connector.config import KafkaSettings
-from connector.errors import FatalError
-from connector.interfaces import Position
+from connector.errors import FatalError, RetryableError
+from connector.interfaces import Position, TopicPartition
 from connector.kafka import start_positions
-from connector.kafka.start_positions import Log, Start, StartPositions, begin
+from connector.kafka.start_positions import GroupPosition, Log, Start, StartPositions, begin
 from connector.model.cursor import TopicMark
 
 KAFKA = KafkaSettings(bootstrap_servers="127.0.0.1:1")
-MARK = TopicMark(topic_id="T1", starts=(0,), ends=(10,), epochs=(7,))
 NOW = Log(first=10, next=100, topic_id="T1")
 
 
@@ -54,72 +54,183 @@ def test_a_recreated_topic_is_a_gap_even_if_the_epochs_look_truncated() -> None:
     assert begin(50, "T0", replace(NOW, is_truncated=True)).gap is not None
 
 
-def test_a_position_is_committed_with_the_highest_epoch_known() -> None:
-    """A position is committed with the highest leader epoch known.
+class Broker:
+    """One partition's log, and the leader epochs it remembers: the semantics of KIP-320."""
 
-    A later leader may have written control records before it: with the last message's epoch, the
-    log would look truncated.
-    """
-    starting = StartPositions(KAFKA, "g", accept_gap=False)
-    assert starting.epoch(0) == -1
-    assert starting.epoch(0, 3) == 3
-    starting._begin(RawTopicPartition("t", 0, 5), MARK, is_truncated=False)
-    assert (starting.epoch(0), starting.epoch(0, 3), starting.epoch(0, 8)) == (7, 7, 8)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.end, self.first, self.epochs = 10, 0, {5: 0}
+        self.topic_id = "T1"
+        self.while_asked: Callable[[], None] = lambda: None
+        monkeypatch.setattr(start_positions, "mark_of", self.mark)
+        monkeypatch.setattr(start_positions, "truncated", self.truncated)
 
+    def elect(self, epoch: int, cut: int | None = None) -> None:
+        """Elect a leader; an unclean one cuts the log."""
+        self.end = self.end if cut is None else cut
+        self.epochs = {each: start for each, start in self.epochs.items() if start < self.end}
+        self.epochs[epoch] = self.end
 
-def test_committed_offsets_without_a_topic_id_are_trusted() -> None:
-    """Committed offsets are trusted if either topic id is unknown."""
-    assert begin(50, "", NOW) == Start(50)
-    assert begin(50, "T1", Log(10, 100, "")) == Start(50)
-
-
-@pytest.mark.parametrize(
-    ("end", "epoch", "cut"),
-    [(10, 7, False), (4, 8, True), (20, 8, True), (20, 8, False)],
-)
-def test_a_log_that_is_truncated_meanwhile_ends_the_member(
-    end: int,
-    epoch: int,
-    cut: bool,  # noqa: FBT001
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A log that is truncated below what was committed ends the member.
-
-    Also before it has grown again: from then on, the offset would count as one of the new leader.
-    """
-    asked: list[Mapping[int, Position]] = []
+    def mark(self, *_: object) -> TopicMark:
+        mark = TopicMark(
+            topic_id=self.topic_id, starts=(self.first,), ends=(self.end,),
+            epochs=(max(self.epochs),),
+        )  # fmt: skip
+        self.while_asked()
+        return mark
 
     def truncated(
-        _: KafkaSettings, __: str, positions: Mapping[int, Position], ___: str
+        self, _: KafkaSettings, __: str, positions: Mapping[int, Position], ___: str
     ) -> set[int]:
-        asked.append(positions)
-        return set(positions) if cut else set()
+        def end_of(epoch: int | None) -> int:
+            later = [at for each, at in self.epochs.items() if each > (epoch or 0)]
+            return min(later, default=self.end)
 
-    now = MARK.model_copy(update={"ends": (end,), "epochs": (epoch,)})
-    monkeypatch.setattr(start_positions, "mark_of", lambda *_: now)
-    monkeypatch.setattr(start_positions, "truncated", truncated)
-    starting = StartPositions(KAFKA, "g", accept_gap=False)
-    starting._begin(RawTopicPartition("t", 0, 5), MARK, is_truncated=False)
-    if cut:
-        with pytest.raises(FatalError, match="truncated"):
-            starting.check_log("t")
-        assert starting.epoch(0) == 7
-    else:
-        starting.check_log("t")
-        assert starting.epoch(0) == epoch
-    assert asked == [{0: Position(5, 7)} if epoch == 8 and end > 5 else {}]
-    starting.forget(0)
-    starting.check_log("t")
+        return {each for each, at in positions.items() if end_of(at.leader_epoch) < at.offset}
+
+
+class Group:
+    """A group with one member: what it has committed, and where its next member starts."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker, self.committed = broker, RawTopicPartition("t", 0, OFFSET_INVALID)
+        self.restart()
+
+    def restart(self) -> int:
+        self.member = StartPositions(KAFKA, "g", accept_gap=False)
+        read = {0: GroupPosition.parsed(self.committed)}
+        now, cut = self.member._compared("t", read)
+        self.member.check("t", now.topic_id)
+        return self.member._begin("t", 0, read[0], now, is_truncated=bool(cut)).offset
+
+    def commit(self, at: Position) -> None:
+        metadata = self.member.metadata(TopicPartition("t", 0), at)
+        self.committed = RawTopicPartition("t", 0, at.offset, metadata=metadata)
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
+    return Broker(monkeypatch)
+
+
+def test_control_records_of_a_later_leader_do_not_look_like_a_truncated_log(
+    broker: Broker,
+) -> None:
+    """Control records of a later leader do not look like a truncated log.
+
+    It ends the open transaction of the one before, and its first record is the marker.
+    """
+    group = Group(broker)
+    broker.end = 20
+    group.commit(Position(18, 5))
+    broker.elect(6)
+    broker.end = 21
+    group.commit(Position(21, 5, 18))
+    group.member.check_log("t")
+    assert group.restart() == 18  # only control records are read again
+    group.member.check_log("t")
+    group.commit(Position(21, None))
+    assert group.restart() == 21  # the new leader is known to have it
+
+
+def test_what_was_read_before_a_truncation_is_not_committed_as_intact(broker: Broker) -> None:
+    """Messages that were read before a truncation and are applied after the check are not intact.
+
+    The check knows only what was committed by then.
+    """
+    group = Group(broker)
+    broker.end = 105
+    group.commit(Position(50, 5))
+    broker.elect(6, cut=70)
+    broker.end = 130
+    group.member.check_log("t")
+    group.commit(Position(105, 5))
+    with pytest.raises(FatalError, match="truncated"):
+        group.member.check_log("t")
+    assert group.restart() == 0
+
+
+@pytest.mark.parametrize("grown_to", [70, 130])
+def test_a_log_that_is_truncated_while_a_partition_is_idle_is_noticed(
+    broker: Broker, grown_to: int
+) -> None:
+    """A log that is truncated below the last message is noticed, at a start and meanwhile."""
+    group = Group(broker)
+    broker.end = 101
+    group.commit(Position(101, 5, 100))
+    broker.elect(6, cut=70)
+    broker.end = grown_to
+    with pytest.raises(FatalError, match="truncated"):
+        group.member.check_log("t")
+    assert group.restart() == 0
+    group.commit(Position(60, 5))
+    assert group.restart() == 60
+
+
+def test_a_lost_end_of_a_transaction_whose_place_other_events_have_is_no_gap(
+    broker: Broker,
+) -> None:
+    """If only control records were cut off, the events that have their place now are read."""
+    group = Group(broker)
+    broker.end = 101
+    group.commit(Position(101, 5, 100))
+    broker.elect(6, cut=100)
+    broker.end = 130
+    group.member.check_log("t")
+    assert group.restart() == 100
+
+
+def test_a_group_without_epochs_starts_where_it_stopped(broker: Broker) -> None:
+    """Offsets of earlier versions and of other tools have no epoch, and are trusted."""
+    group = Group(broker)
+    broker.elect(9)
+    group.committed = RawTopicPartition("t", 0, 7, metadata="T1")
+    assert group.restart() == 7
+    group.committed = RawTopicPartition("t", 0, 7)
+    assert group.restart() == 7
+
+
+def test_what_is_committed_while_the_log_is_checked_does_not_look_truncated(
+    broker: Broker,
+) -> None:
+    """A position that is committed while the log is checked may be beyond the end that was read."""
+    group = Group(broker)
+    broker.while_asked = lambda: group.commit(Position(20, 5))
+    group.member.check_log("t")
+    broker.while_asked, broker.end = (lambda: None), 20
+    group.member.check_log("t")
+    assert group.restart() == 20
+
+
+def test_a_seek_has_an_epoch_only_where_the_log_is_known_to_be_intact(broker: Broker) -> None:
+    """A seek beyond what is known to be intact has no epoch: a wrong one would stop the client."""
+    group = Group(broker)
+    at = TopicPartition("t", 0)
+    group.commit(Position(8, 5))
+    assert [group.member.epoch(at, offset) for offset in (3, 8, 9)] == [5, 5, -1]
+    group.member.forget(0)
+    assert group.member.epoch(at, 3) == -1
+
+
+def test_a_broker_that_does_not_know_a_partition_yet_is_asked_again(broker: Broker) -> None:
+    """A broker that does not know a new partition yet is asked again."""
+    group = Group(broker)
+    with pytest.raises(RetryableError, match="1 partitions"):
+        group.member._truncated("t", broker.mark(), {1: Position(0, 5)})
 
 
 @pytest.mark.parametrize("note", ["", "T1", 'T1 {"from": 1}', ' {"from": 1}'])
-def test_the_note_of_an_offset_is_kept_by_the_next_commit(note: str) -> None:
+def test_the_note_of_an_offset_is_kept_by_the_next_commit(broker: Broker, note: str) -> None:
     """The note of a committed offset is kept by the next commit."""
-    starting = StartPositions(KAFKA, "g", accept_gap=False)
-    starting.topic_id = note.partition(" ")[0]
-    committed = RawTopicPartition("t", 0, 5, metadata=note)
-    starting._begin(committed, MARK, is_truncated=False)
-    assert starting.note(0) == note
+    broker.topic_id = note.partition(" ")[0]
+    group = Group(broker)
+    group.committed = RawTopicPartition("t", 0, 5, metadata=note)
+    group.restart()
+    before = GroupPosition.parsed(group.committed)
+    group.commit(Position(8, 5))
+    after = GroupPosition.parsed(group.committed)
+    assert (after.topic_id, after.note) == (before.topic_id, before.note)
+    assert after.intact == Position(8, 5)
+    assert (group.committed.metadata or "").partition(" ")[2] == note.partition(" ")[2]
 
 
 def test_recreating_the_topic_under_kept_partitions_ends_the_member() -> None:
@@ -134,19 +245,3 @@ def test_recreating_the_topic_under_kept_partitions_ends_the_member() -> None:
     starting.check("t", "T1")
     with pytest.raises(FatalError, match="deleted and recreated"):
         starting.check("t", "T2")
-
-
-def test_what_is_committed_while_the_log_is_checked_does_not_look_truncated(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """An offset committed while the log is checked may be beyond the end that was read."""
-    starting = StartPositions(KAFKA, "g", accept_gap=False)
-    starting._begin(RawTopicPartition("t", 0, 5), MARK, is_truncated=False)
-
-    def mark(*_: object) -> TopicMark:
-        starting.committed([RawTopicPartition("t", 0, 20, leader_epoch=7)])
-        return MARK
-
-    monkeypatch.setattr(start_positions, "mark_of", mark)
-    starting.check_log("t")
-    assert starting._committed_at == {0: Position(20, 7)}
