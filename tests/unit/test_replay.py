@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from connector.config import SinkSettings
-from connector.errors import FatalError
-from connector.interfaces import Position, Range, TopicPartition
+from connector.errors import FatalError, RetryableError
+from connector.interfaces import CommitResult, Position, Range, TopicPartition
 from connector.replay.replay import RangedConsumer, ReplayPlan, TopicPosition, resolve
 from connector.sink.ports import SinkPorts
 from connector.sink.sink_task import SinkTask
@@ -121,6 +121,26 @@ class Replay:
             self.task.run(self.stop)
         finally:
             ticking.set()
+
+
+def test_a_failed_check_of_the_group_loses_no_result_of_a_commit() -> None:
+    """A failed check of the group loses no result of a commit.
+
+    The next commit would wait for it.
+    """
+    clock, result = FakeClock(), CommitResult({TopicPartition(TOPIC, 0): 3})
+
+    def offsets() -> dict[int, int]:
+        raise RetryableError("the coordinator is not known")
+
+    inner = InMemoryConsumer(topic_of(0), {})
+    consumer = RangedConsumer(inner, plan("beginning"), offsets, threading.Event(), clock)
+    inner.results = [result]
+    clock.advance(100)
+    with pytest.raises(RetryableError):
+        consumer.poll(10, 0)
+    assert consumer.poll(10, 0).commits == [result]
+    assert consumer.poll(10, 0).commits == []
 
 
 def topic_of(count: int) -> InMemoryTopic:
