@@ -20,10 +20,11 @@ from connector.interfaces import (
     Position,
     TopicPartition,
 )
-from connector.kafka.failures import error_of, translate
+from connector.kafka.failures import OUT_OF_LOG, commit_errors, error_of, translate
 from connector.kafka.reasons import made
 from connector.kafka.settings import group_consumer
 from connector.kafka.start_positions import StartPositions
+from connector.kafka.truncation import raw_epoch
 
 log = structlog.stdlib.get_logger("connector.kafka.consumer")
 
@@ -43,11 +44,6 @@ _REBALANCING = {  # the commit failed, and the partition's new owner reads the m
     KafkaError._ASSIGNMENT_LOST,
     KafkaError._NO_OFFSET,
     KafkaError.STALE_MEMBER_EPOCH,
-}
-_GAP = {
-    KafkaError._AUTO_OFFSET_RESET,
-    KafkaError._LOG_TRUNCATION,
-    KafkaError.OFFSET_OUT_OF_RANGE,
 }
 
 
@@ -194,7 +190,7 @@ class KafkaEventConsumer:
                 partition.partition,
                 at.offset,
                 metadata=self._starting.metadata(partition, at),
-                leader_epoch=_epoch(at),
+                leader_epoch=raw_epoch(at),
             )
             for partition, at in positions.items()
             if partition.partition in self._owned
@@ -239,11 +235,6 @@ def _raw_partitions(partitions: Collection[TopicPartition]) -> list[RawTopicPart
     return [RawTopicPartition(each.topic, each.partition) for each in partitions]
 
 
-def _epoch(at: Position) -> int:
-    """The leader epoch of a position; -1 if it is unknown, or valid only for an earlier offset."""
-    return -1 if at.leader_epoch is None or at.read_offset is not None else at.leader_epoch
-
-
 def message_of(raw: RawMessage, partition: TopicPartition) -> Message:
     """Wrap the client's message; headers and timestamp are converted only on request."""
     return Message(partition, raw.offset() or 0, raw.key(), raw.value(), raw)
@@ -254,7 +245,7 @@ def _commit_result(error: KafkaError | None, partitions: list[RawTopicPartition]
     offsets = {
         _partition(each): each.offset for each in partitions if error is None and each.error is None
     }
-    errors = [each for each in (error, *(each.error for each in partitions)) if each is not None]
+    errors = commit_errors(error, partitions)
     failed = [each for each in errors if each.code() not in _REBALANCING]
     if errors and not failed:
         log.info("offsets not committed during a rebalance", error=errors[0].name())
@@ -264,7 +255,7 @@ def _commit_result(error: KafkaError | None, partitions: list[RawTopicPartition]
 def _raise_unless_ignored(item: RawMessage, error: KafkaError) -> None:
     if error.code() in _IGNORED:
         return
-    if error.code() in _GAP:
+    if error.code() in OUT_OF_LOG:
         raise FatalError(
             f"Events may be missing: offset {item.offset()} is no longer in"
             f" {item.topic()}[{item.partition()}]. Nothing was skipped. Restart to see which"

@@ -55,7 +55,6 @@ class KafkaEventLog:
         self._may_hang = False
         """Whether a topic may have lost the end of a transaction of this study."""
         self._checked_at = 0.0
-        self._epochs = LeaderEpochs(settings, settings.events_topic)
 
     def open(self) -> OpenedLog:
         """Fence before reading: fencing aborts a transaction that a dead source left open."""
@@ -78,7 +77,6 @@ class KafkaEventLog:
             loss = self._loss or self._loss_since(cursor)
             if loss and not self._may_hang:
                 self._end_hanging_transactions(self._producer, topics)
-                self._mark = mark_of(settings, settings.events_topic)
         except KafkaException as exception:
             raise translate(error_of(exception), "open the event log") from exception
         except OpenTransactionError:

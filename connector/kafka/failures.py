@@ -1,9 +1,10 @@
 """Translates confluent_kafka's errors into errors named by what the caller must do."""
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from connector.errors import ConnectorError, FatalError, RetryableError, TakenOverError
 
@@ -27,6 +28,12 @@ _ADVICE = {
 }
 
 
+OUT_OF_LOG = {
+    KafkaError._AUTO_OFFSET_RESET,
+    KafkaError._LOG_TRUNCATION,
+    KafkaError.OFFSET_OUT_OF_RANGE,
+}
+"""The position of a consumer is not, or no longer, in the partition's log."""
 _TOPIC_MISSING = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.UNKNOWN_TOPIC_ID,
@@ -81,6 +88,13 @@ def fatal_cause(producer: Producer, error: KafkaError) -> KafkaError:
     except KafkaException as exception:
         return error_of(exception)
     return error
+
+
+def commit_errors(
+    error: KafkaError | None, partitions: Sequence[TopicPartition]
+) -> list[KafkaError]:
+    """The errors that the client's callback reports of a commit: of the whole, or by partition."""
+    return [each for each in (error, *(each.error for each in partitions)) if each is not None]
 
 
 def error_of(exception: KafkaException | SystemError) -> KafkaError:

@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from connector.config import KafkaSettings
 from connector.errors import ConnectorError, FatalError, RetryableError
-from connector.kafka.failures import error_of, translate
+from connector.kafka.failures import commit_errors, error_of, translate
 from connector.kafka.reasons import made
 from connector.kafka.settings import admin, group_observer
 from connector.kafka.topics import Topics
@@ -58,8 +58,7 @@ class GroupOffsets:
         return made(Consumer, config | {"on_commit": self._on_commit})
 
     def _on_commit(self, error: KafkaError | None, partitions: list[RawTopicPartition]) -> None:
-        errors = [error, *(each.error for each in partitions)]
-        self._moved = [each for each in errors if each is not None]
+        self._moved = commit_errors(error, partitions)
 
     def lag(self) -> int:
         """Return the number of offsets not yet committed, over all partitions. Blocks.

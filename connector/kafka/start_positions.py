@@ -105,10 +105,10 @@ class StartPositions:
         self.topic_id = ""
 
     def metadata(self, at: TopicPartition, position: Position) -> str:
-        """Return the metadata to commit with an offset.
+        """Note a position that was applied, and return the metadata to commit with its offset.
 
-        It is the topic's id and the last message's position, ``id@offset:epoch``, and the note that
-        the offset had.
+        That is the topic's id and the last message's position, ``id@offset:epoch``, and the note
+        that the offset had.
         """
         if position.leader_epoch is not None:
             self._intact[at.partition] = position.last_read

@@ -96,9 +96,8 @@ def bounds(settings: KafkaSettings, topic: str) -> dict[int, Range]:
     Raises:
         RetryableError: the brokers do not answer, or the topic is missing.
     """
-    firsts = _offsets(settings, topic, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-    ends = _offsets(settings, topic, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-    return {each: Range(first.offset, ends[each].offset) for each, first in firsts.items()}
+    limits = enumerate(zip(*_limits(settings, topic), strict=True))
+    return {partition: Range(first.offset, end.offset) for partition, (first, end) in limits}
 
 
 def mark_of(settings: KafkaSettings, topic: str) -> TopicMark:
@@ -108,13 +107,12 @@ def mark_of(settings: KafkaSettings, topic: str) -> TopicMark:
         RetryableError: the brokers do not answer, or the topic is missing.
     """
     topic_id = Topics(settings).topic_id(topic)
-    firsts = _offsets(settings, topic, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-    ends = _offsets(settings, topic, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+    firsts, ends = _limits(settings, topic)
     return TopicMark(
         topic_id=topic_id,
-        starts=tuple(firsts[each].offset for each in sorted(firsts)),
-        ends=tuple(ends[each].offset for each in sorted(firsts)),
-        epochs=tuple(_epoch(ends[each]) for each in sorted(firsts)),
+        starts=tuple(each.offset for each in firsts),
+        ends=tuple(each.offset for each in ends),
+        epochs=tuple(_epoch(each) for each in ends),
     )
 
 
@@ -146,16 +144,21 @@ def offsets_at(settings: KafkaSettings, topic: str, since_ms: int) -> dict[int, 
     Raises:
         RetryableError: the brokers do not answer, or the topic is missing.
     """
-    found = _offsets(settings, topic, OffsetSpec.for_timestamp(since_ms))
+    partitions = range(Topics(settings).partitions(topic))
+    client = made(AdminClient, admin(settings))  # it must outlive its futures
+    found = _listed(client, settings, topic, OffsetSpec.for_timestamp(since_ms), partitions)
     return {partition: at.offset for partition, at in found.items() if at.offset >= 0}
 
 
-def _offsets(
-    settings: KafkaSettings, topic: str, spec: OffsetSpec
-) -> dict[int, ListOffsetsResultInfo]:
-    count = Topics(settings).partitions(topic)
+def _limits(settings: KafkaSettings, topic: str) -> list[list[ListOffsetsResultInfo]]:
+    """The first offsets and the ends, each by partition."""
+    partitions = range(Topics(settings).partitions(topic))
     client = made(AdminClient, admin(settings))  # it must outlive its futures
-    return _listed(client, settings, topic, spec, range(count))
+    found = [
+        _listed(client, settings, topic, spec, partitions)
+        for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
+    ]
+    return [[each[partition] for partition in partitions] for each in found]
 
 
 def _listed(

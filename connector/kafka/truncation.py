@@ -15,16 +15,10 @@ from confluent_kafka import TopicPartition as RawTopicPartition
 from connector.config import KafkaSettings
 from connector.errors import RetryableError
 from connector.interfaces import Position
-from connector.kafka.failures import error_of, translate
+from connector.kafka.failures import OUT_OF_LOG, error_of, translate
 from connector.kafka.reasons import made
 from connector.kafka.settings import epoch_checker
 from connector.model.cursor import TopicMark
-
-_TRUNCATED = {
-    KafkaError._LOG_TRUNCATION,
-    KafkaError._AUTO_OFFSET_RESET,
-    KafkaError.OFFSET_OUT_OF_RANGE,
-}
 
 
 def loss_since(
@@ -74,13 +68,16 @@ def truncated(
 def _truncated(
     client: Consumer, settings: KafkaSettings, topic: str, positions: Mapping[int, Position]
 ) -> set[int]:
-    client.assign([_assigned(topic, number, at) for number, at in positions.items()])
+    client.assign([
+        RawTopicPartition(topic, number, at.offset, leader_epoch=raw_epoch(at))
+        for number, at in positions.items()
+    ])  # fmt: skip
     unknown, cut = set(positions), set()
     end = time.monotonic() + settings.request_timeout_seconds
     while unknown:
         for found in client.consume(100, 0.1):
             number, error = found.partition() or 0, found.error()
-            if error is not None and error.code() in _TRUNCATED:
+            if error is not None and error.code() in OUT_OF_LOG:
                 cut.add(number)
             elif error is not None and error.code() != KafkaError._PARTITION_EOF:
                 raise translate(error, f"check the log of topic {topic}")
@@ -90,6 +87,6 @@ def _truncated(
     return cut
 
 
-def _assigned(topic: str, number: int, at: Position) -> RawTopicPartition:
-    epoch = -1 if at.leader_epoch is None else at.leader_epoch
-    return RawTopicPartition(topic, number, at.offset, leader_epoch=epoch)
+def raw_epoch(at: Position) -> int:
+    """The client's leader epoch of a position; -1: unknown, or valid only for an earlier offset."""
+    return -1 if at.leader_epoch is None or at.read_offset is not None else at.leader_epoch

@@ -30,9 +30,9 @@ class Commits:
     def when_due(self, lanes: Collection[Lane]) -> None:
         """Commit if the interval has passed since the last commit. Does not block."""
         now = self._clock.monotonic()
-        if self._unfinished and now < self._late_at:
-            return
         if self._unfinished:
+            if now < self._late_at:
+                return
             self._unfinished = 0  # given up; its result may still arrive
             self._failed(RetryableError(f"no response to a commit for {_LATE_SECONDS:.0f} s"))
         are_drained = not any(lane.is_busy for lane in lanes)

@@ -219,10 +219,10 @@ class Lane:
         if end is None or self._waiting or self.is_busy:
             return
         if self.applied is None or self.applied.offset < end.offset:
-            read = Position(0, None) if self.applied is None else self.applied.last_read
-            # A later leader may have written the control records before the end, so the message's
-            # epoch may have ended below it.
-            self.applied = end if read.leader_epoch is None else end._replace(
-                leader_epoch=read.leader_epoch, read_offset=read.offset
-            )  # fmt: skip
+            if self.applied is not None:
+                # A later leader may have written the control records before the end, so the
+                # message's epoch may have ended below it.
+                read = self.applied.last_read
+                end = Position(end.offset, read.leader_epoch, read.offset)
+            self.applied = end
         self._end = None
