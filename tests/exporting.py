@@ -3,11 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import SecretStr
-
-from connector.config import ImednetSettings
 from connector.export import Neo4jExportSink
-from connector.lab.simulator.api import API_KEY, SECURITY_KEY
 from connector.neo4j.database import Neo4jDatabase
 from tests.builders import record_row
 
@@ -33,9 +29,3 @@ def node(database: Neo4jDatabase, study: str, record_id: int) -> dict[str, Any]:
     )  # fmt: skip
     properties: dict[str, Any] = found[0]
     return properties
-
-
-def imednet(api: str) -> ImednetSettings:
-    return ImednetSettings(
-        base_url=api, api_key=SecretStr(API_KEY), security_key=SecretStr(SECURITY_KEY)
-    )

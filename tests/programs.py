@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from pydantic import SecretStr
 
-from connector.config import KafkaSettings
+from connector.config import ImednetSettings, KafkaSettings
 from connector.errors import RetryableError
 from connector.kafka.group_offsets import GroupOffsets
 from connector.lab.progress import LogTail
+from connector.lab.servers.local import LocalKafka, LocalNeo4j
 from connector.lab.servers.processes import Child
 from connector.lab.simulator.api import API_KEY, SECURITY_KEY, Simulation
 
@@ -38,6 +40,25 @@ def wait_until(holds: Callable[[], object], seconds: float, what: str) -> None:
     while not holds():
         assert time.monotonic() < end, f"not within {seconds * _PATIENCE} s: {what}"
         time.sleep(0.05)
+
+
+@contextmanager
+def started(server: LocalKafka | LocalNeo4j) -> Iterator[None]:
+    """Start a server of the test's own, and stop it after the block."""
+    server.start()
+    try:
+        server.wait()
+        yield
+    finally:
+        if server.process is not None:
+            server.process.stop()
+
+
+def imednet(api: str) -> ImednetSettings:
+    """The settings of a client of the simulator."""
+    return ImednetSettings(
+        base_url=api, api_key=SecretStr(API_KEY), security_key=SecretStr(SECURITY_KEY)
+    )
 
 
 def source_environment(api: str, study: str, state_dir: Path) -> dict[str, str]:

@@ -171,7 +171,7 @@ def test_each_commit_has_one_result(group: Group) -> None:
 
 
 def results_of(member: Member, count: int) -> list[CommitResult]:
-    """Poll until so many commits have ended."""
+    """Poll until this many commits have a result."""
     found: list[CommitResult] = []
 
     def are_found() -> bool:

@@ -5,20 +5,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
-from connector.config import ImednetSettings, KafkaSettings, Neo4jSettings
+from connector.config import KafkaSettings, Neo4jSettings
 from connector.errors import ConnectorError
 from connector.kafka.topic_log import read_to_end
 from connector.kafka.topics import Topics
 from connector.lab.servers.local import LocalKafka
 from connector.lab.servers.processes import free_port
-from connector.lab.simulator.api import API_KEY, SECURITY_KEY, Simulation
+from connector.lab.simulator.api import Simulation
 from connector.lab.simulator.server import serving
 from connector.lab.simulator.study import build_study
 from connector.neo4j.database import Neo4jDatabase
 from connector.ops.compare import compare
-from tests.programs import FAST_EDITS, consumed_all, passes, running, source_environment, wait_until
+from tests.programs import (
+    FAST_EDITS,
+    consumed_all,
+    imednet,
+    passes,
+    running,
+    source_environment,
+    started,
+    wait_until,
+)
 
 pytestmark = pytest.mark.servers
 OUTAGE_SECONDS = 8
@@ -36,9 +44,7 @@ def test_an_outage_of_kafka_is_waited_out_by_source_and_sink(
     broker = LocalKafka(tmp_path / "kafka", free_port())
     kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{broker.port}")
     simulation = Simulation({study: build_study(study, 10, 200, 5)}, edits_per_second=30)
-    broker.start()
-    try:
-        broker.wait()
+    with started(broker):
         Topics(kafka).ensure(create=True)
         with serving(simulation) as api:
             variables = (
@@ -67,17 +73,11 @@ def test_an_outage_of_kafka_is_waited_out_by_source_and_sink(
                 wanted = done() + 4
                 wait_until(lambda: done() >= wanted, 120, "passes after the outage")
                 wait_until(consumed_all(kafka, study), 60, "the group's lag is 0")
-            imednet = ImednetSettings(
-                base_url=api, api_key=SecretStr(API_KEY), security_key=SecretStr(SECURITY_KEY)
-            )
-            result = compare(imednet, neo4j_settings, study)
+            result = compare(imednet(api), neo4j_settings, study)
         assert result.different == 0, result.examples
         events = list(read_to_end(kafka, kafka.events_topic))
         states = [(event.key(), dict(event.headers() or [])["version"]) for event in events]
         assert len(states) == len(set(states))
-    finally:
-        if broker.process is not None:
-            broker.process.stop()
 
 
 def test_the_lag_is_readable_again_once_partitions_have_a_leader(tmp_path: Path) -> None:

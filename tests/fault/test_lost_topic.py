@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from pydantic import SecretStr
 
 from connector.config import ImednetSettings, KafkaSettings, Neo4jSettings
 from connector.lab.progress import LogTail
 from connector.lab.servers.processes import Child
-from connector.lab.simulator.api import API_KEY, SECURITY_KEY, Simulation
+from connector.lab.simulator.api import Simulation
 from connector.lab.simulator.server import serving
 from connector.lab.simulator.study import build_study
 from connector.neo4j.database import Neo4jDatabase
@@ -22,6 +21,7 @@ from tests.programs import (
     FAST_EDITS,
     PROGRAM,
     consumed_all,
+    imednet,
     passes,
     run_program,
     running,
@@ -56,10 +56,7 @@ def world(
             **FAST_EDITS, "SINK_GROUP_ID": study, "SINK_CHECK_INTERVAL_SECONDS": "1",
             "SINK_SESSION_TIMEOUT_SECONDS": "6", "SOURCE_RETRY_WAIT_SECONDS_MAX": "1",
         }  # fmt: skip
-        imednet = ImednetSettings(
-            base_url=api, api_key=SecretStr(API_KEY), security_key=SecretStr(SECURITY_KEY)
-        )
-        yield World(simulation, imednet, variables)
+        yield World(simulation, imednet(api), variables)
 
 
 class Sinks:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ from tests.programs import (
     running,
     scraped,
     source_environment,
+    started,
     telemetry_of,
     wait_until,
 )
@@ -88,17 +88,6 @@ def neo4j(tmp_path: Path) -> Iterator[LocalNeo4j]:
         with Neo4jDatabase(Neo4jSettings(uri=uri, password=password)) as database:
             database.create_schema(database.missing_schema())
         yield server
-
-
-@contextmanager
-def started(server: LocalKafka | LocalNeo4j) -> Iterator[None]:
-    server.start()
-    try:
-        server.wait()
-        yield
-    finally:
-        if server.process is not None:
-            server.process.stop()
 
 
 def test_readiness_names_each_server_that_fails_and_the_study_that_is_denied(

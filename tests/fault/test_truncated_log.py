@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
-from pydantic import SecretStr
 
 from connector.config import ImednetSettings, KafkaSettings, Neo4jSettings
 from connector.interfaces import Position
@@ -19,7 +18,7 @@ from connector.kafka.topics import Topics
 from connector.kafka.truncation import truncated
 from connector.lab.servers.local import LocalKafka
 from connector.lab.servers.processes import Child, free_port
-from connector.lab.simulator.api import API_KEY, SECURITY_KEY, Simulation
+from connector.lab.simulator.api import Simulation
 from connector.lab.simulator.server import serving
 from connector.lab.simulator.study import build_study
 from connector.model.cursor import TopicMark
@@ -27,14 +26,22 @@ from connector.model.serde import encode
 from connector.neo4j.database import Neo4jDatabase
 from connector.ops.compare import compare
 from tests.builders import record_row, upsert
-from tests.programs import consumed_all, passes, running, source_environment, wait_until
+from tests.programs import (
+    consumed_all,
+    imednet,
+    passes,
+    running,
+    source_environment,
+    started,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(0)]
 
 
 @dataclass
 class Cut:
-    """A broker of its own with a streamed study, and settings of its programs."""
+    """A separate broker that holds the events of one study, and the programs' settings."""
 
     broker: LocalKafka
     kafka: KafkaSettings
@@ -83,14 +90,9 @@ def cut(
     broker = LocalKafka(tmp_path / "kafka", free_port())
     kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{broker.port}", topic_partitions=2)
     simulation = Simulation({study: build_study(study, 10, 400, 5)}, edits_per_second=0)
-    broker.start()
-    try:
-        broker.wait()
+    with started(broker):
         Topics(kafka).ensure(create=True)
         with serving(simulation) as api:
-            imednet = ImednetSettings(
-                base_url=api, api_key=SecretStr(API_KEY), security_key=SecretStr(SECURITY_KEY)
-            )
             variables = environment | broker.environment | source_environment(api, study, tmp_path)
             variables |= {"SINK_GROUP_ID": study, "SINK_CHECK_INTERVAL_SECONDS": "1"}
             with (
@@ -100,10 +102,7 @@ def cut(
                 done = passes(source.log)
                 wait_until(lambda: done() >= 2, 60, "two passes")
                 wait_until(consumed_all(kafka, study), 60, "the first load")
-            yield Cut(broker, kafka, imednet, variables)
-    finally:
-        if broker.process is not None:
-            broker.process.stop()
+            yield Cut(broker, kafka, imednet(api), variables)
 
 
 def test_a_truncated_log_that_has_grown_again_is_recognized(cut: Cut, study: str) -> None:

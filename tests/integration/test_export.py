@@ -29,9 +29,10 @@ from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.reader import read_graph
 from connector.ops.compare import compare
 from tests.builders import record_row
-from tests.exporting import Open, count, imednet, node, rows
+from tests.exporting import Open, count, node, rows
 from tests.programs import (
     consumed_all,
+    imednet,
     passes,
     run_program,
     running,

@@ -17,7 +17,8 @@ from connector.lab.servers.processes import free_port
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.statement import Statement
 from connector.ops.compare import compare
-from tests.exporting import Open, count, imednet, rows
+from tests.exporting import Open, count, rows
+from tests.programs import imednet
 
 pytestmark = pytest.mark.servers
 SECRET = "p4ss-canary"

@@ -32,10 +32,10 @@ from connector.neo4j.statement import Statement
 from connector.neo4j.writer import Neo4jGraphWriter
 from connector.ops.compare import compare
 from tests.builders import upsert
-from tests.exporting import QUICK, Open, count, imednet, rows
+from tests.exporting import QUICK, Open, count, rows
 from tests.fakes.clock import FakeClock
 from tests.fakes.simulated_api import SimulatedApi
-from tests.programs import run_program
+from tests.programs import imednet, run_program
 
 pytestmark = pytest.mark.servers
 

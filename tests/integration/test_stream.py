@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
-from pydantic import SecretStr
 
 from connector.config import ImednetSettings, KafkaSettings, Neo4jSettings
 from connector.interfaces import Message, TopicPartition
 from connector.kafka.topic_log import read_to_end
 from connector.kafka.topics import Topics
-from connector.lab.simulator.api import API_KEY, SECURITY_KEY, Simulation
+from connector.lab.simulator.api import Simulation
 from connector.lab.simulator.server import serving
 from connector.lab.simulator.study import build_study
 from connector.model.graph_state import GraphState
@@ -27,6 +26,7 @@ from tests.oracle import assert_equal, fold
 from tests.programs import (
     FAST_EDITS,
     consumed_all,
+    imednet,
     running,
     source_environment,
     stream_until_quiet,
@@ -75,13 +75,10 @@ def stream(
     simulation = Simulation({study: build_study(study, 40, 1500, 7)}, edits_per_second=60)
     with serving(simulation) as api:
         variables = environment | names | source_environment(api, study, folder) | FAST_EDITS
-        imednet = ImednetSettings(
-            base_url=api, api_key=SecretStr(API_KEY), security_key=SecretStr(SECURITY_KEY)
-        )
         sink = variables | {"SINK_GROUP_ID": study}
         stream_until_quiet(simulation, kafka, sink, folder, hard_deletes=HARD_DELETES)
         edits = dict(simulation.workloads[0].done)
-        yield Stream(study, kafka, imednet, variables, edits)
+        yield Stream(study, kafka, imednet(api), variables, edits)
 
 
 def test_the_graph_equals_the_api_property_by_property(

@@ -54,6 +54,12 @@ def test_a_recreated_topic_is_a_gap_even_if_the_epochs_look_truncated() -> None:
     assert begin(50, "T0", replace(NOW, is_truncated=True)).gap is not None
 
 
+def test_committed_offsets_without_a_topic_id_are_trusted() -> None:
+    """Committed offsets are trusted if either topic id is unknown."""
+    assert begin(50, "", NOW) == Start(50)
+    assert begin(50, "T1", Log(10, 100, "")) == Start(50)
+
+
 class Broker:
     """One partition's log, and the leader epochs it remembers: the semantics of KIP-320."""
 
