@@ -3,7 +3,9 @@
 ``SIMULATION_SEEDS`` sets their number (``make simulation``: 100 000); ``SEED`` runs a single one.
 """
 
+import faulthandler
 import json
+import multiprocessing
 import os
 import time
 from collections.abc import Callable
@@ -39,6 +41,12 @@ def quiet() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
 
 
+def _start_worker() -> None:
+    """Prepare a process of its own; one that crashes leaves its stack on stderr."""
+    faulthandler.enable()
+    quiet()
+
+
 def failure(seed: int) -> str | None:
     world = World(seed)
     try:
@@ -53,7 +61,9 @@ def failure(seed: int) -> str | None:
 def test_the_topics_fold_is_the_apis_state_and_each_state_is_published_once() -> None:
     """For every seed, the topic's fold equals the API and each state is published once."""
     seeds = [int(os.environ["SEED"])] if "SEED" in os.environ else range(_SEEDS)
-    with ProcessPoolExecutor(initializer=quiet) as pool:
+    # New processes: a fork would inherit the Kafka clients of other tests without their threads.
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(mp_context=fresh, initializer=_start_worker) as pool:
         failures = [each for each in pool.map(failure, seeds, chunksize=_CHUNK) if each]
     assert not failures, f"{len(failures)} of {len(seeds)} fail\n" + "\n".join(failures[:10])
 
