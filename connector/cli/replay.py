@@ -17,6 +17,7 @@ from connector.config import Settings
 from connector.errors import FatalError
 from connector.interfaces import EventConsumer
 from connector.kafka.group_offsets import CommittedOffset, GroupOffsets
+from connector.kafka.offset_metadata import OffsetMetadata
 from connector.kafka.topic_log import bounds, offsets_at, read_ranges
 from connector.kafka.topics import Topics
 from connector.replay.groups import replay_group, started_at
@@ -100,7 +101,11 @@ def _rewind(settings: Settings, plan: ReplayPlan, console: Console) -> None:
     topic_id = Topics(settings.kafka).topic_id(topic)
     starts = {each: span.start for each, span in plan.ranges.items() if span.end > span.start}
     with closing(GroupOffsets(settings.kafka, group)) as offsets:
-        offsets.move({each: CommittedOffset(start, topic_id) for each, start in starts.items()})
+        before = offsets.committed()
+        offsets.move({
+            each: CommittedOffset(start, before[each].metadata.of_topic(topic_id))
+            for each, start in starts.items()
+        })  # fmt: skip
     for partition, start in starts.items():
         console.print(f"group {group}, partition {partition}: offset set to {start}")
 
@@ -110,7 +115,9 @@ def _store_plan(settings: Settings, group: str, plan: ReplayPlan) -> None:
     topic_id = Topics(settings.kafka).topic_id(settings.kafka.events_topic)
     with closing(GroupOffsets(settings.kafka, group)) as offsets:
         offsets.move({
-            partition: CommittedOffset(span.start, f"{topic_id} {plan.note(partition)}")
+            partition: CommittedOffset(
+                span.start, OffsetMetadata(topic_id, note=plan.note(partition))
+            )
             for partition, span in plan.ranges.items()
         })  # fmt: skip
 
@@ -129,10 +136,7 @@ def has_finished(group: str, notes: Mapping[int, str], now: datetime) -> bool:
 
 def _join(settings: Settings, group: str, console: Console) -> None:
     with closing(GroupOffsets(settings.kafka, group)) as offsets:
-        notes = {
-            each: committed.note.partition(" ")[2]
-            for each, committed in offsets.committed().items()
-        }
+        notes = {each: committed.metadata.note for each, committed in offsets.committed().items()}
     if has_finished(group, notes, datetime.now(UTC)):
         console.print(f"replay {group} has finished, unless the name is mistyped: no group has it")
         return

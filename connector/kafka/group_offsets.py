@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient
 from connector.config import KafkaSettings
 from connector.errors import ConnectorError, FatalError, RetryableError
 from connector.kafka.failures import commit_errors, error_of, translate
+from connector.kafka.offset_metadata import OffsetMetadata
 from connector.kafka.reasons import made
 from connector.kafka.settings import admin, group_observer
 from connector.kafka.topics import Topics
@@ -31,7 +32,7 @@ class CommittedOffset(NamedTuple):
     """A partition's committed offset (None if the group has committed none), and its metadata."""
 
     offset: int | None
-    note: str
+    metadata: OffsetMetadata = OffsetMetadata()
 
 
 class GroupOffsets:
@@ -97,7 +98,8 @@ class GroupOffsets:
             raise self._reconnect_after(exception, "read committed offsets") from exception
         return {
             each.partition: CommittedOffset(
-                each.offset if each.offset >= 0 else None, each.metadata or ""
+                each.offset if each.offset >= 0 else None,
+                OffsetMetadata.parsed(each.metadata or ""),
             )
             for each in found
         }
@@ -125,7 +127,7 @@ class GroupOffsets:
             RetryableError: the brokers do not answer.
         """
         offsets = [
-            RawTopicPartition(self._topic, partition, at.offset or 0, metadata=at.note)
+            RawTopicPartition(self._topic, partition, at.offset or 0, metadata=str(at.metadata))
             for partition, at in to.items()
         ]
         action = f"move the offsets of group {self._group_id}"

@@ -1,6 +1,5 @@
 """Where a member starts to read an assigned partition. A gap is reported, never skipped."""
 
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from connector.config import KafkaSettings
 from connector.errors import FatalError, RetryableError
 from connector.interfaces import PartitionStart, Position, TopicPartition
 from connector.kafka.failures import error_of, translate
+from connector.kafka.offset_metadata import OffsetMetadata
 from connector.kafka.topic_log import mark_of
 from connector.kafka.truncation import truncated
 from connector.model.cursor import TopicMark
@@ -24,18 +24,18 @@ from connector.retry import Backoff, retry
 log = structlog.stdlib.get_logger("connector.kafka.consumer")
 T = TypeVar("T")
 
-_INTACT = re.compile(r"\d+:\d+")
 _RETRY_DELAY_SECONDS_MAX = 2.0
 _RETRY_SECONDS_MAX = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A partition's current first and next offset, and the topic's id."""
+    """A partition's current first and next offset and leader epoch, and the topic's id."""
 
     first: int
     next: int
     topic_id: str
+    epoch: int | None = None
     is_truncated: bool = False
     """Whether it was cut below the committed offset; it may have grown beyond it again."""
 
@@ -51,43 +51,44 @@ class Start(NamedTuple):
 
 
 class GroupPosition(NamedTuple):
-    """A partition's committed offset, and its metadata."""
+    """A partition's committed offset (None if the group has committed none), and its metadata."""
 
     offset: int | None
-    """None if the group has committed none."""
-    topic_id: str
-    note: str
     intact: Position
     """The position after the last message that was applied, if it is known; offset 0 if not."""
+    metadata: OffsetMetadata
 
     @classmethod
     def parsed(cls, raw: RawTopicPartition) -> "GroupPosition":
-        """Parse what `StartPositions.metadata` returned; older versions wrote less."""
+        """Parse what `StartPositions.metadata` returned."""
         offset = None if raw.offset == OFFSET_INVALID else raw.offset
-        first, _, note = (raw.metadata or "").partition(" ")
-        topic_id, _, known = first.partition("@")
+        metadata = OffsetMetadata.parsed(raw.metadata or "")
         intact = Position(offset or 0, raw.leader_epoch)
-        if _INTACT.fullmatch(known):
-            at, _, epoch = known.partition(":")
-            intact = Position(min(int(at), intact.offset), int(epoch))
-        return cls(offset, topic_id, note, intact)
+        if (known := metadata.intact) is not None:
+            intact = Position(min(known.offset, intact.offset), known.leader_epoch)
+        return cls(offset, intact, metadata)
 
 
-def begin(committed: int | None, committed_topic_id: str, log: Log) -> Start:
+def begin(at: GroupPosition, log: Log) -> Start:
     """Return where to start. Pure.
 
     A recreated topic counts its own offsets: one committed for the old topic is meaningless, even
     if it is within the new topic's bounds. A truncated log has lost only events that were applied,
     but the offsets below the committed one may hold others now, so all are read again.
     """
+    committed, topic_id = at.offset, at.metadata.topic_id
     if committed is None:
         return Start(log.first)
-    if committed_topic_id and log.topic_id and committed_topic_id != log.topic_id:
+    if topic_id and log.topic_id and topic_id != log.topic_id:
         return Start(log.first, f"the topic was recreated after offset {committed} was committed")
     if committed < log.first:
         return Start(log.first, f"offsets [{committed}, {log.first}) are no longer in the topic")
     if committed > log.next or log.is_truncated:
         return Start(log.first, is_reread=True)
+    if at.intact.leader_epoch not in (None, log.epoch):
+        # Behind the last message are only control records, unless a new leader has lost them and
+        # written events there.
+        return Start(max(log.first, at.intact.offset))
     return Start(committed)
 
 
@@ -98,23 +99,19 @@ class StartPositions:
         self._settings = settings
         self._group_id = group_id
         self._accept_gap = accept_gap
-        self._notes: dict[int, str] = {}
+        self._metadata: dict[int, OffsetMetadata] = {}
+        """What the metadata of each partition's next commit keeps."""
         self._intact: dict[int, Position] = {}
         """The position up to which each partition's log is known to be intact: after the last
         message that was applied, with that message's epoch, or where the partition was started."""
         self.topic_id = ""
 
     def metadata(self, at: TopicPartition, position: Position) -> str:
-        """Note a position that was applied, and return the metadata to commit with its offset.
-
-        That is the topic's id and the last message's position, ``id@offset:epoch``, and the note
-        that the offset had.
-        """
+        """Note a position that was applied, and return the metadata to commit with its offset."""
         if position.leader_epoch is not None:
             self._intact[at.partition] = position.last_read
-        intact = self._intact.get(at.partition)
-        known = "" if intact is None else f"@{intact.offset}:{intact.leader_epoch}"
-        return f"{self.topic_id}{known} {self._notes.get(at.partition, '')}".rstrip()
+        kept = self._metadata.get(at.partition, OffsetMetadata()).of_topic(self.topic_id)
+        return str(kept._replace(intact=self._intact.get(at.partition)))
 
     def epoch(self, at: TopicPartition, offset: int) -> int:
         """Return the leader epoch for a seek, or -1 if the log is not known to be intact there."""
@@ -202,9 +199,7 @@ class StartPositions:
         ]
         starts = {
             TopicPartition(topic, start.partition): PartitionStart(
-                start.offset,
-                now.starts[start.partition],
-                f"{self.topic_id}/{self._group_id}/{start.partition}",
+                start.offset, now.starts[start.partition], self._checkpoint(start.partition)
             )
             for start in positions
         }
@@ -229,9 +224,9 @@ class StartPositions:
     def _begin(
         self, topic: str, number: int, at: GroupPosition, now: TopicMark, *, is_truncated: bool
     ) -> RawTopicPartition:
-        self._notes[number] = at.note
-        log_now = Log(now.starts[number], now.ends[number], self.topic_id, is_truncated)
-        start = begin(at.offset, at.topic_id, log_now)
+        epoch = now.epochs[number]
+        log_now = Log(now.starts[number], now.ends[number], self.topic_id, epoch, is_truncated)
+        start = begin(at, log_now)
         if start.gap and not self._accept_gap:
             raise FatalError(
                 f"Events may be missing from {topic}[{number}]: {start.gap}. Nothing was skipped."
@@ -240,20 +235,27 @@ class StartPositions:
             )
         if start.gap:
             log.warning("gap accepted", partition=number, gap=start.gap, offset=start.offset)
+        kept = at.metadata.of_topic(self.topic_id)
         if start.is_reread:
+            kept = kept._replace(truncation_epoch=epoch)
             log.warning(
                 "log was truncated, rereading events",
                 partition=number,
                 committed=at.offset,
                 offset=start.offset,
             )
-        offset, epoch = start.offset, now.epochs[number]
-        if offset == at.offset and at.intact.leader_epoch not in (None, epoch):
-            # Behind the last message are only control records, unless a new leader has lost them
-            # and written events there.
-            offset = max(log_now.first, at.intact.offset)
-        self._intact[number] = Position(offset, epoch)
-        return RawTopicPartition(topic, number, offset, leader_epoch=epoch)
+        self._metadata[number] = kept
+        self._intact[number] = Position(start.offset, epoch)
+        return RawTopicPartition(topic, number, start.offset, leader_epoch=epoch)
+
+    def _checkpoint(self, number: int) -> str:
+        """The key of the checkpoint. A graph from before a truncation has none under this key.
+
+        Its checkpoint may be beyond the cut, where the log holds other events now.
+        """
+        key = f"{self.topic_id}/{self._group_id}/{number}"
+        epoch = self._metadata[number].truncation_epoch
+        return key if epoch is None else f"{key}/{epoch}"
 
 
 def _until_answered(ask: Callable[[], T]) -> T:

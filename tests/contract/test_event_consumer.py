@@ -395,7 +395,7 @@ def test_what_an_open_transaction_holds_back_is_no_gap(
         open_one.produce(kafka_settings.events_topic, b"v", b"k", 0)
     open_one.flush(20)
     offsets = GroupOffsets(kafka_settings, study)
-    offsets.move({0: CommittedOffset(5, "")})
+    offsets.move({0: CommittedOffset(5)})
     member = joined(kafka_settings, study)
     end = time.monotonic() + 150
     while len(member.owned) < 4 and time.monotonic() < end:

@@ -23,7 +23,9 @@ from connector.lab.simulator.server import serving
 from connector.lab.simulator.study import build_study
 from connector.model.cursor import TopicMark
 from connector.model.serde import encode
+from connector.neo4j import checkpoints
 from connector.neo4j.database import Neo4jDatabase
+from connector.neo4j.statement import Statement
 from connector.ops.compare import compare
 from tests.builders import record_row, upsert
 from tests.programs import (
@@ -134,11 +136,6 @@ def test_a_truncated_log_that_has_grown_again_is_completed_and_so_is_the_graph(
     A sink that runs meanwhile ends with an error, so that its restart rereads the log.
     """
     other = f"{study}X"
-
-    def applied() -> int:
-        query = "MATCH (r:Record {study_key: $batch.rows[0]}) RETURN count(r) AS count"
-        return int(database.read(query, [other])[0][0])
-
     if runs_meanwhile:
         with running("sink", cut.variables, tmp_path / "meanwhile.log") as sink:
             wait_until(lambda: "partitions assigned" in logged(sink), 60, "an assignment")
@@ -155,7 +152,7 @@ def test_a_truncated_log_that_has_grown_again_is_completed_and_so_is_the_graph(
     ):
         done = passes(source.log)
         wait_until(lambda: done() >= 3, 120, "passes")
-        wait_until(lambda: applied() == count, 60, "the other study's events")
+        wait_until(lambda: records_of(database, other) == count, 60, "the other study's events")
         wait_until(consumed_all(cut.kafka, study), 60, "the group's lag is 0")
         assert "log was truncated, rereading events" in logged(sink)
         assert "missing ones will be republished" in logged(source)
@@ -167,6 +164,48 @@ def test_a_truncated_log_that_has_grown_again_is_completed_and_so_is_the_graph(
     assert len(records) == 400
     result = compare(cut.imednet, neo4j_settings, study)
     assert result.different == 0, result.examples
+
+
+def test_a_graph_restored_from_before_a_truncation_is_completed(
+    cut: Cut, database: Neo4jDatabase, study: str, tmp_path: Path
+) -> None:
+    """A graph restored from a backup that is older than a truncation is completed.
+
+    The backup's checkpoints lie beyond the cut, where the log holds other events now.
+    """
+    other, group = f"{study}X", f"/{study}/"
+    checkpoint = f"(c:{checkpoints.LABEL})"
+    backup = database.read(
+        f"MATCH {checkpoint} WHERE c.{checkpoints.KEY_PROPERTY} CONTAINS $batch.rows[0]"
+        f" RETURN c.{checkpoints.KEY_PROPERTY}, c.offset",
+        [group],
+    )
+    assert len(backup) == 2
+    before = cut.power_off()
+    _, count = cut.power_on(other, before.ends)
+    for log in ("reread.log", "restored.log"):
+        with running("sink", cut.variables, tmp_path / log):
+            wait_until(lambda: records_of(database, other) == count, 120, "the log's events")
+            wait_until(consumed_all(cut.kafka, study), 60, "the group's lag is 0")
+        write(
+            database, "UNWIND $batch.rows AS row MATCH (n {study_key: row}) DETACH DELETE n", other
+        )
+        write(
+            database,
+            f"UNWIND $batch.rows AS row MATCH {checkpoint}"
+            f" WHERE c.{checkpoints.KEY_PROPERTY} CONTAINS row DELETE c",
+            group,
+        )
+        write(database, checkpoints.SET, *({"key": key, "offset": at} for key, at in backup))
+
+
+def records_of(database: Neo4jDatabase, study: str) -> int:
+    query = "MATCH (r:Record {study_key: $batch.rows[0]}) RETURN count(r)"
+    return int(database.read(query, [study])[0][0])
+
+
+def write(database: Neo4jDatabase, cypher: str, *rows: object) -> None:
+    database.write(Statement(cypher, list(rows)), {})
 
 
 def logged(program: Child) -> str:

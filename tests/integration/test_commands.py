@@ -10,6 +10,7 @@ from confluent_kafka import Producer
 
 from connector.config import KafkaSettings
 from connector.kafka.group_offsets import CommittedOffset, GroupOffsets
+from connector.kafka.offset_metadata import OffsetMetadata
 from connector.kafka.topic_log import read_to_end
 from connector.lab.servers.processes import free_port
 from connector.lab.simulator.api import API_KEY, Simulation
@@ -207,7 +208,9 @@ def test_a_gap_stops_the_sink_until_it_is_accepted(
     key, value, headers = encode(upsert(record_row(1, studyKey=study)))
     producer.produce(kafka_settings.events_topic, value, key, 0, headers=headers)
     producer.flush(10)
-    GroupOffsets(kafka_settings, study).move({0: CommittedOffset(0, "another-topic")})
+    GroupOffsets(kafka_settings, study).move(
+        {0: CommittedOffset(0, OffsetMetadata("another-topic"))}
+    )
     group = variables | {"SINK_GROUP_ID": study}
     fails("sink", group, "Events may be missing", "the topic was recreated", "--accept-gap")
     with running("sink --accept-gap", group, tmp_path / "sink.log"):

@@ -135,9 +135,9 @@ def topic_setting(world: World, topic: str, name: str, value: str, usual: str) -
 @contextmanager
 def offsets_beyond_the_end(world: World) -> Iterator[None]:
     with closing(GroupOffsets(world.kafka, STUDY)) as group:
-        group.move({0: CommittedOffset(4711, "")})
+        group.move({0: CommittedOffset(4711)})
         yield
-        group.move({0: CommittedOffset(0, "")})
+        group.move({0: CommittedOffset(0)})
 
 
 @contextmanager

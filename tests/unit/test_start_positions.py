@@ -9,22 +9,27 @@ from connector.config import KafkaSettings
 from connector.errors import FatalError, RetryableError
 from connector.interfaces import Position, TopicPartition
 from connector.kafka import start_positions
+from connector.kafka.offset_metadata import OffsetMetadata
 from connector.kafka.start_positions import GroupPosition, Log, Start, StartPositions, begin
 from connector.model.cursor import TopicMark
 
 KAFKA = KafkaSettings(bootstrap_servers="127.0.0.1:1")
-NOW = Log(first=10, next=100, topic_id="T1")
+NOW = Log(first=10, next=100, topic_id="T1", epoch=5)
+
+
+def group_at(committed: int | None, topic_id: str = "T1") -> GroupPosition:
+    return GroupPosition(committed, Position(committed or 0, 5), OffsetMetadata(topic_id))
 
 
 @pytest.mark.parametrize("committed", [10, 50, 100])
 def test_a_group_resumes_at_its_committed_offset(committed: int) -> None:
     """A group resumes at its committed offset."""
-    assert begin(committed, "T1", NOW) == Start(committed)
+    assert begin(group_at(committed), NOW) == Start(committed)
 
 
 def test_a_group_that_never_committed_begins_at_the_first_event() -> None:
     """A group without committed offsets begins at the topic's first offset."""
-    assert begin(None, "", NOW) == Start(10)
+    assert begin(group_at(None, ""), NOW) == Start(10)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +41,7 @@ def test_a_group_that_never_committed_begins_at_the_first_event() -> None:
 )
 def test_a_gap_is_reported_with_its_offset_range(committed: int, topic_id: str, gap: str) -> None:
     """A gap is reported with the offsets that are missing."""
-    assert begin(committed, topic_id, NOW) == Start(10, gap)
+    assert begin(group_at(committed, topic_id), NOW) == Start(10, gap)
 
 
 @pytest.mark.parametrize(("committed", "is_truncated"), [(101, False), (50, True)])
@@ -46,18 +51,18 @@ def test_a_truncated_log_is_read_again_from_its_beginning(
 ) -> None:
     """A truncated log is read again from its beginning: offsets below may hold other events."""
     log = replace(NOW, is_truncated=is_truncated)
-    assert begin(committed, "T1", log) == Start(10, is_reread=True)
+    assert begin(group_at(committed), log) == Start(10, is_reread=True)
 
 
 def test_a_recreated_topic_is_a_gap_even_if_the_epochs_look_truncated() -> None:
     """A recreated topic is reported as a gap, not reread as a truncated log."""
-    assert begin(50, "T0", replace(NOW, is_truncated=True)).gap is not None
+    assert begin(group_at(50, "T0"), replace(NOW, is_truncated=True)).gap is not None
 
 
 def test_committed_offsets_without_a_topic_id_are_trusted() -> None:
     """Committed offsets are trusted if either topic id is unknown."""
-    assert begin(50, "", NOW) == Start(50)
-    assert begin(50, "T1", Log(10, 100, "")) == Start(50)
+    assert begin(group_at(50, ""), NOW) == Start(50)
+    assert begin(group_at(50), replace(NOW, topic_id="")) == Start(50)
 
 
 class Broker:
@@ -106,7 +111,9 @@ class Group:
         read = {0: GroupPosition.parsed(self.committed)}
         now, cut = self.member._compared("t", read)
         self.member.check("t", now.topic_id)
-        return self.member._begin("t", 0, read[0], now, is_truncated=bool(cut)).offset
+        start = self.member._begin("t", 0, read[0], now, is_truncated=bool(cut)).offset
+        self.checkpoint = self.member._checkpoint(0)
+        return start
 
     def commit(self, at: Position) -> None:
         metadata = self.member.metadata(TopicPartition("t", 0), at)
@@ -172,6 +179,29 @@ def test_a_log_that_is_truncated_while_a_partition_is_idle_is_noticed(
     assert group.restart() == 60
 
 
+def test_a_checkpoint_from_before_a_truncation_does_not_count_for_the_log_after_it(
+    broker: Broker,
+) -> None:
+    """A checkpoint from before a truncation does not count for the log after it.
+
+    A graph that is restored from a backup may have one beyond the cut, where other events are now.
+    """
+    group = Group(broker)
+    broker.end = 101
+    group.commit(Position(101, 5))
+    backup = group.checkpoint
+    broker.elect(6, cut=70)
+    broker.end = 130
+    assert group.restart() == 0
+    assert group.checkpoint not in backup
+    reread = group.checkpoint
+    group.commit(Position(130, 6))
+    assert (group.restart(), group.checkpoint) == (130, reread)
+    broker.elect(7, cut=120)
+    assert group.restart() == 0
+    assert group.checkpoint not in (backup, reread)
+
+
 def test_a_lost_end_of_a_transaction_whose_place_other_events_have_is_no_gap(
     broker: Broker,
 ) -> None:
@@ -234,7 +264,7 @@ def test_the_note_of_an_offset_is_kept_by_the_next_commit(broker: Broker, note: 
     before = GroupPosition.parsed(group.committed)
     group.commit(Position(8, 5))
     after = GroupPosition.parsed(group.committed)
-    assert (after.topic_id, after.note) == (before.topic_id, before.note)
+    assert after.metadata == before.metadata._replace(intact=Position(8, 5))
     assert after.intact == Position(8, 5)
     assert (group.committed.metadata or "").partition(" ")[2] == note.partition(" ")[2]
 
