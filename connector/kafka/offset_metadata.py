@@ -36,8 +36,8 @@ class OffsetMetadata(NamedTuple):
 
     def __str__(self) -> str:
         known = self.topic_id
-        if self.intact is not None and self.intact.leader_epoch is not None:
-            known += f"@{self.intact.offset}:{self.intact.leader_epoch}"
+        if self.intact is not None and (epoch := self.intact.leader_epoch) is not None:
+            known += f"@{self.intact.offset}:{epoch}"
             known += "" if self.truncation_epoch is None else f":{self.truncation_epoch}"
         return f"{known} {self.note}".rstrip()
 

@@ -17,7 +17,7 @@ from connector.interfaces import PartitionStart, Position, TopicPartition
 from connector.kafka.failures import error_of, translate
 from connector.kafka.offset_metadata import OffsetMetadata
 from connector.kafka.topic_log import mark_of
-from connector.kafka.truncation import truncated
+from connector.kafka.truncation import raw_epoch, truncated
 from connector.model.cursor import TopicMark
 from connector.retry import Backoff, retry
 
@@ -141,7 +141,7 @@ class StartPositions:
             )
         for number, at in before.items():
             if self._intact.get(number) is at:  # the loop's thread may commit meanwhile
-                self._intact[number] = Position(at.offset, now.epochs[number])
+                self._intact[number] = Position(at.offset, now.epoch(number))
 
     def _truncated(self, topic: str, now: TopicMark, at: Mapping[int, Position]) -> set[int]:
         """Return the partitions that were cut below these positions. Blocks.
@@ -157,7 +157,7 @@ class StartPositions:
         suspects = {
             number: position
             for number, position in at.items()
-            if position.leader_epoch not in (None, now.epochs[number])
+            if position.leader_epoch not in (None, now.epoch(number))
             and now.starts[number] <= position.offset <= now.ends[number]
         }
         return beyond | truncated(self._settings, topic, suspects, self._group_id)
@@ -183,15 +183,11 @@ class StartPositions:
         Blocks, within a rebalance callback.
 
         Raises:
-            FatalError: there is a gap that `accept_gap` does not allow, or the committed offsets
-                cannot be read. A guess could skip events.
+            FatalError: there is a gap that `accept_gap` does not allow, or the brokers do not
+                answer. A guess could skip events.
         """
         topic = partitions[0].topic
-        committed = _until_answered(lambda: self._committed(consumer, partitions))
-        read = {each.partition: GroupPosition.parsed(each) for each in committed}
-        # Not from this consumer: it reads committed messages only, so messages held back by an
-        # open transaction would look truncated.
-        now, cut = _until_answered(lambda: self._compared(topic, read))
+        read, now, cut = _until_answered(lambda: self._compared(consumer, partitions))
         self.check(topic, now.topic_id)
         positions = [
             self._begin(topic, number, at, now, is_truncated=number in cut)
@@ -206,11 +202,17 @@ class StartPositions:
         return positions, starts
 
     def _compared(
-        self, topic: str, read: Mapping[int, GroupPosition]
-    ) -> tuple[TopicMark, set[int]]:
-        """The topic's mark, and the partitions that were cut. Blocks."""
+        self, consumer: Consumer, partitions: list[RawTopicPartition]
+    ) -> tuple[dict[int, GroupPosition], TopicMark, set[int]]:
+        """Return the group's positions, the topic's mark, and the partitions cut below. Blocks."""
+        topic = partitions[0].topic
+        committed = self._committed(consumer, partitions)
+        read = {each.partition: GroupPosition.parsed(each) for each in committed}
+        # Not from this consumer: it reads committed messages only, so messages held back by an
+        # open transaction would look truncated.
         now = mark_of(self._settings, topic)
-        return now, self._truncated(topic, now, {each: at.intact for each, at in read.items()})
+        cut = self._truncated(topic, now, {each: at.intact for each, at in read.items()})
+        return read, now, cut
 
     def _committed(
         self, consumer: Consumer, partitions: list[RawTopicPartition]
@@ -224,7 +226,7 @@ class StartPositions:
     def _begin(
         self, topic: str, number: int, at: GroupPosition, now: TopicMark, *, is_truncated: bool
     ) -> RawTopicPartition:
-        epoch = now.epochs[number]
+        epoch = now.epoch(number)
         log_now = Log(now.starts[number], now.ends[number], self.topic_id, epoch, is_truncated)
         start = begin(at, log_now)
         if start.gap and not self._accept_gap:
@@ -246,7 +248,9 @@ class StartPositions:
             )
         self._metadata[number] = kept
         self._intact[number] = Position(start.offset, epoch)
-        return RawTopicPartition(topic, number, start.offset, leader_epoch=epoch)
+        return RawTopicPartition(
+            topic, number, start.offset, leader_epoch=raw_epoch(self._intact[number])
+        )
 
     def _checkpoint(self, number: int) -> str:
         """The key of the checkpoint. A graph from before a truncation has none under this key.
@@ -270,10 +274,10 @@ def _until_answered(ask: Callable[[], T]) -> T:
         reason = error_of(error).name() if isinstance(error, KafkaException) else str(error)
         if time.monotonic() > end:
             raise FatalError(
-                f"Cannot read the group's committed offsets: {reason}. Check the brokers, then"
+                f"Cannot find where the group starts to read: {reason}. Check the brokers, then"
                 " start again"
             ) from error
-        log.warning("retrying to read the group's committed offsets", reason=reason)
+        log.warning("retrying to find where the group starts", reason=reason)
 
     backoff = Backoff(_RETRY_DELAY_SECONDS_MAX, first_seconds=1.0)
     errors = (KafkaException, RetryableError)

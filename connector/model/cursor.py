@@ -68,6 +68,11 @@ class TopicMark(_Value):
     epochs: tuple[int, ...] = ()
     """Leader epochs while the ends were as given; empty or -1: unknown."""
 
+    def epoch(self, partition: int) -> int | None:
+        """Return a partition's leader epoch; None if it is unknown. Pure."""
+        known = self.epochs[partition : partition + 1]
+        return known[0] if known and known[0] >= 0 else None
+
     def epochs_left_by(self, now: "TopicMark") -> dict[int, int]:
         """Return the epochs that have ended since this mark, by partition. Pure.
 

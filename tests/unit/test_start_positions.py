@@ -1,8 +1,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from unittest.mock import MagicMock
 
 import pytest
-from confluent_kafka import OFFSET_INVALID
+from confluent_kafka import OFFSET_INVALID, Consumer
 from confluent_kafka import TopicPartition as RawTopicPartition
 
 from connector.config import KafkaSettings
@@ -71,9 +72,11 @@ class Broker:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.end, self.first, self.epochs = 10, 0, {5: 0}
         self.topic_id = "T1"
+        self.committed = RawTopicPartition("t", 0, OFFSET_INVALID)
         self.while_asked: Callable[[], None] = lambda: None
         monkeypatch.setattr(start_positions, "mark_of", self.mark)
         monkeypatch.setattr(start_positions, "truncated", self.truncated)
+        monkeypatch.setattr(StartPositions, "_committed", lambda *_: [self.committed])
 
     def elect(self, epoch: int, cut: int | None = None) -> None:
         """Elect a leader; an unclean one cuts the log."""
@@ -103,21 +106,19 @@ class Group:
     """A group with one member: what it has committed, and where its next member starts."""
 
     def __init__(self, broker: Broker) -> None:
-        self.broker, self.committed = broker, RawTopicPartition("t", 0, OFFSET_INVALID)
+        self.broker = broker
         self.restart()
 
     def restart(self) -> int:
         self.member = StartPositions(KAFKA, "g", accept_gap=False)
-        read = {0: GroupPosition.parsed(self.committed)}
-        now, cut = self.member._compared("t", read)
-        self.member.check("t", now.topic_id)
-        start = self.member._begin("t", 0, read[0], now, is_truncated=bool(cut)).offset
-        self.checkpoint = self.member._checkpoint(0)
-        return start
+        asked = [RawTopicPartition("t", 0)]
+        (position,), starts = self.member.positions(MagicMock(spec=Consumer), asked)
+        self.checkpoint = starts[TopicPartition("t", 0)].checkpoint
+        return position.offset
 
     def commit(self, at: Position) -> None:
         metadata = self.member.metadata(TopicPartition("t", 0), at)
-        self.committed = RawTopicPartition("t", 0, at.offset, metadata=metadata)
+        self.broker.committed = RawTopicPartition("t", 0, at.offset, metadata=metadata)
 
 
 @pytest.fixture
@@ -193,7 +194,7 @@ def test_a_checkpoint_from_before_a_truncation_does_not_count_for_the_log_after_
     broker.elect(6, cut=70)
     broker.end = 130
     assert group.restart() == 0
-    assert group.checkpoint not in backup
+    assert group.checkpoint != backup
     reread = group.checkpoint
     group.commit(Position(130, 6))
     assert (group.restart(), group.checkpoint) == (130, reread)
@@ -219,9 +220,9 @@ def test_a_group_without_epochs_starts_where_it_stopped(broker: Broker) -> None:
     """Offsets of earlier versions and of other tools have no epoch, and are trusted."""
     group = Group(broker)
     broker.elect(9)
-    group.committed = RawTopicPartition("t", 0, 7, metadata="T1")
+    broker.committed = RawTopicPartition("t", 0, 7, metadata="T1")
     assert group.restart() == 7
-    group.committed = RawTopicPartition("t", 0, 7)
+    broker.committed = RawTopicPartition("t", 0, 7)
     assert group.restart() == 7
 
 
@@ -247,6 +248,18 @@ def test_a_seek_has_an_epoch_only_where_the_log_is_known_to_be_intact(broker: Br
     assert group.member.epoch(at, 3) == -1
 
 
+def test_a_truncation_of_a_log_without_epochs_is_noticed_by_its_end(broker: Broker) -> None:
+    """A truncation is noticed by the log's end alone if the brokers do not tell epochs."""
+    broker.epochs = {-1: 0}
+    group = Group(broker)
+    broker.end = 101
+    group.commit(Position(101, None))
+    assert group.restart() == 101
+    broker.end = 70
+    assert group.restart() == 0
+    assert group.checkpoint == "T1/g/0"
+
+
 def test_a_broker_that_does_not_know_a_partition_yet_is_asked_again(broker: Broker) -> None:
     """A broker that does not know a new partition yet is asked again."""
     group = Group(broker)
@@ -259,14 +272,14 @@ def test_the_note_of_an_offset_is_kept_by_the_next_commit(broker: Broker, note: 
     """The note of a committed offset is kept by the next commit."""
     broker.topic_id = note.partition(" ")[0]
     group = Group(broker)
-    group.committed = RawTopicPartition("t", 0, 5, metadata=note)
+    broker.committed = RawTopicPartition("t", 0, 5, metadata=note)
     group.restart()
-    before = GroupPosition.parsed(group.committed)
+    before = GroupPosition.parsed(broker.committed)
     group.commit(Position(8, 5))
-    after = GroupPosition.parsed(group.committed)
+    after = GroupPosition.parsed(broker.committed)
     assert after.metadata == before.metadata._replace(intact=Position(8, 5))
     assert after.intact == Position(8, 5)
-    assert (group.committed.metadata or "").partition(" ")[2] == note.partition(" ")[2]
+    assert (broker.committed.metadata or "").partition(" ")[2] == note.partition(" ")[2]
 
 
 def test_recreating_the_topic_under_kept_partitions_ends_the_member() -> None:
