@@ -9,7 +9,9 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
+from connector.config import SinkSettings
 from connector.interfaces import PartitionStart, Position, Span, TopicPartition
 from connector.sink.batch import Batch
 from connector.sink.states import Arrival
@@ -26,6 +28,17 @@ class LaneLimits:
     batch_events_max: int
     batch_bytes_max: int
     linger_seconds: float
+
+    @classmethod
+    def of(cls, settings: SinkSettings) -> Self:
+        """Return the limits that are set."""
+        transaction_events_max = settings.transaction_events_max
+        return cls(
+            transaction_events_max,
+            max(settings.batch_events_max, transaction_events_max),
+            settings.batch_bytes_max,
+            settings.linger_seconds,
+        )
 
 
 def message_bytes(arrival: Arrival) -> int:

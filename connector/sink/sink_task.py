@@ -6,7 +6,7 @@ place.
 """
 
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -25,9 +25,10 @@ from connector.sink.batch import Batch
 from connector.sink.checkpoints import Checkpoints, GraphCheck, OpenedPartition
 from connector.sink.commits import Commits
 from connector.sink.lane import Lane, LaneLimits
+from connector.sink.log_context import in_context
 from connector.sink.ports import SinkPorts
 from connector.sink.progress import SinkProgress
-from connector.sink.states import parse
+from connector.sink.states import Arrival, parse
 from connector.sink.writer_threads import FinishedStep, StepResult
 
 log = structlog.stdlib.get_logger("connector.sink")
@@ -46,12 +47,7 @@ class SinkTask:
     def __init__(self, ports: SinkPorts, settings: SinkSettings) -> None:
         self._ports = ports
         self._settings = settings
-        self._limits = LaneLimits(
-            transaction_events_max=settings.transaction_events_max,
-            batch_events_max=max(settings.batch_events_max, settings.transaction_events_max),
-            batch_bytes_max=settings.batch_bytes_max,
-            linger_seconds=settings.linger_seconds,
-        )
+        self._limits = LaneLimits.of(settings)
         self._applier = Applier(
             ports.writer,
             ports.dead_letters,
@@ -174,9 +170,8 @@ class SinkTask:
         try:
             self._ports.consumer.seek(lane.partition, opened.offset)
         except RetryableError as error:
-            log.info(
-                "retrying to open partition", partition=lane.partition.partition, reason=str(error)
-            )
+            number = lane.partition.partition
+            log.info("retrying to open partition", partition=number, reason=str(error))
             self._submit_opening(lane)
         else:
             lane.open(opened.checkpoint)
@@ -244,15 +239,18 @@ class SinkTask:
                 self._submit_writing(lane, *started)
             if pending < writers_max and (arrivals := lane.start_preparing(now)):
                 pending += 1
-                self._submit(lane, partial(self._applier.prepare, arrivals))
+                self._submit(lane, partial(self._applier.prepare, arrivals), arrivals)
 
-    def _submit(self, lane: Lane | None, step: Callable[[], StepResult]) -> None:
+    def _submit(
+        self, lane: Lane | None, step: Callable[[], StepResult], arrivals: Sequence[Arrival] = ()
+    ) -> None:
         until_read = self._until_done(self.graph_outage, lane.dropped if lane else self._is_ending)
-        self._ports.writers.submit(lane, partial(until_read, step))
+        self._ports.writers.submit(lane, in_context(partial(until_read, step), lane, arrivals))
 
     def _submit_writing(self, lane: Lane, batch: Batch, span: Span | None) -> None:
         until_done = [self._until_done(outage, lane.dropped) for outage in self.outages]
-        self._ports.writers.submit(lane, partial(self._applier.write, batch, span, *until_done))
+        write = partial(self._applier.write, batch, span, *until_done)
+        self._ports.writers.submit(lane, in_context(write, lane, batch.arrivals))
 
     def _until_done(self, outage: Outage, abandoned: threading.Event) -> UntilDone:
         longest = self._settings.retry_wait_seconds_max

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pytest
+import structlog
 
 from connector.config import SinkSettings
 from connector.errors import (
@@ -113,6 +114,30 @@ def test_a_write_that_fails_is_repeated_while_the_member_stays_in_its_group() ->
     assert sink.task.progress.retries == 4
     assert sink.letters.letters == []
     assert_equal(fold(sink.topic.messages()), sink.graph.state("S1"))
+
+
+def test_log_events_about_a_batch_have_its_partition_and_offsets_as_context() -> None:
+    """Log events about a batch have its partition and offsets as context, each thread its own."""
+    sink = Sink(topic_of(25, partitions=2))
+    contexts = []
+
+    def note(_: Sequence[NodeChange]) -> None:
+        contexts.append(structlog.contextvars.get_contextvars())
+
+    sink.graph.before_write = note
+    sink.run()
+    written = {(each["partition"], each["offsets"]) for each in contexts}
+    assert {number for number, _ in written} == {0, 1}
+    for number in (0, 1):
+        ends = sorted(
+            tuple(map(int, offsets.strip("[)").split(", ")))
+            for at, offsets in written
+            if at == number
+        )
+        assert ends[0][0] == 0
+        assert ends[-1][1] == sink.committed[TopicPartition(TOPIC, number)].offset
+        assert all(end == begin for (_, end), (begin, _) in itertools.pairwise(ends))
+    assert structlog.contextvars.get_contextvars() == {}
 
 
 def test_an_unclassified_error_is_retried_before_it_stops_the_sink() -> None:
