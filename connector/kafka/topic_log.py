@@ -65,18 +65,23 @@ def read_ranges(
         consumer.assign([RawTopicPartition(topic, each, ranges[each].start) for each in unread])
         deadline = time.monotonic() + _STALLED_SECONDS_MAX
         while unread:
-            messages = consumer.consume(1000, 0.5)
-            for message in messages:
+            has_progress = False
+            for message in consumer.consume(1000, 0.5):
                 error, partition = message.error(), message.partition() or 0
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                    raise translate(error, f"read topic {topic}")
+                if partition not in unread:
+                    continue  # it was read to its end, and may get new messages all the time
                 offset, end = message.offset() or 0, ranges[partition].end
                 if error is None:
+                    has_progress = True
                     if offset < end:
                         yield message
-                elif error.code() != KafkaError._PARTITION_EOF:
-                    raise translate(error, f"read topic {topic}")
                 if offset + (error is None) >= end:
+                    has_progress = True
                     unread.discard(partition)
-            if messages:  # after the reader has dealt with them, which may have taken long
+                    consumer.pause([RawTopicPartition(topic, partition)])
+            if has_progress:  # after the reader has dealt with them, which may have taken long
                 deadline = time.monotonic() + _STALLED_SECONDS_MAX
             if unread and time.monotonic() > deadline:
                 raise OpenTransactionError(
