@@ -172,7 +172,7 @@ def verify(
     if against not in tuple(command.Against):
         raise typer.BadParameter("Give topic or api", param_hint="--against")
     arguments = command.VerifyArguments(study, command.Against(against), wait, limit, repair, json)
-    command.run(Settings.load(config), arguments)
+    command.run(lambda: Settings.load(config), arguments)
 
 
 @app.command()

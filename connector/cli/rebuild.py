@@ -26,7 +26,7 @@ def run(settings: Settings, study: str | None) -> None:
         "beginning", "end", study, join=None, plan_only=False, rewind=False
     )
     replay.run(settings, whole_topic)
-    verify.run(settings, VerifyArguments(study))
+    verify.run(lambda: settings, VerifyArguments(study))
 
 
 def _require_empty(reader: NodeReader, study: str | None) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -15,6 +15,7 @@ from rich.table import Table
 from connector import logs
 from connector.cli.row_counts import row_counts
 from connector.config import Settings
+from connector.defects import describe
 from connector.errors import START_SWEEP, ConnectorError, FatalError
 from connector.kafka.topics import Topics
 from connector.model.comparison import Problem
@@ -47,16 +48,18 @@ class VerifyArguments:
     as_json: bool = False
 
 
-def run(settings: Settings, arguments: VerifyArguments) -> None:
+def run(load: Callable[[], Settings], arguments: VerifyArguments) -> None:
     """Compare and print; exit with 0 if equal, 1 if different, 2 if inconclusive.
 
-    A comparison that failed is inconclusive, too: an outage must not look like a difference.
+    A comparison that failed is inconclusive, too, whatever the reason: neither an outage nor a
+    wrong setting must look like a difference.
     """
-    logs.configure(settings.log)
     try:
+        settings = load()
+        logs.configure(settings.log)
         result = _verify(settings, arguments)
-    except ConnectorError as error:
-        typer.echo(f"imednet-connector: {error}", err=True)
+    except Exception as error:  # noqa: BLE001 - described without its text
+        typer.echo(f"imednet-connector: {describe(error)}", err=True)
         raise typer.Exit(2) from None
     raise typer.Exit(result.exit_code)
 
@@ -65,7 +68,8 @@ def _verify(settings: Settings, arguments: VerifyArguments) -> Verification:
     """Compare, repair if asked to, and print the result.
 
     Raises:
-        ConnectorError: a server does not answer, or neither side has the study.
+        ConnectorError: a server does not answer, constraints are missing, so that two nodes may
+            have one key, or neither side has the study.
     """
     study, against = arguments.study, arguments.against
     with (
@@ -73,6 +77,7 @@ def _verify(settings: Settings, arguments: VerifyArguments) -> Verification:
         closing(WantedStates()) as states,
         row_counts() as on_rows,
     ):
+        database.require_constraints()
         source = _source(settings, arguments, on_rows)
         verifier = Verifier(NodeReader(database), states, source, on_rows)
         result = verifier.run(study, arguments.wait_seconds)
@@ -128,6 +133,7 @@ class _Repair:
         writer = Neo4jGraphWriter(self.database, {"repair": study}, force=True)
         repair = Repair(study, self.found, topic, writer, NodeReader(self.database))
         repair.apply_events(result)
+        repair.note_strays(result)
         if not any(problem is Problem.EXTRA for _, problem in self.found.problems()):
             return
         try:
@@ -136,7 +142,10 @@ class _Repair:
             result.notes.append(f"Extra nodes were left: the API must confirm them. {error}")
             return
         with closing(api):
-            repair.delete_extras(api, self.settings.source.max_delete_ratio, result)
+            try:
+                repair.delete_extras(api, self.settings.source.max_delete_ratio, result)
+            except ConnectorError as error:  # the other studies are repaired all the same
+                result.notes.append(f"study {study}: extra nodes were left: {error}")
 
 
 def _as_json(
@@ -151,6 +160,7 @@ def _as_json(
         "nodes": dict(result.nodes),
         "differences": problems,
         "unconfirmed": result.unconfirmed,
+        "unreadable": result.unreadable,
         "repaired": asdict(repaired),
         "examples": [
             {
@@ -200,7 +210,9 @@ def _print_repaired(result: Verification, repaired: Repaired, arguments: VerifyA
 def _conclusion(result: Verification, arguments: VerifyArguments) -> str:
     nodes, total = result.nodes.total(), result.problems.total()
     if result.exit_code == 0:
-        return f"equal: all {nodes:,} nodes are as the {arguments.against} has them"
+        return (
+            f"equal: all {nodes:,} nodes are as the {arguments.against} has them{_except(result)}"
+        )
     by_problem: Counter[Problem] = Counter()
     for (_, problem), count in result.problems.items():
         by_problem[problem] += count
@@ -216,6 +228,15 @@ def _conclusion(result: Verification, arguments: VerifyArguments) -> str:
         f"inconclusive: {total:,} nodes differ ({counts}), but the sinks have not committed all"
         " events, or either side changed meanwhile. Check that they run, then verify again, with a"
         " longer --wait if need be"
+    )
+
+
+def _except(result: Verification) -> str:
+    if not result.unreadable:
+        return ""
+    return (
+        f", except {result.unreadable:,} whose rows cannot become events: they are not compared."
+        " To see their dead letters, run: imednet-connector dlq list"
     )
 
 

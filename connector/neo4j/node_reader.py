@@ -6,7 +6,7 @@ from typing import Any
 
 from connector.model.comparison import FoundLink, FoundNode, is_written
 from connector.model.entities import ENTITIES, READ_KINDS
-from connector.model.entity import Entity, Reference
+from connector.model.entity import Entity, PartList, Reference
 from connector.model.events import EntityId, Identity
 from connector.neo4j.cypher import DELETED_LABEL
 from connector.neo4j.database import Neo4jDatabase
@@ -15,7 +15,7 @@ from connector.neo4j.reader import to_native
 from connector.neo4j.statement import ROWS
 
 PAGE_NODES = 1000
-_ODD_KEYS_MAX = 1000
+_STRAYS_MAX = 1000
 
 
 class NodeReader:
@@ -33,7 +33,7 @@ class NodeReader:
         return found
 
     def pages(self, entity: Entity, study_key: str) -> Iterator[list[FoundNode]]:
-        """Yield all nodes of one kind in a study, in pages; those without a valid key come last."""
+        """Yield all nodes of one kind in a study, in pages; the strays come last."""
         after: EntityId = _lowest(entity)
         while True:
             rows = self._database.read(_page(entity.name), study=study_key, after=after)
@@ -42,11 +42,26 @@ class NodeReader:
             if len(nodes) < PAGE_NODES or entity.name == "study":
                 break
             after = nodes[-1].identity.id
+        yield self.strays(entity, study_key)
+
+    def strays(self, entity: Entity, study_key: str) -> list[FoundNode]:
+        """Return nodes of one kind without a valid id, and parts without an owner of the kind.
+
+        At most 1 000 of each, under ids that no entity has.
+        """
+        found = []
         if entity.name != "study":
             rows = self._database.read(
-                _odd_keys(entity.name), study=study_key, after=_lowest(entity)
+                _without_id(entity.name), study=study_key, after=_lowest(entity)
             )
-            yield [_found(entity, study_key, row) for row in rows]
+            found += [_found(entity, study_key, row[1:], f"node {row[0]}") for row in rows]
+        for part in entity.parts:
+            rows = self._database.read(_without_owner(entity, part), study=study_key)
+            found += [
+                FoundNode(Identity(study_key, entity.name, f"({part.label} {node})"), False, own)
+                for node, own in rows
+            ]
+        return found
 
     def nodes(self, entity: Entity, study_key: str, ids: Sequence[EntityId]) -> list[FoundNode]:
         """Return the nodes with these ids; ids without a node are omitted."""
@@ -64,21 +79,34 @@ def _page(entity_name: str) -> str:
     entity = ENTITIES[entity_name]
     if entity_name == "study":
         return f"MATCH (n:{entity.label} {{study_key: $study}}) {_returned(entity)}"
-    own_id = f"n.{entity.key_properties[-1]}"
     return (
-        f"MATCH (n:{entity.label}) WHERE n.study_key = $study AND {own_id} > $after"
-        f" WITH n ORDER BY {own_id} LIMIT {PAGE_NODES} {_returned(entity)}"
+        f"MATCH (n:{entity.label}) WHERE n.study_key = $study AND {_is_valid_id(entity)}"
+        f" WITH n ORDER BY n.{entity.key_properties[-1]} LIMIT {PAGE_NODES} {_returned(entity)}"
     )
 
 
 @cache
-def _odd_keys(entity_name: str) -> str:
-    """Nodes whose id no page finds: it is absent, of another type, or not positive."""
+def _without_id(entity_name: str) -> str:
     entity = ENTITIES[entity_name]
     return (
         f"MATCH (n:{entity.label}) WHERE n.study_key = $study"
-        f" AND NOT coalesce(n.{entity.key_properties[-1]} > $after, false)"
-        f" WITH n LIMIT {_ODD_KEYS_MAX} {_returned(entity)}"
+        f" AND NOT coalesce({_is_valid_id(entity)}, false)"
+        f" WITH n LIMIT {_STRAYS_MAX} {_returned(entity, 'elementId(n)')}"
+    )
+
+
+def _is_valid_id(entity: Entity) -> str:
+    """Whether the id is above ``$after`` and of the kind's type; a float is not, though equal."""
+    own_id = f"n.{entity.key_properties[-1]}"
+    kind = "INTEGER" if entity.id_is_number else "STRING"
+    return f"{own_id} > $after AND {own_id} IS :: {kind} NOT NULL"
+
+
+def _without_owner(entity: Entity, part: PartList) -> str:
+    return (
+        f"MATCH (n:{part.label}) WHERE n.study_key = $study"
+        f" AND NOT EXISTS {{ (:{entity.label})-[:{part.relationship}]->(n) }}"
+        f" RETURN elementId(n), properties(n) LIMIT {_STRAYS_MAX}"
     )
 
 
@@ -91,14 +119,15 @@ def _by_key(entity_name: str) -> str:
     )
 
 
-def _returned(entity: Entity) -> str:
+def _returned(entity: Entity, *columns: str) -> str:
     links = ", ".join(map(_links, entity.owned_references))
     parts = ", ".join(
         f"[(n)-[:{each.relationship}]->(part:{each.label}) | properties(part)]"
         for each in entity.parts
     )
+    first = "".join(f"{column}, " for column in columns)
     return (
-        f"RETURN n:{DELETED_LABEL} AS is_deleted, properties(n) AS properties,"
+        f"RETURN {first}n:{DELETED_LABEL} AS is_deleted, properties(n) AS properties,"
         f" [{links}] AS links, [{parts}] AS parts"
     )
 
@@ -112,11 +141,14 @@ def _links(reference: Reference) -> str:
     return f"[{pattern} | [CASE {names} ELSE '' END, p.study_key, CASE {ids} END, properties(r)]]"
 
 
-def _found(entity: Entity, study_key: str, row: Sequence[Any]) -> FoundNode:
+def _found(
+    entity: Entity, study_key: str, row: Sequence[Any], stray: str | None = None
+) -> FoundNode:
+    """Return the node; ``stray`` tells one without a valid id from others."""
     is_deleted, properties, links, parts = row
     own_id = properties.get(entity.key_properties[-1])
-    if type(own_id) not in (int, str):
-        own_id = f"({own_id})"  # no event has such an id
+    if stray is not None:
+        own_id = f"({own_id}, {stray})"  # no event has such an id
     return FoundNode(
         Identity(study_key, entity.name, own_id),
         is_deleted,

@@ -5,12 +5,12 @@ stream, and may run beside it. A node that should not exist is marked as deleted
 does not hold it either, and two passes over the API have missed it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from connector.errors import START_SWEEP, BatchTooLargeError, InvalidEventError
 from connector.interfaces import GraphWriter, VanishedRows
-from connector.model.comparison import FoundNode, Problem
+from connector.model.comparison import Problem
 from connector.model.entities import READ_KINDS
 from connector.model.entity import Entity
 from connector.model.events import EntityId, Identity, KnownState, valid_id
@@ -62,6 +62,18 @@ class Repair:
                 changes = [change for change in wanted if change is not None]
                 result.applied += self._write(changes)
 
+    def note_strays(self, result: Repaired) -> None:
+        """Note the nodes that no event describes, so that none can repair them."""
+        for entity in READ_KINDS.values():
+            chunks = self._found.differing(entity.name, self._study_key, (Problem.EXTRA,))
+            strays = [each for ids in chunks for each in ids if valid_id(entity.name, each) != each]
+            if strays:
+                result.notes.append(
+                    f"{entity.plural}: {len(strays)} nodes have no valid id, or belong to no"
+                    f" {entity.label}, such as {strays[0]}. No event describes them: delete them"
+                    " yourself, by their elementId"
+                )
+
     def _on_topic(self, entity: Entity, entity_id: EntityId) -> NodeChange | None:
         identity = Identity(self._study_key, entity.name, entity_id)
         return wanted_change(identity, self._topic.versions_of(identity))
@@ -87,50 +99,58 @@ class Repair:
             ConnectorError: a server does not answer; the repair can be repeated.
         """
         for entity in READ_KINDS.values():
-            extras = list(self._extras(entity))
-            nodes = {node.identity.id: node for node in extras}
-            if not nodes:
+            extras = dict(self._extras(entity))
+            if not extras:
                 continue
-            known = self._topic.count(entity.name, self._study_key) + len(nodes)
-            gone, reason = _gone(entity, nodes, api, known, ratio_max)
+            known = self._live(entity) + len(extras)
+            gone, reason = _gone(entity, extras, api, known, ratio_max)
             if reason is not None:
                 result.notes.append(f"{entity.plural}: nothing was deleted: {reason}")
                 continue
-            if listed := len(nodes) - len(gone):
+            if listed := len(extras) - len(gone):
                 result.notes.append(
                     f"{entity.plural}: the API lists {listed} nodes that the topic does not have."
                     f" To publish them, {START_SWEEP}"
                 )
-            result.deleted += self._write([_deletion(node) for node in gone])
+            identities = (Identity(self._study_key, entity.name, each) for each in gone)
+            # With the node's version: any newer event replaces the marker.
+            markers = [deletion(each, extras[each.id]) for each in identities]
+            result.deleted += self._write(markers)
 
-    def _extras(self, entity: Entity) -> Iterator[FoundNode]:
-        """The nodes that should not exist, and that the topic does not hold as live."""
+    def _extras(self, entity: Entity) -> Iterator[tuple[EntityId, int]]:
+        """The nodes that should not exist, and that the topic does not hold as live.
+
+        By id, with their versions.
+        """
         for ids in self._found.differing(entity.name, self._study_key, (Problem.EXTRA,)):
             valid = [each for each in ids if valid_id(entity.name, each) == each]
             for node in self._reader.nodes(entity, self._study_key, valid):
                 change = self._on_topic(entity, node.identity.id)
                 if change is None or change.is_delete:
-                    yield node
+                    yield node.identity.id, node.version or 0
+
+    def _live(self, entity: Entity) -> int:
+        """The number of entities that the topic holds as live."""
+        changes = (
+            self._on_topic(entity, each) for each in self._topic.ids(entity.name, self._study_key)
+        )
+        return sum(change is not None and not change.is_delete for change in changes)
 
 
 def _gone(
-    entity: Entity, nodes: dict[EntityId, FoundNode], api: ApiStates, known: int, ratio_max: float
-) -> tuple[list[FoundNode], str | None]:
-    """The nodes that the API does not list, and why none may be deleted (None: they may)."""
-    gone, listed, is_short = dict(nodes), known, False
+    entity: Entity, extras: Collection[EntityId], api: ApiStates, known: int, ratio_max: float
+) -> tuple[set[EntityId], str | None]:
+    """The extras that the API does not list, and why none may be deleted (None: they may)."""
+    gone, listed, is_short = set(extras), known, False
     for _ in range(_API_PASSES):
-        rows = 0
+        rows, before = 0, set[EntityId]()
         for page in api.pages(entity):
             rows += len(page.page.rows)
-            is_short |= page.position_after.is_short
-            for each in page.ids:
-                gone.pop(each, None)
+            is_short |= page.position_after.is_short or not before.isdisjoint(page.ids)
+            if not page.track.is_keyset:  # ids in order are never listed twice
+                before.update(page.ids)
+            gone.difference_update(page.ids)
         listed = min(listed, rows)
     states = {each: KnownState(0, "", None) for each in gone}
     vanished = VanishedRows(known=known, listed=listed, missed=0, gone=states, undelivered={})
-    return list(gone.values()), reason_not_to_delete(vanished, ratio_max, is_short=is_short)
-
-
-def _deletion(node: FoundNode) -> NodeChange:
-    """The marker of the deleted entity, with the node's version: any newer event replaces it."""
-    return deletion(node.identity, node.version or 0)
+    return gone, reason_not_to_delete(vanished, ratio_max, is_short=is_short)

@@ -5,7 +5,6 @@ the same states of both sides, and the writers had the time to apply the wanted 
 """
 
 import hashlib
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from connector.model.comparison import (
 )
 from connector.model.entities import READ_KINDS
 from connector.model.entity import Entity
-from connector.model.events import VERSION_MAX, EntityId, Identity
+from connector.model.events import VERSION_MAX, EntityId, Identity, valid_id
 from connector.model.graph import NodeChange, node_change
 from connector.model.serde import Headers, decode_event
 from connector.neo4j.node_reader import NodeReader
@@ -27,7 +26,6 @@ from connector.ops.wanted import OnRows, WantedSource
 from connector.store.wanted_states import StoredState, WantedStates
 
 _DIGEST_BITS = 256
-_LOOKS_MAX = 20
 
 
 @dataclass(slots=True)
@@ -41,6 +39,8 @@ class Verification:
     problems: Counter[tuple[str, Problem]] = field(default_factory=Counter)
     unconfirmed: int = 0
     """Differences that may only mean that the graph is being written."""
+    unreadable: int = 0
+    """Entities that were not compared: what the source lists of them cannot be an event."""
 
     @property
     def exit_code(self) -> int:
@@ -88,17 +88,17 @@ class Verifier:
     def counted(self, result: Verification) -> Verification:
         """Update the counts of the result to the differences of the last look."""
         result.problems, result.unconfirmed = self._states.problems(), self._states.unconfirmed()
+        result.unreadable = len(self._source.unreadable)
         return result
 
     def _studies(self) -> set[str]:
         return self._states.studies() | self._reader.studies()
 
     def _settle(self, studies: list[str], wait_seconds: float) -> None:
-        until = time.monotonic() + wait_seconds
-        for _ in range(_LOOKS_MAX):
+        for _ in range(self._source.looks_max):
             if not self._states.problems():
                 return
-            is_applied = self._source.refresh(self._states, until)
+            is_applied = self._source.refresh(self._states, wait_seconds)
             if not is_applied:
                 return  # the differences stay unconfirmed
             self.look_again(studies)
@@ -115,11 +115,17 @@ class Verifier:
         for study in studies:
             for entity in READ_KINDS.values():
                 for ids in self._states.differing(entity.name, study):
-                    nodes = self._reader.nodes(entity, study, ids)
-                    self._compare(entity, study, nodes)
-                    missing = set(ids) - {node.identity.id for node in nodes}
-                    self._compare_missing(entity, study, missing)
+                    self._look_at(entity, study, ids)
         self._states.drop_differences_before(self._look)
+
+    def _look_at(self, entity: Entity, study_key: str, ids: list[EntityId]) -> None:
+        nodes = self._reader.nodes(entity, study_key, ids)
+        if any(valid_id(entity.name, each) != each for each in ids):
+            strays = self._reader.strays(entity, study_key)
+            nodes += [node for node in strays if node.identity.id in ids]
+        self._compare(entity, study_key, nodes)
+        missing = set(ids) - {node.identity.id for node in nodes}
+        self._compare_missing(entity, study_key, missing)
 
     def _compare(self, entity: Entity, study_key: str, nodes: list[FoundNode]) -> None:
         self._states.mark_found(entity.name, study_key, (node.identity.id for node in nodes))
@@ -127,6 +133,8 @@ class Verifier:
 
     def _differences(self, nodes: list[FoundNode]) -> Iterator[tuple[Difference, int]]:
         for node in nodes:
+            if node.identity in self._source.unreadable:
+                continue
             wanted = self._wanted(node.identity)
             has_versions = self._source.has_versions
             for each in compare_node(wanted, node, compare_versions=has_versions):
@@ -171,7 +179,9 @@ def wanted_change(identity: Identity, versions: Iterable[StoredState]) -> NodeCh
     for version, value in versions:
         try:
             # Whether the version is in the future was checked when the state was read.
-            return node_change(decode_event(identity, _Stored(value, version), VERSION_MAX))
+            event = decode_event(identity, _Stored(value, version), VERSION_MAX)
+            if event.version == version:  # if not, the payload contains two
+                return node_change(event)
         except InvalidEventError:
-            continue  # a dead letter: the sinks have applied an older state
+            pass  # a dead letter: the sinks have applied an older state
     return None

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 from typing import Any, Protocol
 
@@ -10,7 +11,7 @@ import structlog
 
 from connector.clock import SystemClock
 from connector.config import KafkaSettings, Settings
-from connector.errors import RetryableError
+from connector.errors import InvalidEventError, RetryableError
 from connector.imednet.reader import ImednetReader
 from connector.interfaces import ApiReader, Clock, Page, PageRequest, Range, TopicPartition
 from connector.kafka.consumer import message_of
@@ -20,7 +21,7 @@ from connector.model.cursor import Cursor, PassPosition
 from connector.model.entities import READ_KINDS
 from connector.model.entity import Entity
 from connector.model.events import EntityId, Identity, Origin, RecordEvent, id_of
-from connector.model.serde import encode
+from connector.model.serde import encode, header_version
 from connector.model.typed_values import Definitions
 from connector.retry import Backoff, retry
 from connector.sink.states import State, parse
@@ -45,12 +46,18 @@ class WantedSource(Protocol):
 
     has_versions: bool
     """Whether the versions of the states are those that the graph should have."""
+    looks_max: int
+    """How often to look at differences that may only mean that the graph is being written."""
+
+    @property
+    def unreadable(self) -> AbstractSet[Identity]:
+        """Entities that are listed, but not as events: they cannot be compared."""
 
     def load(self, states: WantedStates) -> None:
         """Store all states. Blocks."""
 
-    def refresh(self, states: WantedStates, until: float) -> bool:
-        """Store what is new; wait for the graph's writers until ``until`` (monotonic seconds).
+    def refresh(self, states: WantedStates, wait_seconds: float) -> bool:
+        """Store what is new; then wait for the graph's writers for at most so long.
 
         Returns whether the graph must now hold all the states stored before this call.
         """
@@ -60,6 +67,8 @@ class TopicStates:
     """The states on the events topic."""
 
     has_versions = True
+    looks_max = 20
+    unreadable: AbstractSet[Identity] = frozenset()  # what is not an event is a dead letter
 
     def __init__(self, settings: Settings, study_key: str | None, on_rows: OnRows) -> None:
         self._kafka: KafkaSettings = settings.kafka
@@ -71,10 +80,10 @@ class TopicStates:
         """See `WantedSource`."""
         self._read(states)
 
-    def refresh(self, states: WantedStates, until: float) -> bool:
+    def refresh(self, states: WantedStates, wait_seconds: float) -> bool:
         """See `WantedSource`."""
         self._read(states)
-        return self._is_applied(until)
+        return self._is_applied(time.monotonic() + wait_seconds)
 
     def _read(self, states: WantedStates) -> None:
         topic = self._kafka.events_topic
@@ -92,7 +101,7 @@ class TopicStates:
             partition = TopicPartition(self._kafka.events_topic, raw.partition() or 0)
             state = parse(message_of(raw, partition), now_ms)
             self._on_rows("topic", 1)
-            if not isinstance(state, State):
+            if not isinstance(state, State) or not _is_consistent(state):
                 continue  # no sink applies it: it is a dead letter
             if self._study_key in (None, state.identity.study_key):
                 yield state.identity, StoredState(state.version, state.message.value)
@@ -110,6 +119,14 @@ class TopicStates:
                 if time.monotonic() > until:
                     return False
                 time.sleep(_CHECK_SECONDS)
+
+
+def _is_consistent(state: State) -> bool:
+    """Whether the headers can be read and do not contradict the payload, as sinks require."""
+    try:
+        return header_version(state.message.headers) in (None, state.version)
+    except InvalidEventError:
+        return False
 
 
 class PatientReader:
@@ -136,6 +153,7 @@ class ApiStates:
     """The states that the API lists now, as events of the version 0."""
 
     has_versions = False
+    looks_max = 4  # each waits
 
     def __init__(
         self,
@@ -158,6 +176,7 @@ class ApiStates:
         self._pace = Pace(0, 0, 0, 0, overlap=0, page_size=settings.source.page_size)
         self._has_types = settings.source.typed_values
         self._definitions = Definitions()
+        self.unreadable = set[Identity]()
 
     def close(self) -> None:
         """Close the connections."""
@@ -168,17 +187,19 @@ class ApiStates:
         for entity in READ_KINDS.values():
             self._read(entity, states)
 
-    def refresh(self, states: WantedStates, until: float) -> bool:
+    def refresh(self, states: WantedStates, wait_seconds: float) -> bool:
         """See `WantedSource`. Reads the kinds with differences again, then waits for the graph.
 
-        In this order: what the API had lost when it was read, the graph must have lost by then.
+        In this order, and for the whole time: the graph must have by then what the API had when it
+        was read.
         """
         kinds = {kind for kind, _ in states.problems()}
         for entity in READ_KINDS.values():
             if entity.name in kinds or (kinds and entity.definition_fields):
                 states.clear(entity.name, self._study_key)
+                self.unreadable = {each for each in self.unreadable if each.entity != entity.name}
                 self._read(entity, states)
-        time.sleep(max(0.0, until - time.monotonic()))
+        time.sleep(wait_seconds)
         return True
 
     def _read(self, entity: Entity, states: WantedStates) -> None:
@@ -189,6 +210,8 @@ class ApiStates:
             )
             found = detect(entity, page.page.rows, {}, context)
             states.add(self._without_versions(event for event, _ in found.events))
+            listed = {Identity(self._study_key, entity.name, each) for each in page.ids}
+            self.unreadable |= listed - {event.identity for event, _ in found.events}
             definitions += [each.definition for each in found.known.values() if each.definition]
         if definitions and self._has_types:
             self._definitions = Definitions(definitions)

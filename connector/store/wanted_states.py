@@ -7,7 +7,7 @@ open, so that no record content outlives the process, however it ends.
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -18,7 +18,7 @@ from connector.model.events import EntityId, Identity
 _SCHEMA = """
 CREATE TABLE state (
   entity TEXT NOT NULL, study TEXT NOT NULL, id NOT NULL, version INTEGER NOT NULL, value BLOB);
-CREATE UNIQUE INDEX state_key ON state (entity, study, id, version);
+CREATE INDEX state_key ON state (entity, study, id, version);
 CREATE TABLE found (entity TEXT, study TEXT, id, PRIMARY KEY (entity, study, id)) WITHOUT ROWID;
 CREATE TABLE difference (
   entity TEXT, study TEXT, id, problem TEXT, names TEXT, wanted INTEGER, look INTEGER,
@@ -65,7 +65,7 @@ class WantedStates:
         self._db.close()
 
     def add(self, states: Iterable[tuple[Identity, StoredState]]) -> None:
-        """Store these states; of two with one version the first counts, as in the graph.
+        """Store these states.
 
         Raises:
             FatalError: there is no space for them.
@@ -74,8 +74,11 @@ class WantedStates:
             (each.entity, each.study_key, each.id, version, value)
             for each, (version, value) in states
         )
+        self._write("INSERT INTO state VALUES (?, ?, ?, ?, ?)", rows)
+
+    def _write(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
         try:
-            self._db.executemany("INSERT OR IGNORE INTO state VALUES (?, ?, ?, ?, ?)", rows)
+            self._db.executemany(statement, rows)
         except sqlite3.OperationalError as error:
             raise FatalError(
                 f"Cannot store the states to compare with: {error}. Set SQLITE_TMPDIR to a folder"
@@ -84,22 +87,26 @@ class WantedStates:
 
     def clear(self, entity: str, study_key: str) -> None:
         """Forget the states of one kind in a study."""
-        self._db.execute(f"DELETE FROM state WHERE {_OF_KIND}", (entity, study_key))  # noqa: S608 - a constant
+        self._write(f"DELETE FROM state WHERE {_OF_KIND}", [(entity, study_key)])  # noqa: S608 - a constant
 
     def studies(self) -> set[str]:
         """The keys of the studies with states."""
         return {study for (study,) in self._db.execute("SELECT DISTINCT study FROM state")}
 
-    def count(self, entity: str, study_key: str) -> int:
-        """The number of entities of one kind in a study."""
-        query = f"SELECT count(DISTINCT id) FROM state WHERE {_OF_KIND}"  # noqa: S608 - a constant
-        found: int = self._db.execute(query, (entity, study_key)).fetchone()[0]
-        return found
+    def ids(self, entity: str, study_key: str) -> Iterator[EntityId]:
+        """Yield the ids of one kind in a study."""
+        query = f"SELECT DISTINCT id FROM state WHERE {_OF_KIND}"  # noqa: S608 - a constant
+        for (found,) in self._db.execute(query, (entity, study_key)):
+            yield found
 
     def versions_of(self, identity: Identity) -> list[StoredState]:
-        """The states of one entity, the newest first."""
+        """The states of one entity, the newest first; of one version, in the order of `add`.
+
+        The graph keeps the first of one version that can be applied.
+        """
         rows = self._db.execute(
-            f"SELECT version, value FROM state WHERE {_OF_KIND} AND id = ? ORDER BY version DESC",  # noqa: S608 - a constant
+            f"SELECT version, value FROM state WHERE {_OF_KIND} AND id = ?"  # noqa: S608 - a constant
+            " ORDER BY version DESC, rowid",
             (identity.entity, identity.study_key, identity.id),
         )
         return [StoredState(*row) for row in rows]
@@ -107,7 +114,7 @@ class WantedStates:
     def mark_found(self, entity: str, study_key: str, ids: Iterable[EntityId]) -> None:
         """Record that the graph has these nodes."""
         rows = ((entity, study_key, each) for each in ids)
-        self._db.executemany("INSERT OR IGNORE INTO found VALUES (?, ?, ?)", rows)
+        self._write("INSERT OR IGNORE INTO found VALUES (?, ?, ?)", rows)
 
     def not_found(self, entity: str, study_key: str) -> Iterator[EntityId]:
         """Yield the ids of the kind's states that were not marked as found."""
@@ -126,7 +133,7 @@ class WantedStates:
              orjson.dumps(each.names), wanted, look)
             for each, wanted in found
         )  # fmt: skip
-        self._db.executemany(_PUT_DIFFERENCE, rows)
+        self._write(_PUT_DIFFERENCE, rows)
 
     def drop_differences_before(self, look: int) -> None:
         """Forget the differences that this look did not find again."""

@@ -20,13 +20,13 @@ def states() -> Iterator[WantedStates]:
         yield opened
 
 
-def test_the_newest_version_comes_first_and_the_first_of_equal_ones_counts(
+def test_the_newest_version_comes_first_and_equal_ones_in_their_order(
     states: WantedStates,
 ) -> None:
-    """Versions come newest first; a redelivered version changes nothing."""
+    """Versions come newest first, equal ones in order: the first one may not be an event."""
     states.add([(RECORD, StoredState(2, b"two")), (RECORD, StoredState(9, b"nine"))])
     states.add([(RECORD, StoredState(9, b"again")), (RECORD, StoredState(5, None))])
-    assert states.versions_of(RECORD) == [(9, b"nine"), (5, None), (2, b"two")]
+    assert states.versions_of(RECORD) == [(9, b"nine"), (9, b"again"), (5, None), (2, b"two")]
     assert states.versions_of(CODING) == []
     assert states.versions_of(Identity("S1", "record", "7")) == []  # another type, another id
 
@@ -38,7 +38,7 @@ def test_what_was_not_found_is_missing(states: WantedStates) -> None:
         states.add([(each, StoredState(1, b"")), (each, StoredState(2, b""))])
     states.mark_found("record", "S1", [8, 100])
     assert list(states.not_found("record", "S1")) == [7, 9]
-    assert states.count("record", "S1") == 3
+    assert list(states.ids("record", "S1")) == [7, 8, 9]
 
 
 def test_a_difference_is_confirmed_by_the_second_look_in_a_row_at_the_same_state(
@@ -69,10 +69,13 @@ def test_ids_of_differences_come_in_chunks_of_numbers_or_texts(states: WantedSta
     assert len(list(states.differences(limit=3))) == 3
 
 
-def test_a_full_disk_is_reported_with_what_to_do(states: WantedStates) -> None:
-    """When the temporary file cannot grow, the error says what to set."""
+@pytest.mark.parametrize("what", ["states", "found"])
+def test_a_full_disk_is_reported_with_what_to_do(states: WantedStates, what: str) -> None:
+    """When the temporary file cannot grow, the error says what to set, whatever is written."""
     states._db.execute("PRAGMA max_page_count = 20")
+    ids = range(1, 50_000)
     with pytest.raises(FatalError, match="SQLITE_TMPDIR"):
-        states.add(
-            (Identity("S1", "record", each), StoredState(1, b"x" * 1000)) for each in range(1, 500)
-        )
+        if what == "found":
+            states.mark_found("record", "S1", ids)
+        else:
+            states.add((Identity("S1", "record", each), StoredState(1, b"x")) for each in ids)
