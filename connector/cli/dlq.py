@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from connector import logs
+from connector.cli.own_letters import is_of_own_sinks, is_own_letter
 from connector.clock import SystemClock
 from connector.config import Settings
 from connector.errors import START_SWEEP, FatalError
@@ -31,7 +32,6 @@ from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.writer import Neo4jGraphWriter
 from connector.ops.redrive import Redrive, Redriven, Refusals
 from connector.outage import Outage, UntilDone
-from connector.replay.groups import is_same_or_replay
 from connector.sink.applier import Applier
 from connector.ui.durations import moment
 
@@ -128,7 +128,7 @@ def redrive(settings: Settings, wanted: LetterFilter, *, dry_run: bool) -> None:
             partial(message_in, settings=settings.kafka),
             partial(publish_marks, settings.kafka),
             until_done,
-            partial(_is_ours, settings),
+            partial(is_of_own_sinks, settings),
         ).run(_waiting(settings, wanted), result, dry_run=dry_run)
     _print_redriven(result, dry_run=dry_run)
     if result.refused or result.gone:
@@ -145,7 +145,7 @@ def drop(settings: Settings, wanted: LetterFilter, why: str, *, dry_run: bool) -
     found: list[LetterId] = []
     of_others = 0
     for letter in _waiting(settings, wanted):
-        if letter.stage is Stage.SOURCE or _is_ours(settings, letter):
+        if is_own_letter(settings, letter):
             found.append(letter.id)
         else:
             of_others += 1
@@ -171,13 +171,6 @@ def _waiting(settings: Settings, wanted: LetterFilter) -> Iterator[Letter]:
             yield letter
     if missing:
         typer.echo(f"not waiting: {', '.join(map(str, sorted(missing)))}", err=True)
-
-
-def _is_ours(settings: Settings, letter: Letter) -> bool:
-    """Whether the sinks of these settings, or their replays, wrote the letter."""
-    topic = letter.origin.topic if letter.origin else ""
-    is_group = is_same_or_replay(letter.connector, settings.sink.group_id)
-    return topic == settings.kafka.events_topic and is_group
 
 
 def _as_json(letter: Letter, mark: Mark | None) -> dict[str, Any]:

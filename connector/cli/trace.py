@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import typer
@@ -10,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from connector import logs
+from connector.cli.own_letters import is_own_letter
 from connector.cli.row_counts import row_counts
 from connector.config import Settings
 from connector.model.events import KnownState
@@ -30,7 +32,7 @@ def run(settings: Settings, study: str, kind: str, entity_id: str, *, as_json: b
     logs.configure(settings.log)
     identity = identity_of(study, kind, entity_id)
     with row_counts() as on_rows:
-        trace = trace_entity(settings, identity, on_rows)
+        trace = trace_entity(settings, identity, partial(is_own_letter, settings), on_rows)
     if as_json:
         typer.echo(json.dumps(_as_json(trace), indent=2))
     else:

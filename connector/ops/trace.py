@@ -72,14 +72,11 @@ def conclude(trace: Trace) -> str:
 
 
 def _without_event(trace: Trace) -> str:
-    is_listed = trace.api is not None and trace.api.row is not None
-    if is_listed and (of_source := _waiting_at_source(trace)):
-        return of_source
-    if is_listed:
-        return (
-            "The API lists it, but the topic has no event of it: the source has not read it yet."
-            f" Check that the source runs; to read everything now, {START_SWEEP}"
-        )
+    if trace.sightings:
+        count = len(trace.sightings)
+        return f"The topic has {count} events of it, but no valid one{_waiting_letters(trace)}"
+    if trace.api is not None and trace.api.row is not None:
+        return _only_in_api(trace)
     if trace.node is not None and not trace.node.is_stub:
         return _only_in_graph(trace, is_marker=trace.node.is_deleted)
     if "API" in trace.unknown:
@@ -87,6 +84,18 @@ def _without_event(trace: Trace) -> str:
     if trace.node is not None:
         return "Other entities refer to it, but neither the API nor the topic has it"
     return "Neither API, topic nor graph has it. Check study, kind and id"
+
+
+def _only_in_api(trace: Trace) -> str:
+    if of_source := _waiting_at_source(trace):
+        return of_source
+    if "dead letters" in trace.unknown:
+        unread = _unread(trace, "dead letters")
+        return f"The API lists it, but the topic has no event of it, and {unread}"
+    return (
+        "The API lists it, but the topic has no event of it: the source has not read it yet."
+        f" Check that the source runs; to read everything now, {START_SWEEP}"
+    )
 
 
 def _only_in_graph(trace: Trace, *, is_marker: bool) -> str:
@@ -163,9 +172,22 @@ def _compared_with_api(trace: Trace, newest: RecordEvent) -> str:
             f" to start one now, {START_SWEEP}"
         )
     if canonical(row) != canonical(newest.data):
-        of_source = _waiting_at_source(trace)
-        return of_source or "The API has a newer state, which the source has not read yet"
+        return _newer_at_api(trace)
     return "Up to date: API, topic and graph have the same state"
+
+
+def _newer_at_api(trace: Trace) -> str:
+    if of_source := _waiting_at_source(trace):
+        return of_source
+    since_ms = trace.newest_at.time_ms if trace.newest_at else 0
+    if any(each.version is None and each.time_ms >= since_ms for each in trace.sightings):
+        return (
+            "The API has a newer state, and a later event on the topic is not valid"
+            f"{_waiting_letters(trace)}"
+        )
+    if "dead letters" in trace.unknown:
+        return f"The API has a newer state, and {_unread(trace, 'dead letters')}"
+    return "The API has a newer state, which the source has not read yet"
 
 
 def _waiting_at_source(trace: Trace) -> str | None:
@@ -196,4 +218,4 @@ def _waiting_letters(trace: Trace) -> str:
     if not waiting:
         return ""
     letters = ", ".join(f"{letter.id} {letter.reason}" for letter in waiting[:3])
-    return f". Dead letters of it wait, of other states: {letters}"
+    return f". Dead letters of it wait: {letters}"

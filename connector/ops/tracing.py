@@ -44,9 +44,15 @@ def identity_of(study_key: str, kind: str, text: str) -> Identity:
     return Identity(study_key, kind, entity_id)
 
 
-def trace_entity(settings: Settings, identity: Identity, on_rows: OnRows) -> Trace:
+def trace_entity(
+    settings: Settings,
+    identity: Identity,
+    is_own_letter: Callable[[Letter], bool],
+    on_rows: OnRows,
+) -> Trace:
     """Ask every place for the entity; what cannot be asked is noted. Blocks.
 
+    Dead letters of sinks that fill another graph, or from another topic, are not its own.
     The whole topic is read: only the source knows in which partition the entity's subject is.
     """
     trace = Trace(identity)
@@ -63,7 +69,7 @@ def trace_entity(settings: Settings, identity: Identity, on_rows: OnRows) -> Tra
     if "topic" not in trace.unknown:
         # Before the graph: what the group has committed by then, the graph must have.
         ask("group", lambda: _read_group(settings, trace))
-        ask("dead letters", lambda: _read_letters(settings, trace))
+        ask("dead letters", lambda: _read_letters(settings, trace, is_own_letter))
     ask("cache", lambda: _read_cache(settings, trace))
     ask("graph", lambda: _read_graph(settings, trace))
     if trace.node and trace.newest and (trace.node.version or 0) > trace.newest.version:
@@ -119,10 +125,13 @@ def _read_cache(settings: Settings, trace: Trace) -> None:
     trace.cached = cached_state(path, trace.identity)
 
 
-def _read_letters(settings: Settings, trace: Trace) -> None:
+def _read_letters(
+    settings: Settings, trace: Trace, is_own_letter: Callable[[Letter], bool]
+) -> None:
     key = trace.identity.to_key()
     for letter, mark in read_letters(settings.kafka):
-        if letter.key == key or _is_row_of(letter, trace.identity):
+        is_of_entity = letter.key == key or _is_row_of(letter, trace.identity)
+        if is_of_entity and is_own_letter(letter):
             trace.letters.append((letter, mark))
 
 

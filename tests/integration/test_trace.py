@@ -4,12 +4,14 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Producer
 
+from connector.cli.own_letters import is_own_letter
 from connector.config import KafkaSettings, Settings
 from connector.kafka.dead_letters import oversize_headers
 from connector.kafka.topics import Topics
@@ -189,8 +191,10 @@ def test_each_fate_has_its_conclusion(
     for name, value in world.variables.items():
         monkeypatch.setenv(name, value)
     kind, entity_id = world.fates[fate]
-    identity = identity_of(STUDY, kind, str(entity_id))
-    found = conclude(trace_entity(Settings.load(), identity, lambda _what, _count: None))
+    identity, settings = identity_of(STUDY, kind, str(entity_id)), Settings.load()
+    found = conclude(
+        trace_entity(settings, identity, partial(is_own_letter, settings), lambda *_: None)
+    )
     assert re.search(CONCLUSIONS[fate], found), found
 
 

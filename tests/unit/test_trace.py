@@ -34,6 +34,9 @@ def letter(stage: Stage, reason: str, origin: Origin | None) -> Letter:
 
 
 MARKER = FoundNode(IDENTITY, is_deleted=True, properties={"_version": 1, "deleted": True})
+CURRENT = FoundNode(IDENTITY, is_deleted=False, properties={"_version": 9})
+NEWER = ApiAnswer(record_row(1, formId=4))
+INVALID = Sighting(3, 71, 2_000, None, None)
 REFUSED = letter(Stage.SINK, "index_size", Origin("events", 3, 70, 1))
 
 
@@ -58,12 +61,14 @@ REFUSED = letter(Stage.SINK, "index_size", Origin("events", 3, 70, 1))
             "repair",
         ),
         (
-            behind(newest=None, newest_at=None, api=ApiAnswer(None), node=MARKER),
+            behind(newest=None, newest_at=None, api=ApiAnswer(None), node=MARKER, sightings=[]),
             "the graph keeps a marker",
             "repair",
         ),
         (
-            behind(newest=None, newest_at=None, api=None, unknown={"API": "HTTP 401"}),
+            behind(
+                newest=None, newest_at=None, api=None, sightings=[], unknown={"API": "HTTP 401"}
+            ),
             "the API is not known: HTTP 401",
             "repair",
         ),
@@ -77,18 +82,40 @@ REFUSED = letter(Stage.SINK, "index_size", Origin("events", 3, 70, 1))
         ),
         (
             behind(
-                node=FoundNode(IDENTITY, is_deleted=False, properties={"_version": 9}),
-                api=ApiAnswer(record_row(1, formId=4)),
+                node=CURRENT, api=NEWER,
                 letters=[(letter(Stage.SOURCE, "id", None), None)],
             ),
             "The API has a newer state",
             "cannot make",
         ),
+        (
+            behind(newest=None, newest_at=None, node=None, sightings=[INVALID], letters=[(REFUSED, None)]),
+            "The topic has 1 events of it, but no valid one. Dead letters of it wait: 0:3 index_size",
+            "has not read it",
+        ),
+        (
+            behind(
+                newest=None, newest_at=None, node=None, sightings=[],
+                unknown={"dead letters": "no access"},
+            ),
+            "the topic has no event of it, and the dead letters could not be read",
+            "--sweep",
+        ),
+        (
+            behind(node=CURRENT, api=NEWER, unknown={"dead letters": "no access"}),
+            "The API has a newer state, and the dead letters could not be read",
+            "the source has not",
+        ),
+        (
+            behind(node=CURRENT, api=NEWER, sightings=[AT, INVALID], letters=[(REFUSED, None)]),
+            "a later event on the topic is not valid. Dead letters of it wait: 0:3 index_size",
+            "the source has not",
+        ),
         (behind(committed={3: 70}), "they are 1 offsets before it", "verify"),
         (behind(committed={}), "they are 71 offsets before it", "verify"),
         (
             behind(
-                newest=None, newest_at=None, node=None,
+                newest=None, newest_at=None, node=None, sightings=[],
                 letters=[(letter(Stage.SOURCE, "id", None), None)],
             ),
             "The source cannot make an event of its row: id",
@@ -96,7 +123,7 @@ REFUSED = letter(Stage.SINK, "index_size", Origin("events", 3, 70, 1))
         ),
         (
             behind(
-                newest=None, newest_at=None, node=None,
+                newest=None, newest_at=None, node=None, sightings=[],
                 letters=[(letter(Stage.SOURCE, "too_large", None), None)],
             ),
             "max.message.bytes",
