@@ -65,7 +65,7 @@ def _set_up_graph(settings: Settings, console: Console, *, check: bool) -> int:
 
 def _report_outdated(database: Neo4jDatabase, console: Console) -> None:
     """Print which kinds have nodes that an earlier revision of the graph model wrote."""
-    if kinds := outdated_kinds(database):
+    if kinds := outdated_kinds(database).outdated:  # a hint only
         console.print(
             f"graph: {', '.join(kinds)}: an earlier graph model wrote some nodes. To update them,"
             " run: imednet-connector replay --from beginning (or export the study again)"

@@ -1,6 +1,6 @@
 """Questions about the database server itself: version, clock, rights, and outdated nodes."""
 
-import contextlib
+from typing import NamedTuple
 
 from connector.errors import BatchTooLargeError, RetryableError
 from connector.model.entities import READ_KINDS
@@ -39,14 +39,21 @@ def can_write(database: Neo4jDatabase) -> None:
     database.write(Statement("CREATE (n) DELETE n", []), {})
 
 
-def outdated_kinds(database: Neo4jDatabase) -> list[str]:
-    """Return the kinds of which an earlier revision of the graph model wrote some nodes.
+class OutdatedKinds(NamedTuple):
+    """The kinds of which an earlier revision of the graph model wrote some nodes."""
 
-    Kinds of which the graph is too large to say are left out: it is a hint only.
-    """
-    kinds = []
+    outdated: list[str]
+    unknown: list[str]
+    """Those of which the graph is too large to say, or Neo4j does not answer."""
+
+
+def outdated_kinds(database: Neo4jDatabase) -> OutdatedKinds:
+    """Look for nodes of earlier revisions of the graph model, kind by kind. Blocks."""
+    found = OutdatedKinds([], [])
     for entity in READ_KINDS.values():
-        with contextlib.suppress(RetryableError, BatchTooLargeError):
+        try:
             if database.read(holds_outdated_nodes(entity.name)):
-                kinds.append(entity.plural)
-    return kinds
+                found.outdated.append(entity.plural)
+        except (RetryableError, BatchTooLargeError):
+            found.unknown.append(entity.plural)
+    return found

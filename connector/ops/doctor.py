@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
@@ -25,6 +24,7 @@ from connector.ops.findings import Finding, Outcome, Step, all_examined, examine
 from connector.source import tracks, window
 from connector.source.page_checks import unknown_study
 from connector.source.tracks import Mode, Track
+from connector.store.wanted_states import temporary_folder
 
 _CLOCK_MS_WARNED, _CLOCK_MS_MAX = 60_000, 3_600_000
 _COORDINATOR_SECONDS_MAX = 20.0
@@ -249,11 +249,15 @@ def _schema(database: Neo4jDatabase) -> Finding | str:
 
 
 def _model(database: Neo4jDatabase) -> Finding | str:
-    if kinds := outdated_kinds(database):
+    outdated, unknown = outdated_kinds(database)
+    if outdated:
         text = (
-            f"An earlier graph model wrote some {', '.join(kinds)}. Run: imednet-connector replay"
-            " --from beginning"
+            f"An earlier graph model wrote some {', '.join(outdated)}. Run:"
+            " imednet-connector replay --from beginning"
         )
+        return Finding("Neo4j", "graph model", Outcome.WARNING, text)
+    if unknown:
+        text = f"Not known of {', '.join(unknown)}: Neo4j did not answer in time"
         return Finding("Neo4j", "graph model", Outcome.WARNING, text)
     return "all nodes are of this version's model"
 
@@ -264,7 +268,7 @@ def _model(database: Neo4jDatabase) -> Finding | str:
 def _disk(settings: Settings) -> Iterator[Finding]:
     folders = {
         "SOURCE_STATE_DIR": settings.source.state_dir,
-        "SQLITE_TMPDIR": Path(os.environ.get("SQLITE_TMPDIR", tempfile.gettempdir())),
+        "SQLITE_TMPDIR": temporary_folder(os.environ),
     }
     for name, folder in folders.items():
         yield examined("disk", name, partial(_folder, name, folder))

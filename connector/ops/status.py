@@ -55,8 +55,8 @@ class Surroundings:
 
     @property
     def total_lag(self) -> int | None:
-        """The lag over all partitions; None: not known."""
-        return sum(self.lag.values()) if self.lag else None
+        """The lag over all partitions; None: not known, although sinks may know that of some."""
+        return sum(self.lag.values()) if self.lag and self.knows("kafka") else None
 
 
 class PartitionStatus(NamedTuple):

@@ -4,9 +4,11 @@ A verification of any size takes little memory. SQLite deletes the file's name a
 open, so that no record content outlives the process, however it ends.
 """
 
+import os
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
@@ -34,6 +36,14 @@ _IDS_PER_QUERY = 500
 _BEFORE_ALL = -(2**63)
 """Every id is larger: SQLite sorts texts after numbers."""
 _OF_KIND = "entity = ? AND study = ?"
+
+
+def temporary_folder(environment: Mapping[str, str]) -> Path:
+    """Return the folder in which SQLite creates temporary files (https://sqlite.org/tempfiles.html)."""
+    named = [environment.get("SQLITE_TMPDIR"), environment.get("TMPDIR")]
+    folders = [*filter(None, named), "/var/tmp", "/usr/tmp", "/tmp"]  # noqa: S108 - named, not used
+    usable = (each for each in folders if os.access(f"{each}/.", os.W_OK | os.X_OK))
+    return Path(next(usable, "."))
 
 
 class StoredState(NamedTuple):

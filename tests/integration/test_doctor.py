@@ -50,7 +50,9 @@ def world(
     with serving(simulation) as api:
         variables = environment | names | source_environment(api, STUDY, folder / "known")
         variables |= {"SINK_GROUP_ID": STUDY, "KAFKA_CONNECT_TIMEOUT_SECONDS": "2"}
-        yield World(simulation, kafka, variables, database, ", ".join(outdated_kinds(database)))
+        yield World(
+            simulation, kafka, variables, database, ", ".join(outdated_kinds(database).outdated)
+        )
 
 
 def problems(

@@ -98,6 +98,13 @@ def test_what_is_not_known_is_not_shown_as_none(failing: set[str]) -> None:
     assert page["are_letters_known"] is page["are_nodes_known"] is not unknown
 
 
+def test_the_lag_of_some_partitions_is_not_the_topics() -> None:
+    """If Kafka does not say, the lag of the partitions that a sink has is not the topic's."""
+    around = Surroundings(lag={0: 0}, failing={"kafka"}, is_asked=True)
+    assert around.total_lag is None
+    assert Surroundings(lag={0: 0, 1: 4}, is_asked=True).total_lag == 4
+
+
 def test_partitions_come_with_their_sink_the_largest_lag_first() -> None:
     """A partition that no sink here reads is listed, too; sinks of other groups are not asked."""
     programs = [

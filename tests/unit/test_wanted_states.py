@@ -1,14 +1,18 @@
 """The temporary store of a verification."""
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
+from subprocess import run
 
 import pytest
 
 from connector.errors import FatalError
 from connector.model.comparison import Difference, Problem
 from connector.model.events import Identity
-from connector.store.wanted_states import StoredState, WantedStates
+from connector.store.wanted_states import StoredState, WantedStates, temporary_folder
 
 RECORD = Identity("S1", "record", 7)
 CODING = Identity("S1", "coding", "7")
@@ -79,3 +83,27 @@ def test_a_full_disk_is_reported_with_what_to_do(states: WantedStates, what: str
             states.mark_found("record", "S1", ids)
         else:
             states.add((Identity("S1", "record", each), StoredState(1, b"x")) for each in ids)
+
+
+def test_the_folder_of_temporary_files_is_the_one_that_sqlite_uses(tmp_path: Path) -> None:
+    """The folder of temporary files is found in SQLite's own order, which is not Python's."""
+    folder = temporary_folder({"SQLITE_TMPDIR": str(tmp_path / "missing"), "TMPDIR": str(tmp_path)})
+    assert folder == tmp_path
+    assert temporary_folder({"TEMP": str(tmp_path)}) == Path("/var/tmp")
+    script = (
+        "import os, sqlite3\nopened = sqlite3.connect('')\nopened.execute('PRAGMA cache_size = 1')\n"
+        "opened.execute('CREATE TABLE t (a)')\nopened.execute('BEGIN')\n"
+        "opened.executemany('INSERT INTO t VALUES (?)', ((b'x' * 9999,) for _ in range(99)))\n"
+        "links = ('/proc/self/fd/' + each for each in os.listdir('/proc/self/fd'))\n"
+        "print([each for each in (os.path.realpath(link) for link in links) if 'etilqs' in each])"
+    )
+    if sys.platform == "linux":
+        environment = {**os.environ, "TMPDIR": str(tmp_path)}
+        done = run(
+            [sys.executable, "-c", script],
+            check=True,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert str(tmp_path) in done.stdout, done.stderr
