@@ -118,6 +118,7 @@ def redrive(settings: Settings, wanted: LetterFilter, *, dry_run: bool) -> None:
             clock,
             transaction_events_max=sink.transaction_events_max,
             transaction_bytes_max=sink.batch_bytes_max,
+            skips_probes=False,
         )
         until_done = UntilDone(
             Outage("redrive", clock, log), clock, sink.retry_wait_seconds_max, Event()

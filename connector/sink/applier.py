@@ -68,14 +68,16 @@ class Applier:
         *,
         transaction_events_max: int,
         transaction_bytes_max: int,
+        skips_probes: bool = True,
     ) -> None:
+        """``skips_probes``: in a first load. Then what the graph has already may count as new."""
         self._writer = writer
         self._dead_letters = dead_letters
         self._clock = clock
         self._size = TransactionSize(transaction_events_max)
         self._events_max = transaction_events_max
         self._bytes_max = transaction_bytes_max
-        self._first_load = FirstLoad()
+        self._first_load, self._skips_probes = FirstLoad(), skips_probes
         # The GIL lets one thread decode at a time anyway; waiting for a lock costs less than
         # competing for the GIL.
         self._decoding = threading.Lock()
@@ -92,7 +94,7 @@ class Applier:
         Raises:
             RetryableError: the graph does not answer.
         """
-        if self._first_load.is_assumed and len(arrivals) >= self._events_max:
+        if self._skips_probes and self._first_load.is_assumed and len(arrivals) >= self._events_max:
             arrivals = arrivals[: self._events_max]
             states = newest_states(arrivals)
             return self._decoded(arrivals, states.values(), states.keys())

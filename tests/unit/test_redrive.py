@@ -23,6 +23,7 @@ from connector.model.events import Identity, RecordEvent
 from connector.model.graph import NodeChange
 from connector.model.letters import Action, Letter, LetterFilter, LetterId, Mark, Stage
 from connector.model.serde import Headers, encode
+from connector.ops import redrive
 from connector.ops.redrive import Redrive, Redriven, Refusals
 from connector.outage import Outage, UntilDone
 from connector.sink.applier import Applier
@@ -91,7 +92,7 @@ class World:
         refusals, result = Refusals(), Redriven()
         applier = Applier(
             self.graph, refusals, self.clock, transaction_events_max=10,
-            transaction_bytes_max=10**6,
+            transaction_bytes_max=10**6, skips_probes=False,
         )  # fmt: skip
         until_done = UntilDone(Outage("neo4j", self.clock, LOG), self.clock, 1.0, Event())
         redrive = Redrive(
@@ -136,6 +137,20 @@ def test_a_letter_that_is_obsolete_is_counted_as_such_after_many_that_are_not() 
     letters = [letter(at, upsert(record_row(at + 1), 5)) for at in range(40)]
     assert world.redrive(letters) == Redriven(applied=39, obsolete=1)
     assert world.version(25) == 50
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_letters_that_are_obsolete_are_counted_after_a_full_part_of_new_ones(
+    monkeypatch: pytest.MonkeyPatch,
+    dry_run: bool,  # noqa: FBT001
+) -> None:
+    """What the graph has already is obsolete, although all letters before it were new."""
+    monkeypatch.setattr(redrive, "_LETTERS_AT_ONCE", 10)
+    world = World()
+    world.redrive([letter(900 + at, upsert(record_row(100 + at), 50)) for at in range(10)])
+    new = [letter(at, upsert(record_row(at + 1), 5)) for at in range(10)]
+    old = [letter(10 + at, upsert(record_row(100 + at), 5)) for at in range(10)]
+    assert world.redrive([*new, *old], dry_run=dry_run) == Redriven(applied=10, obsolete=10)
 
 
 def test_an_old_letter_never_takes_an_entity_back_in_time() -> None:
