@@ -245,7 +245,7 @@ def _advice(by_problem: Mapping[Problem, int], arguments: VerifyArguments) -> st
     if set(by_problem) == {Problem.NEWER}:
         return (
             "An export wrote the newer nodes, or the topic has lost their events. To publish what"
-            f" the topic lacks, {START_SWEEP}"
+            f" the topic lacks, {START_SWEEP}. Nodes that stay newer: export the study again"
         )
     if not arguments.repair:
         return "To fix the graph, verify again with --repair"

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import structlog
 
-from connector.errors import ConnectorError
+from connector.errors import BatchTooLargeError, ConnectorError, RetryableError
 from connector.export.config import SinkConfig
 from connector.export.errors import ExportBatchError, ExportError
 from connector.interfaces import Clock
@@ -52,7 +52,9 @@ class Attempts:
             log.warning("retrying", reason=str(error), batch_id=batch_id)
 
         try:
-            return retry(step, backoff, self._clock, self._closed, failed)
+            # Steps are bisected by themselves: still too large means that the server is busy.
+            retried = (RetryableError, BatchTooLargeError)
+            return retry(step, backoff, self._clock, self._closed, failed, retried)
         except AbandonedError:
             raise ExportError("the export sink is closed") from None
         except ExportError:

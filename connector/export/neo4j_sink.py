@@ -21,6 +21,7 @@ from connector.export.rows import (
 )
 from connector.export.sink import ExportSink, iter_batches
 from connector.export.supplied_records import (
+    BEHIND_MS,
     decide,
     subject_keys_without_id,
     supplied_version,
@@ -42,8 +43,6 @@ from connector.sink.first_load import FirstLoad
 
 log = structlog.stdlib.get_logger("connector.export")
 
-_BEHIND_MS = 1000
-"""Versions lag the API's clock, which shows whole seconds: a stream's state of that second wins."""
 _CLOSE_SECONDS_MAX = 60.0
 _RECORD = ENTITIES["record"]
 
@@ -158,7 +157,7 @@ class Neo4jExportSink(ExportSink):
         ``gone``: the API's clock (ms) when each was found missing, by id.
         """
         deletions = (
-            deletion(Identity(self.study_key, entity.name, each), at_ms - _BEHIND_MS)
+            deletion(Identity(self.study_key, entity.name, each), at_ms - BEHIND_MS)
             for each, at_ms in sorted(gone.items())
         )
         for number, part in enumerate(iter_batches(deletions, self.config.batch_size)):
@@ -175,7 +174,7 @@ class Neo4jExportSink(ExportSink):
         rows = self._resolve_subjects(rows, batch_id)
         version_of = self._version_of(read_at_ms)
         found = changes_of(_RECORD, rows, self.study_key, version_of, definitions)
-        changes = self._write_path(rows, list(found.newest.values()), batch_id)
+        changes = self._write_path(found.rows, list(found.newest.values()), batch_id)
         left_alone: set[Identity] = set()
 
         def write(part: Sequence[NodeChange]) -> None:
@@ -257,8 +256,8 @@ class Neo4jExportSink(ExportSink):
 
     def _version_of(self, read_at_ms: int | None) -> Callable[[Mapping[str, Any]], int]:
         if read_at_ms is not None:
-            return lambda _: read_at_ms - _BEHIND_MS
-        now_ms = self._clock.now_ms() - _BEHIND_MS
+            return lambda _: read_at_ms - BEHIND_MS
+        now_ms = self._clock.now_ms() - BEHIND_MS
         return lambda row: supplied_version(row, now_ms)
 
     def _write(self, changes: Sequence[NodeChange]) -> None:

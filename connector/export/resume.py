@@ -1,6 +1,6 @@
 """Decides whether an export resumes an interrupted one, and where. Pure."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from pydantic import BaseModel, ValidationError
@@ -25,6 +25,12 @@ class ExportProgress(BaseModel):
     batches: dict[str, int] = {}
     refused: dict[str, str] = {}
     """The records that cannot be stored, by batch. No content."""
+    failed: dict[str, str] = {}
+    """Why kinds were not exported, or not swept."""
+    swept: list[str] = []
+    """Kinds whose vanished rows were looked for."""
+    settings: dict[str, bool] = {}
+    """Those that determine what is written."""
 
 
 class ExportStart(NamedTuple):
@@ -37,21 +43,20 @@ class ExportStart(NamedTuple):
 
 
 def export_start(
-    kept: StoredPosition | None, study_key: str, kinds: Collection[str], now_ms: int
+    kept: StoredPosition | None,
+    study_key: str,
+    kinds: Collection[str],
+    settings: dict[str, bool],
+    now_ms: int,
 ) -> ExportStart:
-    """Resume from the stored position if it is recent enough, else start over."""
-    new = ExportStart(Cursor(study_key=study_key), ExportProgress())
+    """Resume from the stored position if it is recent enough and has these settings."""
+    new = ExportStart(Cursor(study_key=study_key), ExportProgress(settings=settings))
     if kept is None:
         return new
-    if kept.written_ms is None or kept.progress is None:
-        return new._replace(why="its position was written by an earlier version of this program")
-    if not 0 <= now_ms - kept.written_ms < RESUME_SECONDS_MAX * 1000:
-        return new._replace(why=f"it was interrupted more than {RESUME_SECONDS_MAX} seconds ago")
-    try:
-        cursor = Cursor.from_bytes(kept.cursor.encode())
-        progress = ExportProgress.model_validate_json(kept.progress)
-    except (FatalError, ValidationError):
-        return new._replace(why="its position cannot be read")
+    if why := _why_not(kept, settings, now_ms):
+        return new._replace(why=why)
+    cursor = Cursor.from_bytes(kept.cursor.encode())
+    progress = ExportProgress.model_validate_json(kept.progress or "")
     if all(_is_exported(cursor, name) for name in kinds):
         return new  # it was complete; only its position was not deleted
     positions = {}
@@ -63,6 +68,24 @@ def export_start(
             progress.read[kind] = 0
     resumed = cursor.model_copy(update={"positions": positions})
     return ExportStart(resumed, progress, is_resumed=True, why="it was interrupted")
+
+
+def _why_not(kept: StoredPosition, settings: Mapping[str, bool], now_ms: int) -> str | None:
+    """Why the position cannot be resumed; None if it can."""
+    if kept.written_ms is None or kept.progress is None:
+        return "its position was written by an earlier version of this program"
+    if not 0 <= now_ms - kept.written_ms < RESUME_SECONDS_MAX * 1000:
+        return f"it was interrupted more than {RESUME_SECONDS_MAX} seconds ago"
+    try:
+        cursor = Cursor.from_bytes(kept.cursor.encode())
+        progress = ExportProgress.model_validate_json(kept.progress)
+    except (FatalError, ValidationError):
+        return "its position cannot be read"
+    if progress.settings != settings:
+        return "it had other settings"
+    if any(name.partition(".")[0] not in ENTITIES for name in cursor.positions):
+        return "it has kinds that this version does not know"
+    return None
 
 
 def _is_exported(cursor: Cursor, kind: str) -> bool:

@@ -1,5 +1,6 @@
 """Converts records in any supported form to API objects, and these to graph changes. Pure."""
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -64,8 +65,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return Decimal(value)  # refused later, like the API's rows; JSON would have null
     if isinstance(value, datetime):
-        at = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+        return _api_date(value)
     if isinstance(value, BaseModel):
         value = value.model_dump(by_alias=True, exclude_unset=True)
     if isinstance(value, Mapping):
@@ -75,6 +75,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return value
+
+
+def _api_date(value: datetime) -> str:
+    at = value if value.tzinfo else value.replace(tzinfo=UTC)
+    with contextlib.suppress(OverflowError):  # at either end of the calendar
+        at = at.astimezone(UTC)
+    return at.strftime("%Y-%m-%d %H:%M:%S") if at.tzinfo is UTC else at.isoformat()
 
 
 def change_of(
@@ -106,6 +113,8 @@ def api_objects(
             rows.append(api_object(entity, record))
         except InvalidEventError as error:
             refused.append(RefusedRow(None, error.reason))
+        except (RecursionError, ValueError):  # of the caller's own object
+            refused.append(RefusedRow(None, "row"))
     return rows, refused
 
 
@@ -119,6 +128,8 @@ class Changes(NamedTuple):
     superseded: int
     """How many objects came after a newer state of the same entity."""
     refused: list[RefusedRow]
+    rows: list[dict[str, Any]]
+    """The objects that were not refused."""
 
 
 def changes_of(
@@ -131,7 +142,7 @@ def changes_of(
     """Convert API objects to changes; also returns the rows that cannot be stored."""
     newest: dict[Identity, NodeChange] = {}
     counts: Counter[Identity] = Counter()
-    superseded, refused = 0, []
+    superseded, refused, stored = 0, [], []
     for row in rows:
         if isinstance(row, UnreadableRow):
             refused.append(RefusedRow(valid_id(entity.name, row.id_hint), "unparsable"))
@@ -144,13 +155,14 @@ def changes_of(
         except InvalidEventError as error:
             refused.append(RefusedRow(id_of(entity, row), error.reason))
             continue
+        stored.append(row)
         before = newest.get(change.identity)
         if before is not None and before.version > change.version:
             superseded += 1
             continue
         newest[change.identity] = change
         counts[change.identity] += 1
-    return Changes(newest, counts, superseded, refused)
+    return Changes(newest, counts, superseded, refused, stored)
 
 
 def parent_changes(rows: Sequence[dict[str, Any]], study_key: str) -> list[NodeChange]:

@@ -84,8 +84,10 @@ class StudyExport:
             wanted |= {entity.name for entity in DEFINING_KINDS}
         self._kinds = [name for name in READ_KINDS if name in wanted]
         self._clock = clock or SystemClock()
+        self._settings = {
+            "omit_personal_data": omits, "typed_values": types_values(sink.config)
+        }  # fmt: skip
         self._cursor, self._progress = Cursor(study_key=sink.study_key), ExportProgress()
-        self._failed: dict[str, str] = {}
         self._backoff = Backoff(_WAIT_SECONDS_MAX, sink.config.retry_backoff)
         self._sizes: dict[str, int] = {}
         self._contradictions: dict[str, frozenset[str]] = defaultdict(frozenset)
@@ -111,15 +113,15 @@ class StudyExport:
         finally:
             pool.shutdown(cancel_futures=True)
         self._sink.store_position(None)
-        raise_if_incomplete(self._sink.study_key, self.counts, self._failed, self._progress.refused)
+        progress = self._progress
+        raise_if_incomplete(self._sink.study_key, self.counts, progress.failed, progress.refused)
         return self.counts.get("record", 0)
 
     def _begin(self) -> None:
         """Start from the position of an interrupted export, or from the beginning."""
+        kept, now_ms = self._sink.stored_position(), self._clock.now_ms()
         study_key = self._sink.study_key
-        start = export_start(
-            self._sink.stored_position(), study_key, self._kinds, self._clock.now_ms()
-        )
+        start = export_start(kept, study_key, self._kinds, self._settings, now_ms)
         if start.why:
             event = "export resumed" if start.is_resumed else "export started over"
             log.info(event, why=start.why, study=study_key)
@@ -133,7 +135,7 @@ class StudyExport:
             if entity.name == "study":
                 raise ExportError(str(error)) from None
             log.warning("kind not exported", kind=entity.plural, reason=str(error))
-            self._failed[entity.name] = f"not exported: {error}"
+            self._progress.failed[entity.name] = f"not exported: {error}"
             self._settle(in_flight_max=0)
         except FatalError as error:
             raise ExportError(str(error)) from None
@@ -141,12 +143,18 @@ class StudyExport:
     def _export(self, entity: Entity, bar: Bar, pool: ThreadPoolExecutor) -> None:
         """Export the rest of one kind."""
         track = Track(entity, Mode.FULL)
+        position = self._cursor.position(track.name)
+        if position.passes == 0:
+            self._progress.failed.pop(entity.name, None)  # of the export that is resumed
         sweep = self._sweep_of(track)
         task = bar.add_task(entity.plural, total=None)
         self._until_done(entity, lambda: self._read_rest(track, sweep, bar, task, pool))
         self._settle(in_flight_max=0)  # parents exist before their children
         if sweep is not None:
             self._delete_gone(track, sweep)
+        if not position.in_pass and position.passes == 0:
+            self._progress.swept.append(entity.name)
+            self._store(self._cursor, self._progress)
 
     def _read_rest(
         self, track: Track, sweep: Sweep | None, bar: Bar, task: TaskID, pool: ThreadPoolExecutor
@@ -174,9 +182,9 @@ class StudyExport:
         vanished rows of all kinds.
         """
         position = self._cursor.position(track.name)
-        if not track.entity.id_is_number or position.passes:
+        if not track.entity.id_is_number or track.entity.name in self._progress.swept:
             return None
-        if position.in_pass:
+        if position.in_pass or position.passes:  # of the export that is resumed
             log.info("sweep deferred to the next export", kind=track.entity.plural)
             return None
         if not self._sink.unlisted(track.entity, ALL_IDS, limit=1):
@@ -193,7 +201,7 @@ class StudyExport:
         )
         if why is not None:
             log.error("vanished rows not deleted", kind=entity.plural, why=why)
-            self._failed[entity.name] = why
+            self._progress.failed[entity.name] = why
 
     def _read_at(self, track: Track, position: PassPosition) -> ReadPage:
         cursor = self._cursor.moved(track.name, position)
@@ -275,11 +283,14 @@ class StudyExport:
             part = self._written.popleft()
             for future in part.futures:
                 future.result()
-            refused = dict(self._progress.refused)
-            progress = ExportProgress(read=part.read, batches=part.batches, refused=refused)
-            cursor = part.cursor.to_bytes().decode()
-            now_ms = self._clock.now_ms()
-            self._sink.store_position(StoredPosition(cursor, progress.model_dump_json(), now_ms))
+            counts = {"read": part.read, "batches": part.batches}
+            self._store(part.cursor, self._progress.model_copy(update=counts))
+
+    def _store(self, cursor: Cursor, progress: ExportProgress) -> None:
+        # A copy: writers add to it.
+        stored = progress.model_copy(update={"refused": dict(progress.refused)})
+        text, now_ms = cursor.to_bytes().decode(), self._clock.now_ms()
+        self._sink.store_position(StoredPosition(text, stored.model_dump_json(), now_ms))
 
     def _show(self, bar: Bar, task: TaskID, entity: Entity, last: ReadPage) -> None:
         left = window.rows_left(last.page)

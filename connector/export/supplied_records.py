@@ -13,6 +13,8 @@ from connector.model.graph import NodeChange
 from connector.model.properties import LINKS
 from connector.neo4j.export_queries import NodeState
 
+BEHIND_MS = 1000
+"""Versions lag the API's clock, which shows whole seconds: a stream's state of that second wins."""
 _VERSION_MIN = 1
 """Stubs and derived nodes (version 0) are older than any record, whatever its date."""
 _SECOND_MS = 1000
@@ -23,11 +25,12 @@ def supplied_version(row: Mapping[str, Any], now_ms: int) -> int:
 
     It was read at some time between its last change and now. A stream versions the same state by
     its time of reading, which is never earlier: an outdated record never replaces a newer state.
+    Dates are in whole seconds, so the version is ``BEHIND_MS`` lower than the date.
     """
     changed = parse_api_date(row.get("dateModified"))
     if changed is None:
         return now_ms
-    return max(_VERSION_MIN, min(now_ms, round(changed.timestamp() * 1000)))
+    return max(_VERSION_MIN, min(now_ms, round(changed.timestamp() * 1000) - BEHIND_MS))
 
 
 class Decision(NamedTuple):

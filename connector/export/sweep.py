@@ -54,9 +54,7 @@ class Sweep:
         if missing.are_too_many:
             start_over = _start_over(self._sink.study_key)
             return _too_many(f"more than {MISSING_MAX:,}", missing.listed, start_over)
-        gone = dict(missing.ids)
-        if missing.listed:
-            gone = SecondLook(self._track, missing, read_at, size).gone()
+        gone = SecondLook(self._track, missing, read_at, size).gone()
         known = missing.listed + len(gone)
         states: dict[EntityId, KnownState] = {
             each: KnownState(at, None, None) for each, at in gone.items()

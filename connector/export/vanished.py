@@ -123,7 +123,7 @@ class SecondLook:
             ids = page_ids(read)
             if wanted in ids:
                 return None
-            if not ids and number == 0:
+            if not ids and number == 0 and self._missing.listed:
                 raise RetryableError(f"{self._track.name}: rows that were listed are missing")
             step = 1 if ids and wanted > ids[-1] else -1 if not ids or wanted < ids[0] else 0
             is_end = number == 0 if step < 0 else window.is_last(read.page)

@@ -75,12 +75,12 @@ class Neo4jGraphWriter:
         return {row[0]: row[1] for row in self._database.read(probes.SUBJECTS_OF_VISITS, rows)}
 
     def create(self, changes: Sequence[NodeChange]) -> WriteResult:
-        """Create nodes without probing. If one exists already, some may not be written.
+        """Create nodes without probing. If one may have existed, some may not be written.
 
         Raises:
             ConnectorError: as `write`.
         """
-        absent = {change.identity for change in changes}
+        absent, were_absent = {change.identity for change in changes}, True
         for statement in cypher.statements(changes, absent):
             try:
                 self._database.write(statement, self._metadata)
@@ -88,7 +88,8 @@ class Neo4jGraphWriter:
                 if error.reason != NODE_EXISTS:
                     raise
                 return WriteResult(were_absent=False)
-        return WriteResult(were_absent=True)
+            were_absent &= bool(statement.created)  # others were merged: they may have existed
+        return WriteResult(were_absent)
 
     def write(
         self,

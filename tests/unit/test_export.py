@@ -1,7 +1,7 @@
 """The parts of the export's interface that need no server."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 from imednet.errors import ImednetError
 from imednet.models.records import Record
 
-from connector.errors import InvalidEventError
+from connector.errors import BatchTooLargeError, InvalidEventError, RetryableError
 from connector.export import (
     ExportBatchError,
     ExportConfigurationError,
@@ -20,11 +20,13 @@ from connector.export import (
     SinkConfig,
     iter_batches,
 )
+from connector.export.attempts import Attempts
 from connector.export.neo4j_sink import redacted
 from connector.export.rows import api_object, api_objects, changes_of, parent_changes
 from connector.interfaces import UnreadableRow
 from connector.model.entities import ENTITIES
 from tests.builders import record_row
+from tests.fakes.clock import FakeClock
 
 RECORD = ENTITIES["record"]
 
@@ -146,6 +148,39 @@ def test_what_cannot_be_stored_is_named_by_its_id_and_the_rest_is_kept() -> None
         (2, "content"), (None, "id"), (3, "study"), (4, "content"), (None, "row"),
         (7, "unparsable"),
     ]  # fmt: skip
+
+
+def test_a_record_whose_values_cannot_be_converted_costs_only_itself() -> None:
+    """A record whose values cannot be converted is refused; the others are kept."""
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    last = datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone(timedelta(hours=-6)))
+    records = [record_row(1, recordData={"A": deep}), record_row(2, recordData={"A": last})]
+    rows, refused = api_objects(RECORD, [*records, record_row(3)])
+    assert [(each.id, each.reason) for each in refused] == [(None, "row")]
+    assert [row["recordId"] for row in rows] == [2, 3]
+    assert rows[0]["recordData"]["A"] == "9999-12-31T23:59:59-06:00"
+
+
+def test_a_refused_record_implies_no_parents() -> None:
+    """A refused record, such as one of another study, implies no subject and no visit."""
+    rows = [record_row(1, studyKey="OTHER", subjectId=99), record_row(2)]
+    found = changes_of(RECORD, rows, "S1", lambda _: 1)
+    subjects = [each.identity for each in parent_changes(found.rows, "S1")][1:]
+    assert [each.id for each in subjects] == [11, 5]
+
+
+def test_a_server_that_is_short_of_memory_for_a_moment_does_not_end_an_export() -> None:
+    """A step that is too large at the moment is tried again, as in any other outage."""
+    errors: list[Exception] = [BatchTooLargeError("no memory"), RetryableError("deadlock")]
+
+    def step() -> str:
+        if errors:
+            raise errors.pop()
+        return "done"
+
+    assert Attempts(SinkConfig(max_retries=2), FakeClock()).until_done(step, "S1/0") == "done"
 
 
 def test_records_imply_their_study_subject_and_visit_at_version_0() -> None:

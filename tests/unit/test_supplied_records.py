@@ -35,13 +35,13 @@ def state(version: int, content_hash: str | None = "other", links: object = None
     ("date", "version"),
     [
         ("1969-12-31 23:59:59", 1), ("1900-01-01 00:00:00", 1), ("1970-01-01 00:00:00", 1),
-        ("2024-11-04 16:03:19", AT), ("2999-01-01 00:00:00", AT + 5), (None, AT + 5),
+        ("2024-11-04 16:03:19", AT - 1000), ("2999-01-01 00:00:00", AT + 5), (None, AT + 5),
     ],
 )  # fmt: skip
 def test_a_handed_over_records_version_is_its_date_but_above_any_stub(
     date: str | None, version: int
 ) -> None:
-    """A handed-over record's version is its date, above any stub and not in the future."""
+    """A handed-over record's version is a second before its date; above any stub; not in future."""
     assert supplied_version({"dateModified": date}, AT + 5) == version
 
 
@@ -57,6 +57,17 @@ def test_new_content_of_the_same_date_gets_the_version_after_the_graphs(
     (written,) = decision.changes
     assert (written.version, written.properties["_version"]) == (written_with, written_with)
     assert (decision.absent, decision.left_alone) == (set(), set())
+
+
+def test_a_stream_that_read_the_record_in_the_second_of_its_change_is_left_alone() -> None:
+    """A stream's state is kept if it was read in the second of the record's date.
+
+    It has all fields as the API had them, which an SDK's record has not.
+    """
+    row = record_row(1, dateModified="2024-11-04 16:03:19")
+    handed_over = change(supplied_version(row, AT * 2))
+    decision = decide([handed_over], state(AT), are_dated=True)
+    assert (decision.changes, decision.left_alone) == ([], {WHO})
 
 
 def test_an_absent_record_is_written_with_its_own_version() -> None:

@@ -160,6 +160,18 @@ def test_an_empty_list_has_one_range_of_all_ids(kind: Kind) -> None:
     assert kind.missing.listed == 0
 
 
+def test_all_rows_of_an_emptied_list_are_gone_at_the_time_of_the_request(kind: Kind) -> None:
+    """If a kind has become empty, all its rows are gone, since the second look."""
+    ids = set(kind.ids)
+    for each in ids:
+        kind.table.remove(each)
+    kind.first_look(ids)
+    gone = SecondLook(kind.track, kind.missing, kind.read_at, SIZE).gone()
+    assert set(gone) == ids
+    now_ms = kind.api.clock.now_ms()
+    assert all(abs(at - now_ms) < 60_000 for at in gone.values())
+
+
 def test_no_more_ids_are_held_than_the_limit_and_one_page() -> None:
     """No more missing ids are held than the limit plus one page."""
     missing = Missing()
