@@ -92,7 +92,7 @@ def differences(expected: GraphState, actual: GraphState) -> Iterator[str]:
         wanted, found = expected.nodes.get(key), actual.nodes.get(key)
         if wanted is None or found is None:
             yield f"{key.label} {key.values}: {'missing' if found is None else 'unexpected'}"
-        elif wanted != found:
+        else:
             names = sorted(
                 name
                 for name in wanted.keys() | found.keys()

@@ -1,6 +1,7 @@
 """Property names and values: what the graph can hold of an API object. Pure."""
 
 import math
+from collections.abc import Mapping
 from datetime import date
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
@@ -97,18 +98,40 @@ def layout_of(entity_name: str, fields: tuple[str, ...], variables: tuple[str, .
     key = ENTITIES[entity_name].key_properties
     own = {name: _field_property(entity_name, name) for name in fields if name != VARIABLES_FIELD}
     taken = set(own.values())
-    rest = {field: name for field, name in own.items() if name not in key}
-    variable_names = (
-        checked_name(VARIABLE_PREFIX + name)
+    of_variables = {
+        name: checked_name(VARIABLE_PREFIX + name)
         if name in taken
         else variable_property(entity_name, name)
         for name in variables
-    )
+    }
+    if len({*own.values(), *of_variables.values()}) < len(own) + len(of_variables):
+        own, of_variables = _told_apart(entity_name, own, of_variables)
+    rest = {field: name for field, name in own.items() if name not in key}
     return Layout(
         tuple(rest),
-        (*variable_names, *rest.values(), *key, "_version", "_hash", MODEL, LINKS),
+        (*of_variables.values(), *rest.values(), *key, "_version", "_hash", MODEL, LINKS),
         {name: index for index, name in enumerate(variables)},
     )
+
+
+def _told_apart(
+    entity_name: str, own: Mapping[str, str], of_variables: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Prefix names until no two are equal, in an order that does not depend on the row's."""
+    documented, taken = ENTITIES[entity_name].fields, set[str]()
+    found: tuple[dict[str, str], dict[str, str]] = dict(own), dict(of_variables)
+    order = [
+        *sorted(
+            ((found[0], name) for name in own),
+            key=lambda each: (each[1] not in documented, each[1]),
+        ),
+        *((found[1], name) for name in sorted(of_variables)),
+    ]
+    for names, name in order:
+        while names[name] in taken:
+            names[name] = checked_name(VARIABLE_PREFIX + names[name])
+        taken.add(names[name])
+    return found
 
 
 @lru_cache(maxsize=4096)

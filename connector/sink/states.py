@@ -54,12 +54,12 @@ def decode(state: State, now_ms: int) -> RecordEvent:
 
 
 def newest_states(arrivals: Iterable[Arrival]) -> dict[Identity, State]:
-    """The newest state of each entity; of those with equal versions, the last."""
+    """The newest state of each entity; of those with equal versions, the first, as in the graph."""
     newest: dict[Identity, State] = {}
     for state in arrivals:
         if isinstance(state, State):
             previous = newest.get(state.identity)
-            if previous is None or previous.version <= state.version:
+            if previous is None or previous.version < state.version:
                 newest[state.identity] = state
     return newest
 

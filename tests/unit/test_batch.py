@@ -56,10 +56,10 @@ def test_of_several_states_the_newest_is_kept_whatever_the_order() -> None:
     assert versions([message(0, 5), message(1, 9), message(2, 7)]) == ([9], [])
 
 
-def test_of_equal_versions_the_last_is_kept() -> None:
-    """Of states with equal versions, the last one is kept."""
+def test_of_equal_versions_the_first_is_kept() -> None:
+    """Of states with equal versions, the first is kept, as if each came in a batch of its own."""
     states = newest_states(arrived([message(0, 5), message(1, 5)]))
-    assert [state.message.offset for state in states.values()] == [1]
+    assert [state.message.offset for state in states.values()] == [0]
 
 
 def test_a_superseded_payload_is_not_decoded() -> None:

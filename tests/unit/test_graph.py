@@ -47,9 +47,27 @@ def test_an_unknown_field_never_takes_a_documented_ones_property() -> None:
     """An unknown field never takes the property of a documented one."""
     made = properties(visit_id=7, recordData={"visit_id": 8, "visitID": 9})
     assert made["visit_id"] == 5
-    assert made["var_visit_id"] == 7
+    assert (made["var_visit_id"], made["var_var_visit_id"]) == (7, 8)
     made = properties(newField="API", recordData={"new_field": "form", "newField": "other"})
     assert (made["new_field"], made["var_new_field"], made["newField"]) == ("API", "form", "other")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"lockState": "a", "LockState": "b"}, {"lock_state": "b", "lockState": "a"},
+        {"siteID": "a", "recordData": {"site_id": "b"}},
+        {"varFoo": "a", "recordData": {"var_foo": "b"}},
+        {"_version": "a", "recordData": {"_version": "b"}},
+    ],
+)  # fmt: skip
+def test_two_values_never_share_a_property(changed: dict[str, Any]) -> None:
+    """Values whose names become the same are all kept, under names that the order cannot change."""
+    values = [each for key, each in changed.items() if key != "recordData"]
+    values += changed.get("recordData", {}).values()
+    made = properties(**changed)
+    assert [value for value in values if value not in made.values()] == []
+    assert properties(**dict(reversed(changed.items()))) == made
 
 
 def test_nested_values_are_stored_as_json_text_and_plain_lists_as_lists() -> None:
