@@ -442,6 +442,31 @@ def _sorted(value: Any) -> Any:
     return sorted(value) if isinstance(value, list) else value
 
 
+MALFORMED = ("", " ", "2024-13-45", "0000-00-00", "2024-02-03 25:61:00", "x", 7, 1.5, True, ["a"])
+
+
+@pytest.mark.parametrize("shift", range(len(MALFORMED)))
+def test_no_question_and_no_rule_fails_for_a_malformed_value(
+    database: Neo4jDatabase, shift: int
+) -> None:
+    """Whatever stands in a field, a question or rule skips it; the other rows are answered."""
+    study = build_study(f"MALFORMED{shift}", 3, 60, 4)
+    write_study(database, study)
+    nodes = database.read(
+        "MATCH (n {study_key: $study}) RETURN elementId(n), keys(n)", study=study.key
+    )
+    rows = [
+        [node, {name: MALFORMED[(number + shift) % len(MALFORMED)]
+                for number, name in enumerate(sorted(names)) if not name.endswith(("_id", "_key"))
+                and not name.startswith("_")}]
+        for node, names in nodes
+    ]  # fmt: skip
+    cypher = "UNWIND $batch.rows AS row MATCH (n) WHERE elementId(n) = row[0] SET n += row[1]"
+    database.write(Statement(cypher, rows), {})
+    for recipe in recipes().values():
+        database.read_table(recipe.cypher, study=study.key, subject=None)
+
+
 # ----------------------------------------------------------------------------------- the rules
 
 PLANTED = {

@@ -3,7 +3,7 @@
 MATCH (v:Visit {study_key: $study})-[:HAS_RECORD]->(r:Record)
 WHERE v.visit_id IS NOT NULL AND NOT v:Deleted AND NOT coalesce(v.deleted = true, false)
   AND NOT r:Deleted AND NOT coalesce(r.deleted = true, false)
-  AND v.visit_date =~ '\\d{4}-\\d\\d-\\d\\d.*' AND r.date_created =~ '\\d{4}-\\d\\d-\\d\\d.*'
+  AND v.visit_date =~ '\\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01]).*' AND r.date_created =~ '\\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01]).*'
 WITH r.site_id AS site_id,
      duration.inDays(date(left(v.visit_date, 10)), date(left(r.date_created, 10))).days AS days
 WITH site_id, count(*) AS records, percentileCont(days, 0.5) AS median_days, max(days) AS max_days

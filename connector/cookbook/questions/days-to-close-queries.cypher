@@ -3,7 +3,7 @@ MATCH (q:Query {study_key: $study})-[:HAS_COMMENT]->(c:QueryComment)
 WHERE q.annotation_id IS NOT NULL AND NOT q:Deleted
 WITH q, c ORDER BY coalesce(c.sequence, c.position) DESC
 WITH q, head(collect(c)) AS last WHERE last.closed = true
-  AND last.date =~ '\\d{4}-\\d\\d-\\d\\d.*' AND q.date_created =~ '\\d{4}-\\d\\d-\\d\\d.*'
+  AND last.date =~ '\\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01]) ([01]\\d|2[0-3])(:[0-5]\\d){2}' AND q.date_created =~ '\\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01]) ([01]\\d|2[0-3])(:[0-5]\\d){2}'
 OPTIONAL MATCH (:Subject {study_key: $study, subject_id: q.subject_id})-[:AT_SITE]->(site:Site)
 WITH site, duration.inDays(datetime(replace(q.date_created, ' ', 'T')),
                            datetime(replace(last.date, ' ', 'T'))).days AS days

@@ -1,14 +1,14 @@
 // Which visits were outside the window that the API gives for them (start and end date, or due date and slack)?
 MATCH (s:Subject {study_key: $study})-[:HAS_VISIT]->(v:Visit)
 WHERE s.subject_id IS NOT NULL AND NOT v:Deleted AND NOT coalesce(v.deleted = true, false)
-  AND v.visit_date =~ '\\d{4}-\\d\\d-\\d\\d.*'
+  AND v.visit_date =~ '\\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01]).*'
 OPTIONAL MATCH (v)-[:IN_INTERVAL]->(i:Interval)
 WITH s, v, i, date(left(v.visit_date, 10)) AS visited,
-     CASE WHEN v.start_date =~ '\\d{4}-\\d\\d-\\d\\d.*' THEN date(left(v.start_date, 10)) END AS first,
-     CASE WHEN v.due_date =~ '\\d{4}-\\d\\d-\\d\\d.*' THEN date(left(v.due_date, 10)) END AS due,
-     CASE WHEN v.end_date =~ '\\d{4}-\\d\\d-\\d\\d.*' THEN date(left(v.end_date, 10)) END AS last
-WITH s, v, visited, coalesce(first, due - duration({days: coalesce(i.negative_slack, 0)})) AS opens,
-     coalesce(last, due + duration({days: coalesce(i.positive_slack, 0)})) AS closes
+     CASE WHEN v.start_date =~ '\\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01]).*' THEN date(left(v.start_date, 10)) END AS first,
+     CASE WHEN v.due_date =~ '\\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01]).*' THEN date(left(v.due_date, 10)) END AS due,
+     CASE WHEN v.end_date =~ '\\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01]).*' THEN date(left(v.end_date, 10)) END AS last
+WITH s, v, visited, coalesce(first, due - duration({days: coalesce(toIntegerOrNull(i.negative_slack), 0)})) AS opens,
+     coalesce(last, due + duration({days: coalesce(toIntegerOrNull(i.positive_slack), 0)})) AS closes
 WHERE visited < opens OR visited > closes
 WITH s, v, opens, closes, visited,
      CASE WHEN visited > closes THEN duration.inDays(closes, visited).days
