@@ -68,7 +68,7 @@ def conclude(trace: Trace) -> str:
         )
     if trace.differences:
         return _different(trace.differences[0])
-    return _compared_with_api(trace, trace.newest) + _waiting_letters(trace)
+    return _compared_with_api(trace, trace.newest) + _waiting_letters(trace, ", of other states")
 
 
 def _without_event(trace: Trace) -> str:
@@ -181,10 +181,7 @@ def _newer_at_api(trace: Trace) -> str:
         return of_source
     since_ms = trace.newest_at.time_ms if trace.newest_at else 0
     if any(each.version is None and each.time_ms >= since_ms for each in trace.sightings):
-        return (
-            "The API has a newer state, and a later event on the topic is not valid"
-            f"{_waiting_letters(trace)}"
-        )
+        return "The API has a newer state, and a later event on the topic is not valid"
     if "dead letters" in trace.unknown:
         return f"The API has a newer state, and {_unread(trace, 'dead letters')}"
     return "The API has a newer state, which the source has not read yet"
@@ -213,9 +210,9 @@ def _waiting_at_source(trace: Trace) -> str | None:
     )
 
 
-def _waiting_letters(trace: Trace) -> str:
+def _waiting_letters(trace: Trace, whose: str = "") -> str:
     waiting = [letter for letter, mark in trace.letters if mark is None]
     if not waiting:
         return ""
     letters = ", ".join(f"{letter.id} {letter.reason}" for letter in waiting[:3])
-    return f". Dead letters of it wait: {letters}"
+    return f". Dead letters of it wait{whose}: {letters}"

@@ -153,7 +153,7 @@ class ApiStates:
     """The states that the API lists now, as events of the version 0."""
 
     has_versions = False
-    looks_max = 4  # each waits
+    looks_max = 2  # each waits
 
     def __init__(
         self,

@@ -203,6 +203,23 @@ def test_a_record_whose_data_is_blank_loses_its_variables(
 
 
 @pytest.mark.servers
+def test_a_record_that_another_names_as_its_parent_is_not_taken_for_created(
+    database: Neo4jDatabase, study: str
+) -> None:
+    """A parent is merged, as its child may have made a stub: so it may have existed before."""
+    writer = Neo4jGraphWriter(database, {})
+    parent, child = (
+        node_change(upsert(record_row(number, studyKey=study, parentRecordId=named), 5))
+        for number, named in ((1, None), (2, 1))
+    )
+    assert writer.create([parent]).were_absent
+    assert not writer.create([parent, child]).were_absent
+    assert not writer.create([child]).were_absent
+    other = node_change(upsert(record_row(3, studyKey=study, parentRecordId=1), 5))
+    assert writer.create([other]).were_absent
+
+
+@pytest.mark.servers
 def test_a_visit_without_a_subject_is_no_other_subjects_visit(
     database: Neo4jDatabase, study: str
 ) -> None:

@@ -108,7 +108,7 @@ REFUSED = letter(Stage.SINK, "index_size", Origin("events", 3, 70, 1))
         ),
         (
             behind(node=CURRENT, api=NEWER, sightings=[AT, INVALID], letters=[(REFUSED, None)]),
-            "a later event on the topic is not valid. Dead letters of it wait: 0:3 index_size",
+            "a later event on the topic is not valid. Dead letters of it wait, of other states: 0:3",
             "the source has not",
         ),
         (behind(committed={3: 70}), "they are 1 offsets before it", "verify"),

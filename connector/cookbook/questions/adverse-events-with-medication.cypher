@@ -5,9 +5,9 @@ WHERE s._version IS NOT NULL AND NOT s:Deleted
 MATCH (r:Record {study_key: $study, subject_key: s.subject_key})
 WHERE r.subject_id = s.subject_id AND r.form_key IN ['AE', 'CM']
   AND NOT r:Deleted AND NOT coalesce(r.deleted = true, false)
-WITH s, r, toString(CASE r.form_key WHEN 'AE' THEN coalesce(r.AESTDTC, r.aestdtc)
+WITH s, r, toStringOrNull(CASE r.form_key WHEN 'AE' THEN coalesce(r.AESTDTC, r.aestdtc)
                     ELSE coalesce(r.CMSTDTC, r.cmstdtc) END) AS began,
-     CASE r.form_key WHEN 'CM' THEN coalesce(toString(coalesce(r.CMENDTC, r.cmendtc)), '') ELSE '' END AS ended
+     CASE r.form_key WHEN 'CM' THEN coalesce(toStringOrNull(coalesce(r.CMENDTC, r.cmendtc)), '') ELSE '' END AS ended
 WHERE began <> ''
 WITH s, r, began, split(toUpper(began), '-UN')[0] AS first, split(toUpper(ended), '-UN')[0] + '~' AS last
 // '~' sorts after every continuation of a partial date; alone it is a medication without an end.

@@ -6,7 +6,7 @@ MATCH (r)-[:HAS_REVISION]->(n:RecordRevision)
 WITH r, n ORDER BY n.record_revision_id
 WITH r, collect(n) AS revisions
 WITH r, revisions, [n IN revisions
-                    WHERE toString(n.record_status) =~ '(?i).*\\b(complete|verified|locked)\\b.*'][0] AS first
+                    WHERE toStringOrNull(n.record_status) =~ '(?i).*\\b(complete|verified|locked)\\b.*'][0] AS first
 WITH r, first, revisions[-1].data_revision - first.data_revision AS changes WHERE changes > 0
 RETURN r.record_id AS record, first.form_key AS form, first.record_status AS status,
        first.date_created AS since, changes

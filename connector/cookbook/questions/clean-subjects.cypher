@@ -13,7 +13,7 @@ CALL () {
   UNION ALL
   MATCH (r:Record {study_key: $study})
   WHERE r.record_id IS NOT NULL AND NOT r:Deleted AND NOT coalesce(r.deleted = true, false)
-    AND NOT toString(coalesce(r.record_status, '')) =~ '(?i).*\\b(complete|verified|locked)\\b.*'
+    AND NOT coalesce(toStringOrNull(r.record_status), '') =~ '(?i).*\\b(complete|verified|locked)\\b.*'
   RETURN r.subject_id AS subject, 0 AS open, 1 AS incomplete
 }
 WITH subject, sum(open) AS open, sum(incomplete) AS incomplete
