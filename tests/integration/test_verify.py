@@ -152,6 +152,38 @@ def test_what_is_planted_is_named_and_repaired(world: World, against: str) -> No
     assert world.verify(f"--against {against}")["digest"] == before
 
 
+STRAYS = (
+    "CREATE (:Record {study_key: $batch.rows[0], record_id: 2.5, form_key: 'planted'})",
+    "CREATE (:Record {study_key: $batch.rows[0], form_key: 'planted', _version: 5})",
+    "CREATE (:Record {study_key: $batch.rows[0], record_id: '7', form_key: 'planted'})",
+    "CREATE (:Site {study_key: $batch.rows[0], site_id: -1, site_name: 'planted'})",
+    "CREATE (:QueryComment {study_key: $batch.rows[0], position: 1, comment: 'planted'})",
+)
+
+
+def test_nodes_that_no_event_describes_are_named_and_left_to_their_owner(world: World) -> None:
+    """Nodes without a valid id, and parts without an owner, are extra; a repair leaves them."""
+    for statement in STRAYS:
+        world.database.write(Statement(statement, [world.study]), {})
+    try:
+        found = world.verify(code=1)
+        repaired = world.verify("--repair", code=1)
+    finally:
+        for label, name in (
+            ("Record", "form_key"),
+            ("Site", "site_name"),
+            ("QueryComment", "comment"),
+        ):
+            planted = f"MATCH (n:{label} {{study_key: $batch.rows[0], {name}: 'planted'}}) DETACH DELETE n"
+            world.database.write(Statement(planted, [world.study]), {})
+    kinds = {"record": {"extra": 3}, "site": {"extra": 1}, "query": {"extra": 1}}
+    assert (found["differences"], repaired["differences"]) == (kinds, kinds)
+    assert found["unconfirmed"] == 0
+    notes = repaired["repaired"]["notes"]
+    assert any(note.startswith("records: 3 nodes have no valid id") for note in notes), notes
+    assert world.verify()["result"] == "equal"
+
+
 def test_a_rebuild_of_an_emptied_study_reproduces_the_digest(world: World) -> None:
     """A rebuild fills an emptied study with the same graph, and refuses one that is not empty."""
     digest = world.verify()["digest"]
