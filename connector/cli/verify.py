@@ -134,18 +134,23 @@ class _Repair:
         repair = Repair(study, self.found, topic, writer, NodeReader(self.database))
         repair.apply_events(result)
         repair.note_strays(result)
-        if not any(problem is Problem.EXTRA for _, problem in self.found.problems()):
+        problems = {problem for _, problem in self.found.problems()}
+        if problems.isdisjoint({Problem.EXTRA, Problem.NEWER}):
             return
         try:
             api = ApiStates(self.settings, study, self.on_rows)
         except FatalError as error:
-            result.notes.append(f"Extra nodes were left: the API must confirm them. {error}")
+            result.notes.append(
+                f"Extra and newer nodes were left: the API must confirm them. {error}"
+            )
             return
         with closing(api):
             try:
+                if Problem.NEWER in problems:
+                    repair.replace_newer(api, result)
                 repair.delete_extras(api, self.settings.source.max_delete_ratio, result)
             except ConnectorError as error:  # the other studies are repaired all the same
-                result.notes.append(f"study {study}: extra nodes were left: {error}")
+                result.notes.append(f"study {study}: extra and newer nodes were left: {error}")
 
 
 def _as_json(
@@ -242,10 +247,10 @@ def _except(result: Verification) -> str:
 
 def _advice(by_problem: Mapping[Problem, int], arguments: VerifyArguments) -> str:
     """What helps against these confirmed differences."""
-    if set(by_problem) == {Problem.NEWER}:
+    if set(by_problem) == {Problem.NEWER} and not arguments.repair:
         return (
             "An export wrote the newer nodes, or the topic has lost their events. To publish what"
-            f" the topic lacks, {START_SWEEP}. Nodes that stay newer: export the study again"
+            f" the topic lacks, {START_SWEEP}. If they stay newer, verify again with --repair"
         )
     if not arguments.repair:
         return "To fix the graph, verify again with --repair"

@@ -63,7 +63,7 @@ def decide(
                 decision.changes.append(change)
         elif are_dated and state.version // _SECOND_MS == change.version // _SECOND_MS:
             if not _is_same(state, change):
-                decision.changes.append(_with_version(change, state.version + 1))
+                decision.changes.append(change.with_version(state.version + 1))
         elif state.content_hash != change.content_hash:
             decision.left_alone.add(change.identity)
     return decision
@@ -75,12 +75,6 @@ def _is_same(state: NodeState, change: NodeChange) -> bool:
         and state.links == (change.value(LINKS) or "")
         and state.model >= ENTITIES[change.identity.entity].model_revision
     )
-
-
-def _with_version(change: NodeChange, version: int) -> NodeChange:
-    values = list(change.values)
-    values[change.names.index("_version")] = version
-    return change._replace(version=version, values=values)
 
 
 # --------------------------------------------------------------------------------------- subjects

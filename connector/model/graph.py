@@ -92,6 +92,12 @@ class NodeChange(NamedTuple):
         """The value of this property; None if it does not have it."""
         return self.values[self.names.index(name)] if name in self.names else None
 
+    def with_version(self, version: int) -> "NodeChange":
+        """Return the change with another version."""
+        values = list(self.values)
+        values[self.names.index("_version")] = version
+        return self._replace(version=version, values=values)
+
     def relinked(self, links: list[Link]) -> "NodeChange":
         """Return the change with other links, as the node will record them."""
         values = list(self.values)

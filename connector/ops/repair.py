@@ -6,6 +6,7 @@ does not hold it either, and two passes over the API have missed it.
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from connector.errors import START_SWEEP, BatchTooLargeError, InvalidEventError
@@ -23,6 +24,7 @@ from connector.source.changes import reason_not_to_delete
 from connector.store.wanted_states import WantedStates
 
 _APPLY = (Problem.MISSING, Problem.STALE, Problem.DIFFERENT, Problem.WRONGLY_LINKED)
+_REPLACE = (Problem.NEWER,)
 _API_PASSES = 2
 
 
@@ -89,6 +91,36 @@ class Repair:
                 return 0  # it stays different
             return sum(map(self._write, halves(changes)))
         return len(changes)
+
+    def replace_newer(self, api: ApiStates, result: Repaired) -> None:
+        """Write the topic's state over nodes that are newer, where the API has that state, too.
+
+        Such as a row that an export has missed or read, and that is now as the source knows it: no
+        event will follow. The node keeps its version, so any newer event still replaces it.
+
+        Raises:
+            ConnectorError: a server does not answer; the repair can be repeated.
+        """
+        with closing(WantedStates()) as listed:
+            api.load(listed)
+            for entity in READ_KINDS.values():
+                for ids in self._found.differing(entity.name, self._study_key, _REPLACE):
+                    nodes = self._reader.nodes(entity, self._study_key, ids)
+                    versions = {node.identity: node.version or 0 for node in nodes}
+                    agreed = [
+                        change.with_version(versions[identity])
+                        for identity in versions
+                        if (change := self._on_topic(entity, identity.id)) is not None
+                        and not change.is_delete
+                        and (of_api := wanted_change(identity, listed.versions_of(identity)))
+                        and of_api.content_hash == change.content_hash
+                    ]
+                    result.applied += self._write(agreed)
+                    if left := len(versions) - len(agreed):
+                        result.notes.append(
+                            f"{entity.plural}: {left} nodes are newer than the topic, which the API"
+                            f" does not confirm. To publish what it lacks, {START_SWEEP}"
+                        )
 
     def delete_extras(self, api: ApiStates, ratio_max: float, result: Repaired) -> None:
         """Mark nodes as deleted that neither the topic nor two passes over the API have.

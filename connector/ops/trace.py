@@ -64,7 +64,8 @@ def conclude(trace: Trace) -> str:
     if version > trace.newest.version:
         return (
             "The graph has a newer state than the topic: an export wrote it, or the topic has lost"
-            f" events. To publish what the topic lacks, {START_SWEEP}"
+            f" events. To publish what the topic lacks, {START_SWEEP}. If it stays newer, run:"
+            f" imednet-connector verify --study {trace.identity.study_key} --repair"
         )
     if trace.differences:
         return _different(trace.differences[0])

@@ -198,6 +198,28 @@ def test_a_rebuild_of_an_emptied_study_reproduces_the_digest(world: World) -> No
     assert "equal: all" in rebuilt.stdout
 
 
+def test_a_newer_node_is_repaired_if_the_api_has_the_topics_state(world: World) -> None:
+    """A state that an export wrote, and the API has taken back, is replaced; no event would do it.
+
+    One that the API does not confirm is left alone.
+    """
+    newer = (
+        "MATCH (n:Record {study_key: $batch.rows[0]}) WHERE NOT n:Deleted AND n.form_key IS NOT NULL"
+        " WITH n ORDER BY n.record_id LIMIT 2 SET n._version = n._version + 5, n.form_key = 'newer'"
+    )
+    deleted = (
+        "MATCH (n:Visit {study_key: $batch.rows[0]}) WHERE NOT n:Deleted AND n._version IS NOT NULL"
+        " WITH n ORDER BY n.visit_id LIMIT 1 SET n:Deleted, n._version = n._version + 5"
+    )
+    for statement in (newer, deleted):
+        world.database.write(Statement(statement, [world.study]), {})
+    found = world.verify(code=1)
+    assert found["differences"] == {"record": {"newer": 2}, "visit": {"newer": 1}}
+    repaired = world.verify("--repair")
+    assert (repaired["result"], repaired["repaired"]["applied"]) == ("equal", 3)
+    assert world.verify("--against api")["result"] == "equal"
+
+
 def test_differences_that_only_mean_that_the_graph_is_being_written_are_not_confirmed(
     world: World, tmp_path: Path
 ) -> None:
