@@ -27,6 +27,7 @@ _TRY_FIRST = {
     "the_watermark_is_the_clock_at_the_answer": 42,
     "version_is_the_clock": 31,
     "pages_wait_while_others_are_read": 651,
+    "bounds_alone_tell_what_is_lost": 535,
 }
 """Seeds that have found a mistake; others are tried if the simulation has changed since."""
 request, advance, publish = window.next_request, window.advance, InMemoryEventLog.publish
