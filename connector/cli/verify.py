@@ -146,8 +146,7 @@ class _Repair:
             return
         with closing(api):
             try:
-                if Problem.NEWER in problems:
-                    repair.replace_newer(api, result)
+                repair.replace_newer(api, result)
                 repair.delete_extras(api, self.settings.source.max_delete_ratio, result)
             except ConnectorError as error:  # the other studies are repaired all the same
                 result.notes.append(f"study {study}: extra and newer nodes were left: {error}")

@@ -103,6 +103,11 @@ def valid_id(entity: str, value: object) -> EntityId | None:
     return text if isinstance(text, str) and _is_text_id(text) else None
 
 
+def is_valid_id(entity: str, value: EntityId) -> bool:
+    """Whether this is an id that an entity of this kind can have, as it is written in the graph."""
+    return valid_id(entity, value) == value
+
+
 def _is_text_id(text: str) -> bool:
     try:
         return bool(text.strip()) and len(text.encode()) <= _TEXT_ID_BYTES_MAX

@@ -121,9 +121,9 @@ def _told_apart(
     documented, taken = ENTITIES[entity_name].fields, set[str]()
     found: tuple[dict[str, str], dict[str, str]] = dict(own), dict(of_variables)
     order = [
-        *sorted(
-            ((found[0], name) for name in own),
-            key=lambda each: (each[1] not in documented, each[1]),
+        *(
+            (found[0], name)
+            for name in sorted(own, key=lambda each: (each not in documented, each))
         ),
         *((found[1], name) for name in sorted(of_variables)),
     ]

@@ -14,7 +14,7 @@ from connector.interfaces import GraphWriter, VanishedRows
 from connector.model.comparison import Problem
 from connector.model.entities import READ_KINDS
 from connector.model.entity import Entity
-from connector.model.events import EntityId, Identity, KnownState, valid_id
+from connector.model.events import EntityId, Identity, KnownState, is_valid_id
 from connector.model.graph import NodeChange, deletion
 from connector.neo4j.node_reader import NodeReader
 from connector.ops.verification import wanted_change
@@ -68,7 +68,7 @@ class Repair:
         """Note the nodes that no event describes, so that none can repair them."""
         for entity in READ_KINDS.values():
             chunks = self._found.differing(entity.name, self._study_key, (Problem.EXTRA,))
-            strays = [each for ids in chunks for each in ids if valid_id(entity.name, each) != each]
+            strays = [each for ids in chunks for each in ids if not is_valid_id(entity.name, each)]
             if strays:
                 result.notes.append(
                     f"{entity.plural}: {len(strays)} nodes have no valid id, or belong to no"
@@ -101,26 +101,35 @@ class Repair:
         Raises:
             ConnectorError: a server does not answer; the repair can be repeated.
         """
+        kinds = [
+            entity
+            for entity in READ_KINDS.values()
+            if any(self._found.differing(entity.name, self._study_key, _REPLACE))
+        ]
+        if not kinds:
+            return
         with closing(WantedStates()) as listed:
             api.load(listed)
-            for entity in READ_KINDS.values():
-                for ids in self._found.differing(entity.name, self._study_key, _REPLACE):
-                    nodes = self._reader.nodes(entity, self._study_key, ids)
-                    versions = {node.identity: node.version or 0 for node in nodes}
-                    agreed = [
-                        change.with_version(versions[identity])
-                        for identity in versions
-                        if (change := self._on_topic(entity, identity.id)) is not None
-                        and not change.is_delete
-                        and (of_api := wanted_change(identity, listed.versions_of(identity)))
-                        and of_api.content_hash == change.content_hash
-                    ]
-                    result.applied += self._write(agreed)
-                    if left := len(versions) - len(agreed):
-                        result.notes.append(
-                            f"{entity.plural}: {left} nodes are newer than the topic, which the API"
-                            f" does not confirm. To publish what it lacks, {START_SWEEP}"
-                        )
+            for entity in kinds:
+                self._replace_newer(entity, listed, result)
+
+    def _replace_newer(self, entity: Entity, listed: WantedStates, result: Repaired) -> None:
+        for ids in self._found.differing(entity.name, self._study_key, _REPLACE):
+            nodes = self._reader.nodes(entity, self._study_key, ids)
+            agreed = []
+            for node in nodes:
+                change = self._on_topic(entity, node.identity.id)
+                of_api = wanted_change(node.identity, listed.versions_of(node.identity))
+                if change is None or change.is_delete or of_api is None:
+                    continue
+                if change.content_hash == of_api.content_hash:
+                    agreed.append(change.with_version(node.version or 0))
+            result.applied += self._write(agreed)
+            if left := len(nodes) - len(agreed):
+                result.notes.append(
+                    f"{entity.plural}: {left} nodes are newer than the topic, which the API does"
+                    f" not confirm. To publish what it lacks, {START_SWEEP}"
+                )
 
     def delete_extras(self, api: ApiStates, ratio_max: float, result: Repaired) -> None:
         """Mark nodes as deleted that neither the topic nor two passes over the API have.
@@ -155,7 +164,7 @@ class Repair:
         By id, with their versions.
         """
         for ids in self._found.differing(entity.name, self._study_key, (Problem.EXTRA,)):
-            valid = [each for each in ids if valid_id(entity.name, each) == each]
+            valid = [each for each in ids if is_valid_id(entity.name, each)]
             for node in self._reader.nodes(entity, self._study_key, valid):
                 change = self._on_topic(entity, node.identity.id)
                 if change is None or change.is_delete:

@@ -18,7 +18,7 @@ from connector.model.comparison import (
 )
 from connector.model.entities import READ_KINDS
 from connector.model.entity import Entity
-from connector.model.events import VERSION_MAX, EntityId, Identity, valid_id
+from connector.model.events import VERSION_MAX, EntityId, Identity, is_valid_id
 from connector.model.graph import NodeChange, node_change
 from connector.model.serde import Headers, decode_event
 from connector.neo4j.node_reader import NodeReader
@@ -120,7 +120,7 @@ class Verifier:
 
     def _look_at(self, entity: Entity, study_key: str, ids: list[EntityId]) -> None:
         nodes = self._reader.nodes(entity, study_key, ids)
-        if any(valid_id(entity.name, each) != each for each in ids):
+        if not all(is_valid_id(entity.name, each) for each in ids):
             strays = self._reader.strays(entity, study_key)
             nodes += [node for node in strays if node.identity.id in ids]
         self._compare(entity, study_key, nodes)
