@@ -53,10 +53,10 @@ def export_start(
     new = ExportStart(Cursor(study_key=study_key), ExportProgress(settings=settings))
     if kept is None:
         return new
-    if why := _why_not(kept, settings, now_ms):
-        return new._replace(why=why)
-    cursor = Cursor.from_bytes(kept.cursor.encode())
-    progress = ExportProgress.model_validate_json(kept.progress or "")
+    found = _resumable(kept, settings, now_ms)
+    if isinstance(found, str):
+        return new._replace(why=found)
+    cursor, progress = found
     if all(_is_exported(cursor, name) for name in kinds):
         return new  # it was complete; only its position was not deleted
     positions = {}
@@ -70,8 +70,10 @@ def export_start(
     return ExportStart(resumed, progress, is_resumed=True, why="it was interrupted")
 
 
-def _why_not(kept: StoredPosition, settings: Mapping[str, bool], now_ms: int) -> str | None:
-    """Why the position cannot be resumed; None if it can."""
+def _resumable(
+    kept: StoredPosition, settings: Mapping[str, bool], now_ms: int
+) -> tuple[Cursor, ExportProgress] | str:
+    """Parse the position; or say why it cannot be resumed."""
     if kept.written_ms is None or kept.progress is None:
         return "its position was written by an earlier version of this program"
     if not 0 <= now_ms - kept.written_ms < RESUME_SECONDS_MAX * 1000:
@@ -85,7 +87,7 @@ def _why_not(kept: StoredPosition, settings: Mapping[str, bool], now_ms: int) ->
         return "it had other settings"
     if any(name.partition(".")[0] not in ENTITIES for name in cursor.positions):
         return "it has kinds that this version does not know"
-    return None
+    return cursor, progress
 
 
 def _is_exported(cursor: Cursor, kind: str) -> bool:

@@ -1,6 +1,5 @@
 """Converts records in any supported form to API objects, and these to graph changes. Pure."""
 
-import contextlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -79,9 +78,10 @@ def _plain(value: Any) -> Any:
 
 def _api_date(value: datetime) -> str:
     at = value if value.tzinfo else value.replace(tzinfo=UTC)
-    with contextlib.suppress(OverflowError):  # at either end of the calendar
-        at = at.astimezone(UTC)
-    return at.strftime("%Y-%m-%d %H:%M:%S") if at.tzinfo is UTC else at.isoformat()
+    try:
+        return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except OverflowError:  # at either end of the calendar
+        return at.isoformat()
 
 
 def change_of(

@@ -154,7 +154,7 @@ class StudyExport:
             self._delete_gone(track, sweep)
         if not position.in_pass and position.passes == 0:
             self._progress.swept.append(entity.name)
-            self._store(self._cursor, self._progress)
+            self._store(self._cursor, self._progress.read, self._progress.batches)
 
     def _read_rest(
         self, track: Track, sweep: Sweep | None, bar: Bar, task: TaskID, pool: ThreadPoolExecutor
@@ -283,14 +283,14 @@ class StudyExport:
             part = self._written.popleft()
             for future in part.futures:
                 future.result()
-            counts = {"read": part.read, "batches": part.batches}
-            self._store(part.cursor, self._progress.model_copy(update=counts))
+            self._store(part.cursor, part.read, part.batches)
 
-    def _store(self, cursor: Cursor, progress: ExportProgress) -> None:
-        # A copy: writers add to it.
-        stored = progress.model_copy(update={"refused": dict(progress.refused)})
+    def _store(self, cursor: Cursor, read: dict[str, int], batches: dict[str, int]) -> None:
+        refused = dict(self._progress.refused)  # a copy: writers add to it
+        counts = {"read": read, "batches": batches, "refused": refused}
+        progress = self._progress.model_copy(update=counts)
         text, now_ms = cursor.to_bytes().decode(), self._clock.now_ms()
-        self._sink.store_position(StoredPosition(text, stored.model_dump_json(), now_ms))
+        self._sink.store_position(StoredPosition(text, progress.model_dump_json(), now_ms))
 
     def _show(self, bar: Bar, task: TaskID, entity: Entity, last: ReadPage) -> None:
         left = window.rows_left(last.page)
