@@ -41,11 +41,12 @@ class OffsetMetadata(NamedTuple):
             known += "" if self.truncation_epoch is None else f":{self.truncation_epoch}"
         return f"{known} {self.note}".rstrip()
 
-    def of_topic(self, topic_id: str) -> "OffsetMetadata":
-        """Return what applies to an offset of this topic: of another topic, nothing but the note.
+    def is_of(self, topic_id: str) -> bool:
+        """Whether the offset belongs to this topic; topics with an unknown id count as the same."""
+        return not (self.topic_id and topic_id) or self.topic_id == topic_id
 
-        Topics with an unknown id count as the same.
-        """
-        if self.topic_id and topic_id and self.topic_id != topic_id:
+    def of_topic(self, topic_id: str) -> "OffsetMetadata":
+        """Return what applies to an offset of this topic: of another topic, only the note."""
+        if not self.is_of(topic_id):
             return OffsetMetadata(topic_id, note=self.note)
         return self._replace(topic_id=topic_id or self.topic_id)

@@ -76,10 +76,10 @@ def begin(at: GroupPosition, log: Log) -> Start:
     if it is within the new topic's bounds. A truncated log has lost only events that were applied,
     but the offsets below the committed one may hold others now, so all are read again.
     """
-    committed, topic_id = at.offset, at.metadata.topic_id
+    committed = at.offset
     if committed is None:
         return Start(log.first)
-    if topic_id and log.topic_id and topic_id != log.topic_id:
+    if not at.metadata.is_of(log.topic_id):
         return Start(log.first, f"the topic was recreated after offset {committed} was committed")
     if committed < log.first:
         return Start(log.first, f"offsets [{committed}, {log.first}) are no longer in the topic")

@@ -42,7 +42,7 @@ def quiet() -> None:
 
 
 def _start_worker() -> None:
-    """Prepare a process of its own; one that crashes leaves its stack on stderr."""
+    """Prepare a worker process, which prints its stack to stderr if it crashes."""
     faulthandler.enable()
     quiet()
 

@@ -57,7 +57,7 @@ def test_of_several_states_the_newest_is_kept_whatever_the_order() -> None:
 
 
 def test_of_equal_versions_the_first_is_kept() -> None:
-    """Of states with equal versions, the first is kept, as if each came in a batch of its own."""
+    """Of states with equal versions, the first is kept, as it would be in separate batches."""
     states = newest_states(arrived([message(0, 5), message(1, 5)]))
     assert [state.message.offset for state in states.values()] == [0]
 
