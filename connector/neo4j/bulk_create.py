@@ -1,68 +1,34 @@
-"""Creates many nodes of one shape with one statement that names their properties. Pure text.
+"""Creates many nodes of one shape with one statement that names their properties. Pure text."""
 
-These names come from the data, so they must be plain identifiers. Every value is a parameter.
-"""
-
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from connector.model.entities import ENTITIES
 from connector.model.graph import NodeChange
 from connector.neo4j.moments import Moment, assignments, moments_of, values_with_texts
 from connector.neo4j.patterns import node_pattern, relationship_pattern
+from connector.neo4j.shapes import Shape, by_shape
 from connector.neo4j.statement import ROWS, Statement
 
-_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ALIKE_MIN = 64
 """This many nodes of one shape, or more, get their own CREATE statement; for fewer it costs more
 than it saves (measured with 53 properties, on 5.26.30)."""
 
 
-class _Shape(NamedTuple):
-    """The shape shared by nodes that one statement can create: kind, properties, targets."""
-
-    entity: str
-    names: tuple[str, ...]
-    """Property names."""
-    targets: tuple[str | None, ...]
-    """The target kind of each reference; None: no target."""
-
-
 def create_in_bulk(changes: Sequence[NodeChange]) -> tuple[list[Statement], list[NodeChange]]:
     """Build a statement for each shape that many of these nodes of one kind share.
 
-    Returns also the changes that no statement creates: nodes of rare shapes, with parts or lists
-    of references, or with a property name that is not a plain identifier.
+    Returns also the changes that no statement creates.
     """
-    shapes: dict[_Shape, list[NodeChange]] = defaultdict(list)
-    others: list[NodeChange] = []
-    for change in changes:
-        if any(change.listed) or any(change.parts):
-            others.append(change)
-        else:
-            shapes[_shape(change)].append(change)
+    shapes, others = by_shape(changes, _ALIKE_MIN)
     created: list[Statement] = []
     for shape, alike in shapes.items():
-        if len(alike) < _ALIKE_MIN or not _has_plain_names(shape):
-            others += alike
-            continue
         moments = moments_of(alike)
         created.append(Statement(_create(shape, moments), _rows_by_targets(alike, moments), alike))
     return created, others
-
-
-def _shape(change: NodeChange) -> _Shape:
-    targets = tuple([link.target and link.target.entity for link in change.links])
-    return _Shape(change.identity.entity, change.names, targets)
-
-
-def _has_plain_names(shape: _Shape) -> bool:
-    """Whether every name can stand in the statement: none can close the quotes around it."""
-    return all(map(_PLAIN_NAME.fullmatch, shape.names))
 
 
 def _rows_by_targets(changes: list[NodeChange], moments: Sequence[Moment]) -> list[list[Any]]:
@@ -80,10 +46,10 @@ def _rows_by_targets(changes: list[NodeChange], moments: Sequence[Moment]) -> li
 
 
 @lru_cache(maxsize=512)
-def _create(shape: _Shape, moments: tuple[Moment, ...]) -> str:
+def _create(shape: Shape, moments: tuple[Moment, ...]) -> str:
     """Build the statement for the rows of `_rows_by_targets`.
 
-    The database does not process a name with each value, and looks up the targets of a row once.
+    The database looks up the targets of a row once.
     """
     entity = ENTITIES[shape.entity]
     targets = [
@@ -101,7 +67,7 @@ def _create(shape: _Shape, moments: tuple[Moment, ...]) -> str:
                 for index, _, target in targets
             ),
             f"WITH * UNWIND row[2] AS properties CREATE (n:{entity.label})",
-            f"SET {assignments(shape.names, moments)}",
+            f"SET {assignments(shape.names, moments, 'properties')}",
             *(
                 f"CREATE {relationship_pattern(f'p{index}', reference)}"
                 for index, reference, _ in targets

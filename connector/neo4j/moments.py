@@ -49,9 +49,9 @@ def values_with_texts(change: NodeChange, moments: Sequence[Moment]) -> list[Any
     return values + texts
 
 
-def assignments(names: Sequence[str], moments: Sequence[Moment]) -> str:
-    """The Cypher that sets all properties of ``n`` from the list ``properties``."""
-    values = [f"properties[{place}]" for place in range(len(names))]
+def assignments(names: Sequence[str], moments: Sequence[Moment], source: str) -> str:
+    """The Cypher that sets all properties of ``n`` from the list ``source``."""
+    values = [f"{source}[{place}]" for place in range(len(names))]
     for offset, (place, function) in enumerate(moments, len(names)):
-        values[place] = f"coalesce({function}(properties[{offset}]), {values[place]})"
+        values[place] = f"coalesce({function}({source}[{offset}]), {values[place]})"
     return ", ".join(f"n.`{name}` = {value}" for name, value in zip(names, values, strict=True))

@@ -19,7 +19,7 @@ from connector.model.entity import Reference
 from connector.model.events import Identity, RecordEvent
 from connector.model.graph import node_change
 from connector.model.graph_state import GraphState, NodeKey, same
-from connector.neo4j import bulk_create, cypher, probes
+from connector.neo4j import bulk_create, cypher, probes, shapes
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.parameters import Rows
 from connector.neo4j.reader import read_graph
@@ -515,6 +515,47 @@ def test_bulk_creation_of_similar_nodes_equals_creating_each_alone(
     assert_equal(expected(newer, *events[1:]), graph.state())
 
 
+@pytest.mark.parametrize("count", [1, 30])
+def test_an_update_of_many_nodes_of_one_shape_leaves_nothing_else_on_them(
+    graph: Graph, study: str, count: int
+) -> None:
+    """An update removes all other properties and relationships, but not those of users.
+
+    The nodes had more properties, or fewer; they were stubs, deleted, moved or newer.
+    """
+    before: list[RecordEvent] = []
+    after: list[RecordEvent] = []
+    newest: list[RecordEvent] = []
+    for number in range(0, 8 * count, 8):
+        more = {"a": 1, "old": "text", "b": 2.5, "c": ["x"]}
+        older = [
+            upsert(row(study, number + 1, recordData=more, lock=True), 1),
+            upsert(row(study, number + 2, recordData={}), 1),
+            delete(number + 3, 1, study_key=study),
+            upsert(row(study, number + 4, visitId=9), 1),
+            upsert(row(study, number + 5, parentRecordId=number + 6), 1),
+            upsert(row(study, number + 7, recordData=more), 9),
+            upsert(row(study, number + 8, recordData=more), 1),
+        ]
+        newer = [
+            upsert(row(study, number + each, recordData={"a": None, "b": 3, "d": "y"}), 5)
+            for each in range(1, 9)
+        ]
+        before += older
+        after += newer
+        newest += [*newer[:6], older[5], newer[7]]
+    assert (len(after) >= cypher._ALIKE_MIN) is (count > 1)
+    graph.writer.write([node_change(event) for event in before])
+    for number in range(1, 8 * count, 8):
+        graph.set_property(number, "x_note", "kept")
+        graph.set_property(number, "unknown", "removed")
+    graph.writer.write([node_change(event) for event in after])
+    wanted = expected(*newest)
+    for number in range(1, 8 * count, 8):
+        wanted.nodes[NodeKey("Record", (study, number))]["x_note"] = "kept"
+    assert_equal(wanted, graph.state())
+
+
 def test_dates_and_datetimes_are_written_as_such_by_every_statement(
     graph: Graph, study: str
 ) -> None:
@@ -534,17 +575,19 @@ def test_dates_and_datetimes_are_written_as_such_by_every_statement(
     ]
     types = {"day": "date", "both": "date", "at": "datetime", "count": "number"}
     events = []
-    for number in range(3 * bulk_create._ALIKE_MIN):
+    for number in range(3 * bulk_create._ALIKE_MIN + cypher._ALIKE_MIN):
         day, at = days[number % 7], times[number % 7]
         variables = {"day": day, "text": "2024-02-29", "both": "2024-03-01", "at": at, "count": "7"}
         event = upsert(row(study, number + 1, recordData=variables), 5)
         event.types = types | ({"both": "datetime"} if number % 2 else {})
         events.append(event)
     changes = [node_change(event) for event in events]
-    bulk, single, merged = changes[:-70], changes[-70:-60], changes[-60:]
+    merged, created = changes[: cypher._ALIKE_MIN], changes[cypher._ALIKE_MIN :]
+    bulk, single, few = created[:-70], created[-70:-60], created[-60:]
     for part in (bulk, single):
         graph.writer.write(part, absent={change.identity for change in part})
-    graph.writer.write(merged)
+    for part in (merged, few):
+        graph.writer.write(part)
     found = graph.state()
     for change in changes:
         node = found.nodes[NodeKey("Record", (study, change.identity.id))]
@@ -559,8 +602,8 @@ def test_dates_and_datetimes_are_written_as_such_by_every_statement(
 def test_a_name_that_is_no_plain_identifier_never_gets_into_a_statement(name: str) -> None:
     """Only names that are plain identifiers become part of a statement's text."""
     for names, is_in in ((("SYSBP", "_x1"), True), (("SYSBP", name), False)):
-        shape = bulk_create._Shape("record", names, ("visit", None))
-        assert bulk_create._has_plain_names(shape) is is_in
+        shape = shapes.Shape("record", names, ("visit", None))
+        assert shapes._has_plain_names(shape) is is_in
 
 
 def test_any_order_and_repetition_gives_the_same_graph(graph: Graph, study: str) -> None:
@@ -669,7 +712,7 @@ def test_a_checkpoint_moves_with_the_write_that_it_stands_for(graph: Graph, stud
     assert_equal(expected(event), graph.state())
 
 
-@pytest.mark.parametrize("ways", ["create", "create alike", "merge", "delete"])
+@pytest.mark.parametrize("ways", ["create", "create alike", "merge", "merge alike", "delete"])
 def test_nothing_is_written_into_a_graph_that_lacks_what_came_before(
     graph: Graph, study: str, ways: str
 ) -> None:
@@ -677,7 +720,7 @@ def test_nothing_is_written_into_a_graph_that_lacks_what_came_before(
 
     The graph was emptied, restored or swapped, and its checkpoint with its data.
     """
-    count = 100 if ways == "create alike" else 1
+    count = 2 * cypher._ALIKE_MIN if "alike" in ways else 1
     events = [upsert(row(study, each + 1)) for each in range(count)]
     if ways == "delete":
         events = [delete(1, 5, study_key=study)]
