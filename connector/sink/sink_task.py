@@ -26,6 +26,7 @@ from connector.sink.checkpoints import Checkpoints, GraphCheck, OpenedPartition
 from connector.sink.commits import Commits
 from connector.sink.lane import Lane, LaneLimits
 from connector.sink.log_context import in_context
+from connector.sink.polling import Polling, need_messages
 from connector.sink.ports import SinkPorts
 from connector.sink.progress import SinkProgress
 from connector.sink.states import Arrival, parse
@@ -33,12 +34,9 @@ from connector.sink.writer_threads import FinishedStep, StepResult
 
 log = structlog.stdlib.get_logger("connector.sink")
 
-_POLL_EVENTS = 2000
-_POLL_SECONDS_IDLE = 0.5
-_POLL_SECONDS_BUSY = 0.002
-"""While steps are in flight: their results are collected between two polls."""
-_POLL_SECONDS_FULL = 0.02
-"""Wait for a finished step instead, while no message could start anything."""
+_RETRY_SECONDS = 0.5
+_STEP_SECONDS = 0.02
+"""The wait for a finished step while no message could start another."""
 
 
 class SinkTask:
@@ -68,6 +66,7 @@ class SinkTask:
         self.outages = (self.graph_outage, self.broker_outage)
         self._lanes: dict[TopicPartition, Lane] = {}
         self._back_pressure = BackPressure(ports.consumer, settings.buffer_bytes_max)
+        self._polling = Polling(ports.consumer, ports.clock, settings.linger_seconds)
         self._commits = Commits(ports, settings.commit_interval_seconds, self.broker_outage)
         self.progress = SinkProgress()
         self.heartbeat = Heartbeat("sink", ports.clock)
@@ -82,12 +81,13 @@ class SinkTask:
         try:
             while not stop.is_set():
                 self.heartbeat.beat()
+                lanes = self._lanes.values()
                 self._accept(self._poll(stop))
-                self._collect(0.0 if self._needs_messages() else _POLL_SECONDS_FULL)
+                self._collect(0.0 if need_messages(lanes) else _STEP_SECONDS)
                 self._start_check_if_due()
                 self._start_batches()
-                self._back_pressure.apply(self._lanes.values())
-                self._commits.when_due(self._lanes.values())
+                self._back_pressure.apply(lanes)
+                self._commits.when_due(lanes)
         finally:
             self._is_ending.set()
             self._release(list(self._lanes), self._settings.close_timeout_seconds / 3)
@@ -100,21 +100,12 @@ class SinkTask:
     # ------------------------------------------------------------------------- the loop's steps
 
     def _poll(self, stop: threading.Event) -> PollResult:
-        lanes = self._lanes.values()
-        wait_seconds = min(_POLL_SECONDS_IDLE, self._limits.linger_seconds or _POLL_SECONDS_IDLE)
-        if self._is_checking or any(lane.is_busy or not lane.is_open for lane in lanes):
-            wait_seconds = _POLL_SECONDS_BUSY if self._needs_messages() else 0.0
         try:
-            return self._ports.consumer.poll(_POLL_EVENTS, wait_seconds)
+            return self._polling.poll(self._lanes.values(), is_checking=self._is_checking)
         except RetryableError as error:
             self.broker_outage.failed(error)
-            self._ports.clock.wait(stop, _POLL_SECONDS_IDLE)
+            self._ports.clock.wait(stop, _RETRY_SECONDS)
             return PollResult([], {})
-
-    def _needs_messages(self) -> bool:
-        """Whether a lane is idle or cannot fill its next batch, or there is no lane."""
-        lanes = self._lanes.values()
-        return not lanes or any(not lane.is_busy or not lane.has_full_batch for lane in lanes)
 
     def _accept(self, polled: PollResult) -> None:
         if polled.messages or polled.ends:

@@ -1,0 +1,112 @@
+"""Tests of when the sink polls, and of which partitions it pauses."""
+
+from collections.abc import Collection
+from typing import Any, cast
+
+from connector.interfaces import EventConsumer, PartitionStart, PollResult, TopicPartition
+from connector.model.events import Identity
+from connector.sink.back_pressure import BackPressure
+from connector.sink.batch import Batch
+from connector.sink.lane import Lane, LaneLimits, message_bytes
+from connector.sink.polling import Polling
+from connector.sink.states import State
+from tests import builders
+from tests.fakes.clock import FakeClock
+
+LIMITS = LaneLimits(
+    transaction_events_max=10, batch_events_max=10, batch_bytes_max=10**9, linger_seconds=0.0
+)
+
+
+class Consumer:
+    """Counts polls, and knows which partitions are paused."""
+
+    def __init__(self) -> None:
+        self.polls: list[float] = []
+        self.paused: set[TopicPartition] = set()
+
+    def poll(self, _: int, wait_seconds: float) -> PollResult:
+        self.polls.append(wait_seconds)
+        return PollResult([], {})
+
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        self.paused |= set(partitions)
+
+    def resume(self, partitions: Collection[TopicPartition]) -> None:
+        self.paused -= set(partitions)
+
+
+def lane(number: int) -> Lane:
+    created = Lane(TopicPartition("t", number), PartitionStart(0, 0, None), LIMITS)
+    created.open(0)
+    return created
+
+
+def state(partition: int = 0, offset: int = 0) -> State:
+    at = TopicPartition("t", partition)
+    message = builders.message(at, offset, b"k", b"v" * 1000)
+    return State(Identity("S1", "record", 1), 1, message)
+
+
+def add(to: Lane, count: int) -> None:
+    to.add([state(to.partition.partition, offset) for offset in range(count)], 0.0)
+
+
+def apply_batch(to: Lane) -> None:
+    """Apply the lane's next batch, as one that changes the graph."""
+    arrivals = to.start_preparing(0.0) or []
+    to.finish_preparing(Batch(arrivals, [cast("Any", None)] * len(arrivals), [], set()))
+    to.start_writing()
+    to.finish_writing()
+
+
+def test_messages_that_no_lane_needs_stay_in_the_client() -> None:
+    """While every lane has a batch in flight and its next one full, polls are half a second apart.
+
+    A poll would add messages until the partitions must be paused, and a pause drops what the client
+    has prefetched.
+    """
+    clock, consumer = FakeClock(), Consumer()
+    polling = Polling(cast("EventConsumer", consumer), clock, 0.0)
+    lanes = [lane(0), lane(1)]
+    for each in lanes:
+        add(each, 20)
+        each.start_preparing(0.0)
+
+    def polls(seconds: float) -> int:
+        before = len(consumer.polls)
+        for _ in range(int(seconds * 50)):
+            polling.poll(lanes, is_checking=False)
+            clock.advance(0.02)
+        return len(consumer.polls) - before
+
+    assert 9 <= polls(5.0) <= 11
+    short = lane(2)
+    lanes.append(short)  # it is idle
+    assert polls(1.0) == 50
+    add(short, 12)
+    short.start_preparing(0.0)  # two more messages wait, fewer than a batch
+    assert polls(1.0) == 50
+    add(short, 8)
+    assert polls(1.0) <= 3
+
+
+def test_partitions_are_paused_only_once_all_together_have_used_up_the_buffer() -> None:
+    """One partition may use what others leave free; then those with more than their share pause."""
+    consumer = Consumer()
+    back_pressure = BackPressure(cast("EventConsumer", consumer), 60 * message_bytes(state()))
+    ahead, even, behind = lanes = [lane(0), lane(1), lane(2)]
+    add(ahead, 50)
+    back_pressure.apply(lanes)
+    assert not consumer.paused
+    add(even, 20)
+    add(behind, 19)
+    back_pressure.apply(lanes)
+    assert consumer.paused == {ahead.partition, even.partition}
+    while ahead.waiting_bytes > 20 * message_bytes(state()):
+        apply_batch(ahead)
+    back_pressure.apply(lanes)
+    assert consumer.paused == {ahead.partition, even.partition}
+    apply_batch(ahead)
+    back_pressure.apply(lanes)
+    assert consumer.paused == {even.partition}
