@@ -68,7 +68,7 @@ def _run_one(
         )
     if subject is not None and not recipe.takes_subject:
         takers = ", ".join(each.name for each in recipes().values() if each.takes_subject)
-        raise FatalError(f"{name} is asked of a whole study. --subject works with {takers}")
+        raise FatalError(f"{name} covers a whole study. --subject works with {takers}")
     with Neo4jDatabase(settings.neo4j) as database:
         _require_study(database, study)
         if subject is not None:

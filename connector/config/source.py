@@ -47,7 +47,7 @@ class SourceSettings(Section):
     )
     typed_values: bool = Field(
         True,
-        description="Types the values of form variables by their definitions (number, date ...).",
+        description="Converts values of form variables to their defined types (number, date ...).",
     )
     max_delete_ratio: float = Field(
         0.1, ge=0, le=1, description="A sweep that would delete a larger share deletes nothing."

@@ -24,5 +24,5 @@ class UiSettings(Section):
     @classmethod
     def _is_plain(cls, value: SecretStr | None) -> SecretStr | None:
         if value and not re.fullmatch(r"[\x21-\x7e]+", value.get_secret_value()):
-            raise ValueError("must be plain ASCII without blanks")
+            raise ValueError("must be plain ASCII without spaces")
         return value
