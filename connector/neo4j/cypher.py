@@ -74,7 +74,7 @@ def statements(
             result += _merge_statements(group, force=force)
         else:
             cypher = _delete(group[0].identity.entity, force=force)
-            result.append(Statement(cypher, _rows(group)))
+            result.append(Statement(cypher, _guarded_rows(group)))
     return result
 
 
@@ -93,40 +93,55 @@ def _merge_statements(group: list[NodeChange], *, force: bool) -> list[Statement
     for shape, alike in shapes.items():
         moments = moments_of(alike)
         cypher = _merge_alike(shape.entity, shape.names, moments, force=force)
-        result.append(Statement(cypher, _rows(alike, partial(values_with_texts, moments=moments))))
+        result.append(
+            Statement(cypher, _guarded_rows(alike, partial(values_with_texts, moments=moments)))
+        )
     if others:
-        result.append(Statement(_merge(group[0].identity.entity, force=force), _rows(others)))
+        result.append(
+            Statement(_merge(group[0].identity.entity, force=force), _guarded_rows(others))
+        )
     return result
 
 
-def _rows(
+def _guarded_rows(
     group: list[NodeChange], content: Callable[[NodeChange], Any] = attrgetter("properties")
 ) -> list[dict[str, Any]]:
-    """Build the rows of all statements except those of `bulk_create`.
+    """Build rows for statements that compare each node with its row.
 
     ``content`` gives a node's properties as the statement expects them: a map, or a list.
     """
-    rows: list[dict[str, Any]] = [
-        {
-            "key": key_values(change.identity),
-            "version": change.version,
-            "properties": content(change),
-            "size": len(change.values) - change.values.count(None),
-            "to": [list(link.target[1:]) if link.target else [] for link in change.links],
-            "listed": [
-                [[link.target.id, link.properties] for link in each] for each in change.listed
-            ],
-            "parts": change.parts,
-            "links": change.value(LINKS) or "",
-            "count": sum(link.target is not None for link in change.links)
-            + sum(map(len, change.listed)),
-        }
-        for change in group
-    ]
-    # A new relationship locks its target until the commit. Transactions that share targets take
-    # the locks in the same order, so they cannot deadlock.
-    rows.sort(key=lambda row: (row["key"][0], row["to"], row["key"][-1]))
-    return rows
+    rows = []
+    for change in group:
+        row = _row(change, content(change))
+        row["version"] = change.version
+        row["size"] = len(change.values) - change.values.count(None)
+        row["links"] = change.value(LINKS) or ""
+        row["count"] = len(row["to"]) - row["to"].count(()) + sum(map(len, change.listed))
+        rows.append(row)
+    return sorted(rows, key=_lock_order)
+
+
+def _rows(group: list[NodeChange]) -> list[dict[str, Any]]:
+    """Build rows for statements that compare nothing."""
+    return sorted([_row(change, change.properties) for change in group], key=_lock_order)
+
+
+def _row(change: NodeChange, properties: Any) -> dict[str, Any]:
+    return {
+        "key": key_values(change.identity),
+        "properties": properties,
+        "to": [link.target[1:] if link.target else () for link in change.links],
+        "listed": [[[link.target.id, link.properties] for link in each] for each in change.listed],
+        "parts": change.parts,
+    }
+
+
+def _lock_order(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Sort by target: a new relationship locks its target until the commit.
+
+    Transactions that share targets take the locks in the same order, so they cannot deadlock.
+    """
+    return row["key"][0], row["to"], row["key"][-1]
 
 
 @cache

@@ -116,8 +116,10 @@ class Neo4jGraphWriter:
         except InvalidEventError as error:
             if not statement.created or error.reason != NODE_EXISTS:
                 raise
-            (guarded,) = cypher.statements(statement.created, force=self._force)
-            self._database.write(guarded, metadata, span, advance=advance)
+            guarded = cypher.statements(statement.created, force=self._force)
+            for each in guarded:
+                moves_checkpoint = advance and each is guarded[-1]
+                self._database.write(each, metadata, span, advance=moves_checkpoint)
             return False
         return True
 
