@@ -28,7 +28,7 @@ from connector.export.supplied_records import (
     with_subject_ids,
 )
 from connector.export.vanished import IdRange
-from connector.interfaces import ProbeResult
+from connector.interfaces import ProbeResult, WriteResult
 from connector.model.entities import ENTITIES
 from connector.model.entity import Entity
 from connector.model.events import Identity
@@ -36,7 +36,7 @@ from connector.model.graph import NodeChange, deletion
 from connector.model.typed_values import NO_DEFINITIONS, Definitions
 from connector.neo4j.export_positions import ExportPositions, StoredPosition
 from connector.neo4j.export_queries import ExportQueries
-from connector.neo4j.writer import Neo4jGraphWriter
+from connector.neo4j.writer import CreateResult, Neo4jGraphWriter
 from connector.sink.batch import TransactionSize
 from connector.sink.bisection import write_bisecting
 from connector.sink.first_load import FirstLoad
@@ -265,7 +265,7 @@ class Neo4jExportSink(ExportSink):
 
         While batches are all new, as in a first load, they are not probed.
         """
-        if self._first_load.is_assumed and self._has_created(changes):
+        if self._first_load.is_assumed and self._create(changes).are_written:
             return
         probed = self._writer.probe_content(changes)
         self._first_load.note_probe(all_absent=len(probed.absent) == len(changes))
@@ -273,7 +273,7 @@ class Neo4jExportSink(ExportSink):
 
     def _write_decided(self, changes: Sequence[NodeChange], *, are_dated: bool) -> set[Identity]:
         """Like `_write`, for records handed over; returns those with a newer state in the graph."""
-        if self._first_load.is_assumed and self._has_created(changes):
+        if self._first_load.is_assumed and self._create(changes).were_absent:
             return set()
         states = self._queries.states(change.identity for change in changes)
         self._first_load.note_probe(all_absent=not states)
@@ -282,10 +282,10 @@ class Neo4jExportSink(ExportSink):
             self._writer.write(decision.changes, decision.absent)
         return decision.left_alone
 
-    def _has_created(self, changes: Sequence[NodeChange]) -> bool:
+    def _create(self, changes: Sequence[NodeChange]) -> CreateResult:
         result = self._writer.create(changes)
-        self._first_load.note_write(result)
-        return result.were_absent
+        self._first_load.note_write(WriteResult(result.are_written))
+        return result
 
     def _write_newer(self, changes: Sequence[NodeChange]) -> None:
         versions = {change.identity: change.version for change in changes}
