@@ -1,6 +1,7 @@
 """Converts graph changes to Cypher statements with parameters. Pure text and values.
 
-Names in statements come from `connector.model.entities`; every value is a parameter.
+Names in statements come from `connector.model.entities`, or from the data if they are plain
+identifiers (`connector.neo4j.shapes`); every value is a parameter.
 """
 
 from collections import defaultdict

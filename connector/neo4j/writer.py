@@ -127,10 +127,7 @@ class Neo4jGraphWriter:
         except InvalidEventError as error:
             if not statement.created or error.reason != NODE_EXISTS:
                 raise
-            guarded = cypher.statements(statement.created, force=self._force)
-            for each in guarded:
-                moves_checkpoint = advance and each is guarded[-1]
-                self._database.write(each, metadata, span, advance=moves_checkpoint)
+            self.write(statement.created, span=span, advance=advance)  # none absent: it merges
             return False
         return True
 

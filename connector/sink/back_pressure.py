@@ -23,9 +23,9 @@ class BackPressure:
         is_used_up = sum(lane.waiting_bytes for lane in lanes) >= self._bytes_max
         open_lanes = [each for each in lanes if each.is_open]
         low = [each for each in open_lanes if each.is_paused and each.is_low(share)]
-        full: list[Lane] = []
-        if is_used_up:
-            full = [each for each in open_lanes if not each.is_paused and each.is_full(share)]
+        full = [
+            each for each in open_lanes if is_used_up and not each.is_paused and each.is_full(share)
+        ]
         if full:
             self._consumer.pause([lane.partition for lane in full])
         if low:
