@@ -1,9 +1,8 @@
 """Tests of when the sink polls, and of which partitions it pauses."""
 
-from collections.abc import Collection
 from typing import Any, cast
 
-from connector.interfaces import EventConsumer, PartitionStart, PollResult, TopicPartition
+from connector.interfaces import PartitionStart, TopicPartition
 from connector.model.events import Identity
 from connector.sink.back_pressure import BackPressure
 from connector.sink.batch import Batch
@@ -12,28 +11,16 @@ from connector.sink.polling import Polling
 from connector.sink.states import State
 from tests import builders
 from tests.fakes.clock import FakeClock
+from tests.fakes.in_memory_kafka import InMemoryConsumer, InMemoryTopic
 
 LIMITS = LaneLimits(
     transaction_events_max=10, batch_events_max=10, batch_bytes_max=10**9, linger_seconds=0.0
 )
 
 
-class Consumer:
-    """Counts polls, and knows which partitions are paused."""
-
-    def __init__(self) -> None:
-        self.polls: list[float] = []
-        self.paused: set[TopicPartition] = set()
-
-    def poll(self, _: int, wait_seconds: float) -> PollResult:
-        self.polls.append(wait_seconds)
-        return PollResult([], {})
-
-    def pause(self, partitions: Collection[TopicPartition]) -> None:
-        self.paused |= set(partitions)
-
-    def resume(self, partitions: Collection[TopicPartition]) -> None:
-        self.paused -= set(partitions)
+def unsubscribed() -> InMemoryConsumer:
+    """Return a consumer whose polls bring nothing."""
+    return InMemoryConsumer(InMemoryTopic(3), {})
 
 
 def lane(number: int) -> Lane:
@@ -66,19 +53,19 @@ def test_messages_that_no_lane_needs_stay_in_the_client() -> None:
     A poll would add messages until the partitions must be paused, and a pause drops what the client
     has prefetched.
     """
-    clock, consumer = FakeClock(), Consumer()
-    polling = Polling(cast("EventConsumer", consumer), clock, 0.0)
+    clock, consumer = FakeClock(), unsubscribed()
+    polling = Polling(consumer, clock, 0.0)
     lanes = [lane(0), lane(1)]
     for each in lanes:
         add(each, 20)
         each.start_preparing(0.0)
 
     def polls(seconds: float) -> int:
-        before = len(consumer.polls)
+        before = consumer.polls
         for _ in range(int(seconds * 50)):
             polling.poll(lanes, is_checking=False)
             clock.advance(0.02)
-        return len(consumer.polls) - before
+        return consumer.polls - before
 
     assert 9 <= polls(5.0) <= 11
     short = lane(2)
@@ -93,8 +80,8 @@ def test_messages_that_no_lane_needs_stay_in_the_client() -> None:
 
 def test_partitions_are_paused_only_once_all_together_have_used_up_the_buffer() -> None:
     """One partition may use what others leave free; then those with more than their share pause."""
-    consumer = Consumer()
-    back_pressure = BackPressure(cast("EventConsumer", consumer), 60 * message_bytes(state()))
+    consumer = unsubscribed()
+    back_pressure = BackPressure(consumer, 60 * message_bytes(state()))
     ahead, even, behind = lanes = [lane(0), lane(1), lane(2)]
     add(ahead, 50)
     back_pressure.apply(lanes)
