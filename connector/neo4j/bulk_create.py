@@ -26,7 +26,7 @@ def create_in_bulk(changes: Sequence[NodeChange]) -> tuple[list[Statement], list
     shapes, others = by_shape(changes, _ALIKE_MIN)
     created: list[Statement] = []
     for shape, alike in shapes.items():
-        moments = moments_of(alike)
+        moments = moments_of(shape, alike)
         created.append(Statement(_create(shape, moments), _rows_by_targets(alike, moments), alike))
     return created, others
 

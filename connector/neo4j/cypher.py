@@ -92,7 +92,7 @@ def _merge_statements(group: list[NodeChange], *, force: bool) -> list[Statement
     shapes, others = by_shape(group, _ALIKE_MIN)
     result = []
     for shape, alike in shapes.items():
-        moments = moments_of(alike)
+        moments = moments_of(shape, alike)
         cypher = _merge_alike(shape.entity, shape.names, moments, force=force)
         result.append(
             Statement(cypher, _guarded_rows(alike, partial(values_with_texts, moments=moments)))
