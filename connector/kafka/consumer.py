@@ -57,6 +57,8 @@ class KafkaEventConsumer:
         self._close_timeout = sink.close_timeout_seconds / 3  # a third each for writes and commit
         self._owned: dict[int, TopicPartition] = {}
         """Assigned partitions of the one topic, by number."""
+        self._sought: dict[int, int] = {}
+        """The offset of each partition's last seek."""
         self._deferred: list[RetryableError] = []
         """At most one: the next `poll` raises it, after the messages that came with it."""
         self._commits: list[CommitResult] = []
@@ -106,6 +108,7 @@ class KafkaEventConsumer:
     def _unassign(self, consumer: Consumer, partitions: list[RawTopicPartition]) -> None:
         for each in partitions:
             self._owned.pop(each.partition, None)
+            self._sought.pop(each.partition, None)
             self._starting.forget(each.partition)
         # A pause outlives the assignment: a partition assigned again would stay paused.
         consumer.resume(partitions)
@@ -163,10 +166,15 @@ class KafkaEventConsumer:
         """
         raw = _raw_partitions(partitions)
         self._consumer.resume(raw)
-        for position in self._consumer.position(raw):
-            if position.offset >= 0:
+        for each in self._consumer.position(raw):
+            # A position is unknown between a seek and the next message.
+            offset = each.offset if each.offset >= 0 else self._sought.get(each.partition)
+            if offset is not None:
+                # Without the position's epoch, whose validation takes the broker a long poll of the
+                # other partitions (100 ms). `check_topic` finds a truncated log, too.
                 with contextlib.suppress(KafkaException):
-                    self._consumer.seek(position)
+                    self._consumer.seek(RawTopicPartition(each.topic, each.partition, offset))
+                    self._sought[each.partition] = offset
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """See `connector.interfaces.EventConsumer`."""
@@ -177,6 +185,7 @@ class KafkaEventConsumer:
         self._consumer.resume([raw])
         try:
             self._consumer.seek(raw)
+            self._sought[partition.partition] = offset
         except KafkaException as exception:
             self._consumer.pause([raw])
             raise RetryableError(

@@ -213,14 +213,15 @@ def test_a_partition_that_is_sought_is_read_from_there_whatever_was_fetched(grou
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize("paused", [1, 4])
+@pytest.mark.parametrize(("paused", "resumes"), [(1, 1), (4, 1), (4, 2)])
 def test_a_resumed_partition_delivers_at_once(
-    kafka_settings: KafkaSettings, study: str, paused: int
+    kafka_settings: KafkaSettings, study: str, paused: int, resumes: int
 ) -> None:
     """A resumed partition delivers at once, whether or not others are paused, too.
 
     By default the client lets the broker hold a fetch of idle partitions for half a second. Without
-    any to fetch it sleeps for up to a second.
+    any to fetch it sleeps for up to a second. Nor does it know a position if it has delivered
+    nothing since the partition was resumed before.
     """
     member = joined(kafka_settings, study)
     produce(kafka_settings, 4)
@@ -228,6 +229,9 @@ def test_a_resumed_partition_delivers_at_once(
     held = {each for each in member.owned if each.partition < paused}
     waited = []
     for _ in range(9):
+        for _ in range(resumes - 1):
+            member.consumer.pause(held)
+            member.consumer.resume(held)
         member.consumer.pause(held)
         produce(kafka_settings, 1)
         member.poll()
