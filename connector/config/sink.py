@@ -39,8 +39,8 @@ class SinkSettings(Section):
     buffer_bytes_max: int = Field(
         38_000_000,
         ge=1_000_000,
-        description="Memory for messages waiting in all partitions' queues; less than twice as much"
-        " while one partition is far ahead of the others.",
+        description="Memory for messages waiting in all partitions' queues; up to twice as much"
+        " while some partitions are far ahead of the others.",
     )
     linger_seconds: float = Field(
         0.0, ge=0, le=60, description="How long to wait for a fuller batch; 0: do not wait."

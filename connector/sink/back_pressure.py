@@ -5,13 +5,17 @@ from collections.abc import Collection
 from connector.interfaces import EventConsumer
 from connector.sink.lane import Lane
 
+_POLL_MESSAGES_MAX = 2000
+_ALL_PAUSED_FROM, _RESUMED_BELOW = 2.0, 1.5
+"""In buffers. They differ, so that a poll is not followed by a pause."""
+
 
 class BackPressure:
     """Bounds the memory of waiting messages, without keeping the loop from polling.
 
     A pause is expensive: the client drops what it has prefetched. So a partition may use more than
     its share of the buffer until all together have used it up. Those with less than their share may
-    then still fill it, so less than twice the buffer is in use.
+    go on, so that the partitions ahead do not starve them, until twice the buffer is in use.
     """
 
     def __init__(self, consumer: EventConsumer, buffer_bytes_max: int) -> None:
@@ -20,11 +24,18 @@ class BackPressure:
     def apply(self, lanes: Collection[Lane]) -> None:
         """Pause full lanes, so that polling can continue during an outage; resume drained ones."""
         share = self._bytes_max // max(1, len(lanes))
-        is_used_up = sum(lane.waiting_bytes for lane in lanes) >= self._bytes_max
+        used = sum(lane.waiting_bytes for lane in lanes) / self._bytes_max
         open_lanes = [each for each in lanes if each.is_open]
-        low = [each for each in open_lanes if each.is_paused and each.is_low(share)]
         full = [
-            each for each in open_lanes if is_used_up and not each.is_paused and each.is_full(share)
+            each
+            for each in open_lanes
+            if not each.is_paused
+            and (used >= _ALL_PAUSED_FROM or (used >= 1 and each.is_full(share)))
+        ]
+        low = [
+            each
+            for each in open_lanes
+            if each.is_paused and used < _RESUMED_BELOW and each.is_low(share)
         ]
         if full:
             self._consumer.pause([lane.partition for lane in full])
@@ -32,3 +43,12 @@ class BackPressure:
             self._consumer.resume([lane.partition for lane in low])
         for lane in full + low:
             lane.is_paused = not lane.is_paused
+
+    def poll_messages_max(self, lanes: Collection[Lane]) -> int:
+        """How many messages a poll may bring: as many as fit, if they are like those that wait."""
+        waiting = sum(lane.waiting_messages for lane in lanes)
+        used = sum(lane.waiting_bytes for lane in lanes)
+        if not waiting:
+            return _POLL_MESSAGES_MAX
+        fitting = (_ALL_PAUSED_FROM * self._bytes_max - used) * waiting / used
+        return max(1, min(_POLL_MESSAGES_MAX, int(fitting)))

@@ -66,6 +66,7 @@ class Lane:
         """Target for the messages of the next batch."""
         self._end: Position | None = None
         """End of the partition, if the client has reported one that is not yet applied."""
+        self._is_at_end = False
         self._preparing: list[Arrival] = []
         self._ready: tuple[Batch, Position] | None = None
         """A prepared batch, and the position after it."""
@@ -93,12 +94,24 @@ class Lane:
         if not self._waiting:
             self._waiting_since = now
         self._waiting.extend(arrivals)
+        self._is_at_end = False
         self.waiting_bytes += sum(map(message_bytes, arrivals))
 
     def reached_end(self, end: Position) -> None:
         """Note that no event lies between the last message added and this position."""
         self._end = end
+        self._is_at_end = True
         self._apply_end()
+
+    @property
+    def waiting_messages(self) -> int:
+        """The number of waiting messages."""
+        return len(self._waiting)
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether no message has come since the client reported the end of the partition."""
+        return self._is_at_end
 
     def is_full(self, share_bytes: int) -> bool:
         """Whether the waiting messages take the lane's share of the buffer."""
@@ -116,7 +129,9 @@ class Lane:
     @property
     def has_full_batch(self) -> bool:
         """Whether enough messages wait to fill the next batch."""
-        return len(self._waiting) >= self._batch_events
+        waiting = len(self._waiting)
+        value_bytes = self.waiting_bytes - waiting * _MESSAGE_OVERHEAD_BYTES
+        return waiting >= self._batch_events or value_bytes >= self._limits.batch_bytes_max
 
     @property
     def has_pending_batch(self) -> bool:
@@ -168,10 +183,11 @@ class Lane:
     def _is_due(self, now: float) -> bool:
         # Without a linger, a free lane takes whatever waits: small batches with low latency when
         # idle; larger ones under load, since messages arrive while the batch before is in flight.
+        # A paused lane does not linger: no message can join those that wait.
         if not self._waiting:
             return False
         has_lingered = now - self._waiting_since >= self._limits.linger_seconds
-        return has_lingered or self.has_full_batch
+        return has_lingered or self.is_paused or self.has_full_batch
 
     def finish_preparing(self, batch: Batch) -> None:
         """Make the batch ready to be written, and adapt the size of the next one to it.

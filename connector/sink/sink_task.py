@@ -101,7 +101,9 @@ class SinkTask:
 
     def _poll(self, stop: threading.Event) -> PollResult:
         try:
-            return self._polling.poll(self._lanes.values(), is_checking=self._is_checking)
+            lanes = self._lanes.values()
+            messages_max = self._back_pressure.poll_messages_max(lanes)
+            return self._polling.poll(lanes, messages_max, is_checking=self._is_checking)
         except RetryableError as error:
             self.broker_outage.failed(error)
             self._ports.clock.wait(stop, _RETRY_SECONDS)

@@ -117,6 +117,24 @@ def test_an_idle_lane_takes_whatever_is_waiting() -> None:
     assert prepare(lane_with(1)) == [0]
 
 
+def test_a_lane_that_can_get_no_more_messages_does_not_linger() -> None:
+    """Otherwise a full buffer would stand still for the linger, with all partitions paused."""
+    limits = LaneLimits(10, 40, 10**9, linger_seconds=2.0)
+    lane = lane_with(9, limits)
+    assert lane.start_preparing(1.9) is None
+    lane.is_paused = True
+    assert len(lane.start_preparing(1.9) or []) == 9
+
+
+def test_messages_that_are_too_large_for_one_batch_are_enough_for_the_next() -> None:
+    """A batch is full by bytes, too: a lane with more does not linger, nor need messages."""
+    limits = LaneLimits(10, 40, 300, linger_seconds=2.0)
+    assert not lane_with(2, limits).has_full_batch
+    lane = lane_with(3, limits)
+    assert lane.has_full_batch
+    assert len(lane.start_preparing(0.0) or []) == 3
+
+
 def test_with_a_linger_a_lane_waits_for_a_full_batch_or_for_its_time() -> None:
     """With a linger, a lane waits for a full batch or until the linger has passed."""
     limits = LaneLimits(10, 40, 10**9, linger_seconds=2.0)

@@ -1,8 +1,11 @@
 """Tests of when the sink polls, and of which partitions it pauses."""
 
+import random
 from typing import Any, cast
 
-from connector.interfaces import PartitionStart, TopicPartition
+import pytest
+
+from connector.interfaces import PartitionStart, Position, TopicPartition
 from connector.model.events import Identity
 from connector.sink.back_pressure import BackPressure
 from connector.sink.batch import Batch
@@ -63,14 +66,20 @@ def test_messages_that_no_lane_needs_stay_in_the_client() -> None:
     def polls(seconds: float) -> int:
         before = consumer.polls
         for _ in range(int(seconds * 50)):
-            polling.poll(lanes, is_checking=False)
+            polling.poll(lanes, 100, is_checking=False)
             clock.advance(0.02)
         return consumer.polls - before
 
     assert 9 <= polls(5.0) <= 11
+    waiting = lane(3)
+    lanes.append(waiting)
+    add(waiting, 20)  # it needs a writer, but no message
+    assert polls(1.0) <= 3
     short = lane(2)
     lanes.append(short)  # it is idle
     assert polls(1.0) == 50
+    short.reached_end(Position(0, None))  # and will be while the others catch up
+    assert polls(1.0) <= 3
     add(short, 12)
     short.start_preparing(0.0)  # two more messages wait, fewer than a batch
     assert polls(1.0) == 50
@@ -97,3 +106,46 @@ def test_partitions_are_paused_only_once_all_together_have_used_up_the_buffer() 
     apply_batch(ahead)
     back_pressure.apply(lanes)
     assert consumer.paused == {even.partition}
+
+
+@pytest.mark.parametrize("partitions", [1, 6, 50])
+@pytest.mark.parametrize("seed", range(4))
+def test_waiting_messages_never_take_more_than_twice_the_buffer(partitions: int, seed: int) -> None:
+    """Nor do they if the database is down while one partition after the other has a burst."""
+    chosen = random.Random(seed)
+    size = message_bytes(state())
+    consumer = unsubscribed()
+    buffer_bytes = 1000 * size
+    back_pressure = BackPressure(consumer, buffer_bytes)
+    lanes = [lane(number) for number in range(partitions)]
+    peak = 0
+    for _ in range(500):
+        receiving = [each for each in lanes if each.partition not in consumer.paused]
+        if receiving:
+            messages_max = back_pressure.poll_messages_max(lanes)
+            add(chosen.choice(receiving), min(messages_max, chosen.choice([1, 300, 2000])))
+        peak = max(peak, sum(each.waiting_bytes for each in lanes))
+        back_pressure.apply(lanes)
+    assert buffer_bytes <= peak <= 2 * buffer_bytes
+
+
+def test_partitions_that_were_all_paused_are_resumed_once_the_buffer_has_drained() -> None:
+    """All partitions are paused at twice the buffer; those with little resume first."""
+    consumer = unsubscribed()
+    back_pressure = BackPressure(consumer, 60 * message_bytes(state()))
+    ahead, behind = lanes = [lane(0), lane(1)]
+    add(ahead, 110)
+    add(behind, 10)
+    back_pressure.apply(lanes)
+    assert consumer.paused == {ahead.partition, behind.partition}
+    for _ in range(3):
+        apply_batch(ahead)
+        back_pressure.apply(lanes)
+        assert consumer.paused == {ahead.partition, behind.partition}
+    apply_batch(ahead)
+    back_pressure.apply(lanes)
+    assert consumer.paused == {ahead.partition}
+    while ahead.waiting_messages:
+        apply_batch(ahead)
+        back_pressure.apply(lanes)
+    assert not consumer.paused
