@@ -47,6 +47,8 @@ class SinkConfig:
 class Neo4jSinkConfig(SinkConfig):
     """The configuration of an export sink for Neo4j."""
 
+    batch_size: int = 2000
+    """Records per batch, and per transaction (at 500 an export is a tenth slower)."""
     database: str = "neo4j"
     max_delete_ratio: float = MAX_DELETE_RATIO
     """If an export would delete a larger share of a kind, it deletes nothing of that kind."""

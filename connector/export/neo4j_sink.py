@@ -12,6 +12,7 @@ from connector.export.connecting import connected, redacted
 from connector.export.errors import ExportConfigurationError
 from connector.export.outcome import raise_refused
 from connector.export.rows import (
+    ReadRows,
     RefusedRow,
     api_objects,
     changes_of,
@@ -121,17 +122,19 @@ class Neo4jExportSink(ExportSink):
         return written
 
     def write_kind(
-        self, entity: Entity, rows: Sequence[Any], *, batch_id: str, read_at_ms: int,
+        self, entity: Entity, batch: Sequence[ReadRows], *, batch_id: str,
         definitions: Definitions = NO_DEFINITIONS,
-    ) -> int:  # fmt: skip
+    ) -> None:  # fmt: skip
         """Like `write_batch`, for API rows of any kind; ``definitions`` type form variables."""
-        version_of = self._version_of(read_at_ms)
-        found = changes_of(entity, rows, self.study_key, version_of, definitions)
-        refused = found.refused
-        for part in iter_batches(found.newest.values(), self.config.batch_size):
+        newest, refused = dict[Identity, NodeChange](), list[RefusedRow]()
+        for rows, at_ms in batch:
+            found = changes_of(entity, rows, self.study_key, self._version_of(at_ms), definitions)
+            newest |= found.newest
+            refused += found.refused
+        for part in iter_batches(newest.values(), self.config.batch_size):
             refused += self._write_bisecting(self._write, part, batch_id)
-        raise_refused(entity, refused, len(rows) - len(refused), batch_id)
-        return len(rows)
+        count = sum(len(rows) for rows, _ in batch)
+        raise_refused(entity, refused, count - len(refused), batch_id)
 
     def definitions(self) -> Definitions:
         """The variable definitions that the graph has now, unless values are to stay text.

@@ -35,6 +35,14 @@ _DERIVED_VERSION = 0
 """Below every version that is a time: any state that comes from the API itself replaces it."""
 
 
+class ReadRows(NamedTuple):
+    """Rows of one page."""
+
+    rows: list[Any]
+    read_at_ms: int
+    """The API's clock when it was asked for them, in milliseconds since the epoch."""
+
+
 class RefusedRow(NamedTuple):
     """A record that cannot be stored: its id (None if it has none) and the reason. No content."""
 

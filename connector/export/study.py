@@ -5,7 +5,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import structlog
 from rich.progress import Progress as Bar
@@ -23,9 +23,9 @@ from connector.export.config import MAX_DELETE_RATIO, types_values
 from connector.export.errors import ExportError, RecordsRefusedError
 from connector.export.neo4j_sink import Neo4jExportSink
 from connector.export.outcome import raise_if_incomplete
-from connector.export.reading import parts_of, progress_bar
+from connector.export.reading import batches_of, parts_of, progress_bar
 from connector.export.resume import ExportProgress, export_start
-from connector.export.sink import iter_batches
+from connector.export.rows import ReadRows
 from connector.export.sweep import Sweep
 from connector.export.vanished import ALL_IDS
 from connector.interfaces import ApiReader, Clock
@@ -46,6 +46,8 @@ log = structlog.stdlib.get_logger("connector.export")
 T = TypeVar("T")
 
 _WRITERS = 4
+_PARTS = 4
+"""Parts in flight: each is often one batch, so that each writer has one."""
 _WAIT_SECONDS_MAX = 60.0
 _PAGE_SIZE = 500
 _REFUSED_MAX = 100
@@ -168,7 +170,7 @@ class StudyExport:
                 for pages in parts_of(stream):
                     self._cursor = self._cursor.moved(track.name, pages[-1].position_after)
                     self._submit(entity, pages, pool, sweep)
-                    self._settle(in_flight_max=1)  # one part is written while the next is read
+                    self._settle(in_flight_max=_PARTS - 1)  # written while the next is read
                     self._show(bar, task, entity, pages[-1])
                     self._backoff.reset()
             finally:
@@ -237,23 +239,17 @@ class StudyExport:
         self, entity: Entity, pages: list[ReadPage], pool: ThreadPoolExecutor, sweep: Sweep | None
     ) -> None:
         """Start writing the batches of some pages, each on its own thread."""
-        batches = [
-            (batch, read.page.server_ms - read.page.took_ms)
-            for read in pages
-            for batch in iter_batches(read.page.rows, self._sink.config.batch_size)
-        ]
+        batches = batches_of(pages, self._sink.config.batch_size)
         name, progress = entity.name, self._progress
         first = progress.batches.get(name, 0)
         progress.batches[name] = first + len(batches)
-        progress.read[name] = progress.read.get(name, 0) + sum(len(rows) for rows, _ in batches)
+        rows = sum(len(read.page.rows) for read in pages)
+        progress.read[name] = progress.read.get(name, 0) + rows
         # Read after the pages: a stream that types rows by newer definitions has a higher version.
         is_typed = Track(entity, Mode.FULL) in TYPED
         definitions = self._sink.definitions() if is_typed else NO_DEFINITIONS
         write = partial(self._write, entity, definitions)
-        futures = [
-            pool.submit(write, first + index, rows, read_at_ms)
-            for index, (rows, read_at_ms) in enumerate(batches)
-        ]
+        futures = [pool.submit(write, first + index, each) for index, each in enumerate(batches)]
         if sweep is not None:
             futures.append(pool.submit(sweep.first_look, sweep.spans(pages)))
         self._written.append(
@@ -261,16 +257,14 @@ class StudyExport:
         )
 
     def _write(
-        self, entity: Entity, definitions: Definitions, number: int, rows: Sequence[Any],
-        read_at_ms: int,
-    ) -> None:  # fmt: skip
+        self, entity: Entity, definitions: Definitions, number: int, batch: Sequence[ReadRows]
+    ) -> None:
         batch_id = f"{self._sink.study_key}/{entity.plural}/{number}"
         try:
             self._sink.write_kind(
                 entity,
-                rows,
+                batch,
                 batch_id=batch_id,
-                read_at_ms=read_at_ms,
                 definitions=definitions,
             )
         except RecordsRefusedError as error:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from connector.export.rows import change_of
+from connector.export.rows import ReadRows, change_of
 from connector.export.supplied_records import BEHIND_MS
 from connector.model.entities import ENTITIES
 from connector.neo4j.database import Neo4jDatabase
@@ -166,7 +166,8 @@ def test_an_export_of_the_same_content_puts_a_redirected_record_where_the_model_
         sink.write_batch(rows(study, 1, visitId=10, subjectId=1, subjectKey="A"), batch_id="b")
         mixed = rows(study, 2, visitId=10, subjectId=2, subjectKey="B")
         sink.write_batch(mixed, batch_id="b")
-        sink.write_kind(ENTITIES["record"], mixed, batch_id="b", read_at_ms=DATE_MS * 2)
+        batch = [ReadRows(mixed, DATE_MS * 2)]
+        sink.write_kind(ENTITIES["record"], batch, batch_id="b")
     assert parents(database, study, 2) == [["Visit", 10]]
 
 

@@ -22,9 +22,13 @@ from connector.export import (
 )
 from connector.export.attempts import Attempts
 from connector.export.neo4j_sink import redacted
+from connector.export.reading import batches_of
 from connector.export.rows import api_object, api_objects, changes_of, parent_changes
-from connector.interfaces import UnreadableRow
+from connector.interfaces import Page, UnreadableRow
+from connector.model.cursor import PassPosition
 from connector.model.entities import ENTITIES
+from connector.source.reading import ReadPage
+from connector.source.tracks import Mode, Track
 from tests.builders import record_row
 from tests.fakes.clock import FakeClock
 
@@ -197,3 +201,18 @@ def test_an_address_with_another_scheme_is_refused_with_the_valid_schemes(uri: s
     """An address that is not Neo4j's is refused with the list of valid schemes."""
     with pytest.raises(ExportConfigurationError, match=r"Cannot connect.*bolt, .*neo4j\+ssc$"):
         Neo4jExportSink(uri, ("neo4j", "p4ss"), "S1")
+
+
+def test_pages_are_combined_into_batches_and_each_row_keeps_its_pages_clock() -> None:
+    """Each row keeps its page's clock: a newer page may list a row of an older one again."""
+
+    def read(server_ms: int, *rows: int) -> ReadPage:
+        page = Page(server_ms, 0, list(rows), took_ms=1)
+        track = Track(ENTITIES["record"], Mode.FULL)
+        return ReadPage(track, PassPosition(), page, [], PassPosition())
+
+    pages = [read(11, 1, 2, 3), read(21), read(31, 4, 5), read(41, 6)]
+    assert batches_of(pages, 9) == [[([1, 2, 3], 10), ([4, 5], 30), ([6], 40)]]
+    assert batches_of(pages, 4) == [[([1, 2, 3], 10), ([4], 30)], [([5], 30), ([6], 40)]]
+    assert batches_of(pages, 2) == [[([1, 2], 10)], [([3], 10), ([4], 30)], [([5], 30), ([6], 40)]]
+    assert batches_of([], 2) == []
