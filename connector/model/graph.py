@@ -44,6 +44,10 @@ _NO_LISTS: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
     for entity in ENTITIES.values()
 }
 """Shared by all events without elements, which are nearly all: fewer objects to collect."""
+_LIST_FIELDS = {
+    entity.name: tuple(each.field for each in (*entity.reference_lists, *entity.parts))
+    for entity in ENTITIES.values()
+}
 
 
 class Link(NamedTuple):
@@ -126,9 +130,8 @@ def node_change(event: RecordEvent) -> NodeChange:
         Link(reference, _target(study_key, reference, data)) for reference in entity.references
     ]
     listed, parts = _NO_LISTS[entity.name]
-    if any(data.get(each.field) for each in entity.reference_lists):
+    if any(map(data.get, _LIST_FIELDS[entity.name])):
         listed = [_listed(study_key, each, data) for each in entity.reference_lists]
-    if any(data.get(each.field) for each in entity.parts):
         parts = [_parts(entity, identity, each, data) for each in entity.parts]
     own += key_values(identity)
     own += (event.version, event.content_hash, entity.model_revision, links_text(links, listed))

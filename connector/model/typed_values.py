@@ -49,6 +49,10 @@ _TYPED_LENGTH_MAX = 20
 """Of the smallest 64-bit integer; longer texts would only fill the caches."""
 
 
+Parser = Callable[[str], PropertyValue]
+"""Returns the value that a text stands for, or None."""
+
+
 class Definition(NamedTuple):
     """The definition of one variable of a form: its name in lower case, and its type."""
 
@@ -106,21 +110,21 @@ class Definitions:
             return _NO_TYPES
         types: dict[str, str] = {}
         untyped = 0
-        for name, kind in self._defined_names(form_id, tuple(variables)):
+        for name, kind, parse in self._defined_names(form_id, tuple(variables)):
             text = variables[name]
-            if type(text) is not str:
+            if type(text) is not str or not text:
                 continue
-            if len(text) <= _TYPED_LENGTH_MAX and _PARSERS[kind](text) is not None:
+            if len(text) <= _TYPED_LENGTH_MAX and parse(text) is not None:
                 types[name] = kind
             elif not is_blank(text):
                 untyped += 1
         return RowTypes(types or None, untyped)
 
-    def _names_of(self, form_id: int, variables: tuple[str, ...]) -> list[tuple[str, str]]:
-        """Names and types of those variables that do not stay text."""
+    def _names_of(self, form_id: int, variables: tuple[str, ...]) -> list[tuple[str, str, Parser]]:
+        """Names, types and parsers of those variables that do not stay text."""
         defined = self._forms.get(form_id, {})
         kinds = ((name, defined.get(name.lower())) for name in variables)
-        return [(name, kind) for name, kind in kinds if kind is not None]
+        return [(name, kind, _PARSERS[kind]) for name, kind in kinds if kind is not None]
 
 
 NO_DEFINITIONS = Definitions()
@@ -167,7 +171,7 @@ def _iso_parser(
     return parsed
 
 
-_PARSERS: dict[str, Callable[[str], PropertyValue]] = {
+_PARSERS: dict[str, Parser] = {
     "number": _number,
     "boolean": _boolean,
     "date": _iso_parser(_DATE, dt.date.fromisoformat),
