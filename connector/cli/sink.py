@@ -25,9 +25,10 @@ from connector.sink.ports import SinkPorts
 from connector.sink.progress import SinkProgress
 from connector.sink.sink_task import SinkTask
 from connector.sink.writer_threads import WriterThreads
-from connector.telemetry import programs
 from connector.telemetry.notifications import notifying
+from connector.telemetry.program import registry as new_registry
 from connector.telemetry.sink_metrics import Writes
+from connector.telemetry.sink_program import sink_telemetry
 
 _nothing = contextlib.nullcontext()
 
@@ -69,7 +70,7 @@ def apply(
         database.require_constraints()
         stop = stop_on_signals(settings.sink.close_timeout_seconds)
         consumer = KafkaEventConsumer(settings.kafka, settings.sink)
-        registry = programs.registry()
+        registry = new_registry()
         writes = Writes(registry)
         database.on_write = writes.observe_transaction
         ports = SinkPorts(
@@ -86,7 +87,7 @@ def apply(
         try:
             with (
                 notifying(settings.telemetry, "sink") as changes,
-                programs.sink_telemetry(settings, task, database, writes, registry, changes) as lag,
+                sink_telemetry(settings, task, database, writes, registry, changes) as lag,
                 live_line("sink", lambda: (task.progress.consumed, lag())) if is_live else _nothing,
                 progress_lines(interval, lambda: counts(task.progress)),
             ):

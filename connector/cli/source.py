@@ -31,9 +31,10 @@ from connector.source.source_task import SourceTask
 from connector.source.studies import Studies
 from connector.store.cached_state import cache_path
 from connector.store.known_store import SqliteKnownStore
-from connector.telemetry import programs
 from connector.telemetry.notifications import notifying
+from connector.telemetry.program import registry as new_registry
 from connector.telemetry.source_metrics import ApiRequests
+from connector.telemetry.source_program import source_telemetry
 
 log = structlog.stdlib.get_logger("connector.source")
 
@@ -54,7 +55,7 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
     for topic in (kafka.events_topic, kafka.cursors_topic, kafka.dead_letter_topic):
         topics.partitions(topic)
     reader = ImednetReader(settings.imednet, SystemClock())
-    registry = programs.registry()
+    registry = new_registry()
     requests = ApiRequests(registry, SystemClock())
     reader.on_request = requests.observe
     cluster_id = topics.cluster_id()
@@ -74,9 +75,7 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
     with (
         closing(reader),
         notifying(settings.telemetry, "source") as changes,
-        programs.source_telemetry(
-            settings, tasks, requests, reader.budget_remaining, registry, changes
-        ),
+        source_telemetry(settings, tasks, requests, reader.budget_remaining, registry, changes),
         progress_lines(interval, lambda: _totals(tasks)),
         source_bars(tasks),
     ):

@@ -45,7 +45,10 @@ _NO_LISTS: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
 }
 """Shared by all events without elements, which are nearly all: fewer objects to collect."""
 _LIST_FIELDS = {
-    entity.name: tuple(each.field for each in (*entity.reference_lists, *entity.parts))
+    entity.name: (
+        *(each.field for each in entity.reference_lists),
+        *(each.field for each in entity.parts),
+    )
     for entity in ENTITIES.values()
 }
 
