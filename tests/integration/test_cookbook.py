@@ -442,7 +442,10 @@ def _sorted(value: Any) -> Any:
     return sorted(value) if isinstance(value, list) else value
 
 
-MALFORMED = ("", " ", "2024-13-45", "0000-00-00", "2024-02-03 25:61:00", "x", 7, 1.5, True, ["a"])
+MALFORMED = (
+    "", " ", "2024-13-45", "0000-00-00", "2024-02-30", "2023-02-29 10:00:00", "2024-02-03 25:61:00",
+    "x", 7, 1.5, True, ["a"],
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("shift", range(len(MALFORMED)))
