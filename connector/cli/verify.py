@@ -35,6 +35,11 @@ class Against(StrEnum):
     TOPIC = "topic"
     API = "api"
 
+    @property
+    def shown(self) -> str:
+        """The name in messages."""
+        return "API" if self is Against.API else self.value
+
 
 @dataclass(frozen=True, slots=True)
 class VerifyArguments:
@@ -90,7 +95,9 @@ def _verify(settings: Settings, arguments: VerifyArguments) -> Verification:
             result.digest = ""  # of the graph before the repair
         found = list(states.differences(arguments.limit))
     if study and not result.nodes.total() and not result.problems:
-        raise FatalError(f"Neither the graph nor the {against} has study {study}. Check --study")
+        raise FatalError(
+            f"Neither the graph nor the {against.shown} has study {study}. Check --study"
+        )
     if arguments.as_json:
         typer.echo(json.dumps(_as_json(result, found, repaired), indent=2))
     else:
@@ -182,7 +189,7 @@ def _as_json(
 
 def _print(result: Verification, found: list[FoundDifference], against: Against) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    table = Table("kind", title=f"graph compared with the {against}", title_justify="left")
+    table = Table("kind", title=f"graph compared with the {against.shown}", title_justify="left")
     for column in ("nodes", *Problem):
         table.add_column(column, justify="right")
     for entity in READ_KINDS.values():
@@ -214,9 +221,8 @@ def _print_repaired(result: Verification, repaired: Repaired, arguments: VerifyA
 def _conclusion(result: Verification, arguments: VerifyArguments) -> str:
     nodes, total = result.nodes.total(), result.problems.total()
     if result.exit_code == 0:
-        return (
-            f"equal: all {nodes:,} nodes are as the {arguments.against} has them{_except(result)}"
-        )
+        wanted_by = arguments.against.shown
+        return f"equal: all {nodes:,} nodes are as the {wanted_by} has them{_except(result)}"
     by_problem: Counter[Problem] = Counter()
     for (_, problem), count in result.problems.items():
         by_problem[problem] += count
