@@ -24,8 +24,9 @@ from connector.export.sink import ExportSink, iter_batches
 from connector.export.supplied_records import (
     BEHIND_MS,
     decide,
+    refer_to_each_other,
     subject_keys_without_id,
-    supplied_version,
+    versions,
     with_subject_ids,
 )
 from connector.export.vanished import IdRange
@@ -37,7 +38,7 @@ from connector.model.graph import NodeChange, deletion
 from connector.model.typed_values import NO_DEFINITIONS, Definitions
 from connector.neo4j.export_positions import ExportPositions, StoredPosition
 from connector.neo4j.export_queries import ExportQueries
-from connector.neo4j.writer import CreateResult, Neo4jGraphWriter
+from connector.neo4j.writer import Neo4jGraphWriter
 from connector.sink.batch import TransactionSize
 from connector.sink.bisection import write_bisecting
 from connector.sink.first_load import FirstLoad
@@ -128,7 +129,8 @@ class Neo4jExportSink(ExportSink):
         """Like `write_batch`, for API rows of any kind; ``definitions`` type form variables."""
         newest, refused = dict[Identity, NodeChange](), list[RefusedRow]()
         for rows, at_ms in batch:
-            found = changes_of(entity, rows, self.study_key, self._version_of(at_ms), definitions)
+            version_of = versions(at_ms, self._clock.now_ms())
+            found = changes_of(entity, rows, self.study_key, version_of, definitions)
             newest |= found.newest
             refused += found.refused
         for part in iter_batches(newest.values(), self.config.batch_size):
@@ -175,7 +177,7 @@ class Neo4jExportSink(ExportSink):
         """Write records of one batch; returns how many of them the graph now has."""
         rows, not_records = api_objects(_RECORD, records)
         rows = self._resolve_subjects(rows, batch_id)
-        version_of = self._version_of(read_at_ms)
+        version_of = versions(read_at_ms, self._clock.now_ms())
         found = changes_of(_RECORD, rows, self.study_key, version_of, definitions)
         changes = self._write_path(found.rows, list(found.newest.values()), batch_id)
         left_alone: set[Identity] = set()
@@ -257,18 +259,12 @@ class Neo4jExportSink(ExportSink):
             lambda: positions.keep(study, position) if position else positions.forget(study), study
         )
 
-    def _version_of(self, read_at_ms: int | None) -> Callable[[Mapping[str, Any]], int]:
-        if read_at_ms is not None:
-            return lambda _: read_at_ms - BEHIND_MS
-        now_ms = self._clock.now_ms() - BEHIND_MS
-        return lambda row: supplied_version(row, now_ms)
-
     def _write(self, changes: Sequence[NodeChange]) -> None:
         """Write changes, one transaction per kind; nodes with the same content are left alone.
 
         While batches are all new, as in a first load, they are not probed.
         """
-        if self._first_load.is_assumed and self._create(changes).are_written:
+        if self._first_load.is_assumed and self._create(changes):
             return
         probed = self._writer.probe_content(changes)
         self._first_load.note_probe(all_absent=len(probed.absent) == len(changes))
@@ -276,7 +272,8 @@ class Neo4jExportSink(ExportSink):
 
     def _write_decided(self, changes: Sequence[NodeChange], *, are_dated: bool) -> set[Identity]:
         """Like `_write`, for records handed over; returns those with a newer state in the graph."""
-        if self._first_load.is_assumed and self._create(changes).were_absent:
+        is_assumed = self._first_load.is_assumed and not refer_to_each_other(changes)
+        if is_assumed and self._create(changes):
             return set()
         states = self._queries.states(change.identity for change in changes)
         self._first_load.note_probe(all_absent=not states)
@@ -285,10 +282,10 @@ class Neo4jExportSink(ExportSink):
             self._writer.write(decision.changes, decision.absent)
         return decision.left_alone
 
-    def _create(self, changes: Sequence[NodeChange]) -> CreateResult:
-        result = self._writer.create(changes)
-        self._first_load.note_write(WriteResult(result.are_written))
-        return result
+    def _create(self, changes: Sequence[NodeChange]) -> bool:
+        are_written = self._writer.create(changes)
+        self._first_load.note_write(WriteResult(are_written))
+        return are_written
 
     def _write_newer(self, changes: Sequence[NodeChange]) -> None:
         versions = {change.identity: change.version for change in changes}

@@ -3,7 +3,7 @@
 The time at which such a record was read is unknown, so its ``dateModified`` orders its states.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from connector.model.dates import parse_api_date
@@ -31,6 +31,19 @@ def supplied_version(row: Mapping[str, Any], now_ms: int) -> int:
     if changed is None:
         return now_ms
     return max(_VERSION_MIN, min(now_ms, round(changed.timestamp() * 1000) - BEHIND_MS))
+
+
+def versions(read_at_ms: int | None, now_ms: int) -> Callable[[Mapping[str, Any]], int]:
+    """What gives records their versions. ``read_at_ms``: None if they were handed over undated."""
+    if read_at_ms is not None:
+        return lambda _: read_at_ms - BEHIND_MS
+    return lambda row: supplied_version(row, now_ms - BEHIND_MS)
+
+
+def refer_to_each_other(changes: Sequence[NodeChange]) -> bool:
+    """Whether one refers to the entity of another: that node is merged, even if it existed."""
+    targets = {link.target for change in changes for link in change.links}
+    return any(change.identity in targets for change in changes)
 
 
 class Decision(NamedTuple):

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from connector.errors import InvalidEventError, RetryableError
 from connector.interfaces import ProbeResult, Span, WriteResult
@@ -14,15 +14,6 @@ from connector.neo4j import checkpoints, cypher, probes
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.failures import NODE_EXISTS
 from connector.neo4j.statement import Statement
-
-
-class CreateResult(NamedTuple):
-    """The result of `Neo4jGraphWriter.create`."""
-
-    are_written: bool
-    """Whether each change was written, unless the graph has a newer state."""
-    were_absent: bool
-    """Whether, as far as is known, no node existed."""
 
 
 class Neo4jGraphWriter:
@@ -83,24 +74,24 @@ class Neo4jGraphWriter:
         rows = [[study_key, visit] for visit in visits]
         return {row[0]: row[1] for row in self._database.read(probes.SUBJECTS_OF_VISITS, rows)}
 
-    def create(self, changes: Sequence[NodeChange]) -> CreateResult:
+    def create(self, changes: Sequence[NodeChange]) -> bool:
         """Create nodes without probing; merge those that other changes refer to.
 
-        If a node to create exists, some changes may not be written.
+        Returns whether each change was written, unless the graph has a newer state. If a node to
+        create exists, some may not be.
 
         Raises:
             ConnectorError: as `write`.
         """
-        absent, were_absent = {change.identity for change in changes}, True
+        absent = {change.identity for change in changes}
         for statement in cypher.statements(changes, absent):
             try:
                 self._database.write(statement, self._metadata)
             except InvalidEventError as error:
                 if error.reason != NODE_EXISTS:
                     raise
-                return CreateResult(are_written=False, were_absent=False)
-            were_absent &= bool(statement.created)  # others were merged: they may have existed
-        return CreateResult(are_written=True, were_absent=were_absent)
+                return False
+        return True
 
     def write(
         self,

@@ -171,6 +171,20 @@ def test_an_export_of_the_same_content_puts_a_redirected_record_where_the_model_
     assert parents(database, study, 2) == [["Visit", 10]]
 
 
+@MODES
+def test_a_record_with_the_same_content_is_left_alone_beside_a_new_one_that_names_it(
+    sink_to: Open, database: Neo4jDatabase, study: str, *, idempotent: bool
+) -> None:
+    """The graph's state keeps its version: a new one would claim a change."""
+    parent, child = rows(study, 1)[0], rows(study, 2, parentRecordId=1)[0]
+    with sink_to(idempotent=idempotent) as sink:
+        sink.write_batch([parent], batch_id="b", read_at_ms=DATE_MS)
+        before = node(database, study, 1)
+        sink.write_batch([parent, child], batch_id="b", read_at_ms=DATE_MS * 2)
+    assert node(database, study, 1) == before
+    assert parents(database, study, 2)
+
+
 # ---------------------------------------------------------------------------------- iterables
 
 
