@@ -117,7 +117,7 @@ class Neo4jExportSink(ExportSink):
         Values are typed by the definitions that the graph has, as a stream's are.
         """
         written, refused, definitions = 0, list[RefusedRow](), self.definitions()
-        for part in iter_batches(records, self.config.batch_size):
+        for part in iter_batches(records, self._size.events):
             written += self._write_part(part, refused, batch_id, read_at_ms, definitions)
         raise_refused(_RECORD, refused, written, batch_id)
         return written
@@ -131,9 +131,12 @@ class Neo4jExportSink(ExportSink):
         for rows, at_ms in batch:
             version_of = versions(at_ms, self._clock.now_ms())
             found = changes_of(entity, rows, self.study_key, version_of, definitions)
-            newest |= found.newest
+            for identity, change in found.newest.items():
+                before = newest.setdefault(identity, change)
+                if before.version <= change.version:
+                    newest[identity] = change
             refused += found.refused
-        for part in iter_batches(newest.values(), self.config.batch_size):
+        for part in iter_batches(newest.values(), self._size.events):
             refused += self._write_bisecting(self._write, part, batch_id)
         count = sum(len(rows) for rows, _ in batch)
         raise_refused(entity, refused, count - len(refused), batch_id)

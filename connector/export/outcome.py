@@ -12,7 +12,7 @@ from connector.model.entity import Entity
 log = structlog.stdlib.get_logger("connector.export")
 
 _BATCHES_NAMED_MAX = 5
-_IDS_NAMED_MAX = 10
+_IDS_NAMED_MAX = 40
 
 
 def raise_if_incomplete(

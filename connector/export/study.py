@@ -1,11 +1,11 @@
 """Exports a whole study to a sink, page by page: constant memory, and resumable."""
 
 import threading
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import structlog
 from rich.progress import Progress as Bar
@@ -21,6 +21,7 @@ from connector.errors import (
 )
 from connector.export.config import MAX_DELETE_RATIO, types_values
 from connector.export.errors import ExportError, RecordsRefusedError
+from connector.export.in_flight import Part, PartsInFlight, Refusal
 from connector.export.neo4j_sink import Neo4jExportSink
 from connector.export.outcome import raise_if_incomplete
 from connector.export.reading import batches_of, parts_of, progress_bar
@@ -46,22 +47,15 @@ log = structlog.stdlib.get_logger("connector.export")
 T = TypeVar("T")
 
 _WRITERS = 4
-_PARTS = 4
-"""Parts in flight: each is often one batch, so that each writer has one."""
 _WAIT_SECONDS_MAX = 60.0
 _PAGE_SIZE = 500
 _REFUSED_MAX = 100
+_SHORT = (
+    "exported, but not all: the API listed fewer rows than it announced; check the API, then export"
+    " again"
+)
 _PACE = Pace(1, 1, 1, 1, overlap=0, page_size=_PAGE_SIZE)
 """An export reads each kind once: nothing is ever due again."""
-
-
-class _Part(NamedTuple):
-    """Pages that are being written, and the cursor and counts after them."""
-
-    futures: list[Future[None]]
-    cursor: Cursor
-    read: dict[str, int]
-    batches: dict[str, int]
 
 
 class StudyExport:
@@ -94,7 +88,7 @@ class StudyExport:
         self._sizes: dict[str, int] = {}
         self._contradictions: dict[str, frozenset[str]] = defaultdict(frozenset)
         """The contradictions seen in each kind's pages; a page that repeats them is accepted."""
-        self._written: deque[_Part] = deque()
+        self._in_flight = PartsInFlight()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -138,7 +132,7 @@ class StudyExport:
                 raise ExportError(str(error)) from None
             log.warning("kind not exported", kind=entity.plural, reason=str(error))
             self._progress.failed[entity.name] = f"not exported: {error}"
-            self._settle(in_flight_max=0)
+            self._settle(all_parts=True)
         except FatalError as error:
             raise ExportError(str(error)) from None
 
@@ -151,7 +145,9 @@ class StudyExport:
         sweep = self._sweep_of(track)
         task = bar.add_task(entity.plural, total=None)
         self._until_done(entity, lambda: self._read_rest(track, sweep, bar, task, pool))
-        self._settle(in_flight_max=0)  # parents exist before their children
+        self._settle(all_parts=True)  # parents exist before their children
+        if self._cursor.position(track.name).is_short:
+            self._progress.failed[entity.name] = _SHORT
         if sweep is not None:
             self._delete_gone(track, sweep)
         if not position.in_pass and position.passes == 0:
@@ -162,7 +158,7 @@ class StudyExport:
         self, track: Track, sweep: Sweep | None, bar: Bar, task: TaskID, pool: ThreadPoolExecutor
     ) -> None:
         """Read and write from the cursor to the end of the kind."""
-        entity = track.entity
+        entity, start = track.entity, self._cursor
         while self._cursor.position(track.name).passes == 0:
             options = self._options(entity)
             stream = ReadAhead(read_pass(self._reader, track, self._cursor, options, self._clock))
@@ -170,11 +166,18 @@ class StudyExport:
                 for pages in parts_of(stream):
                     self._cursor = self._cursor.moved(track.name, pages[-1].position_after)
                     self._submit(entity, pages, pool, sweep)
-                    self._settle(in_flight_max=_PARTS - 1)  # written while the next is read
+                    self._settle()  # parts are written while the next one is read
                     self._show(bar, task, entity, pages[-1])
                     self._backoff.reset()
             finally:
                 stream.close()
+        if not self._progress.read.get(entity.name) and self._lists_rows(track):
+            self._cursor = start
+            raise RetryableError("the API listed no rows at first")
+
+    def _lists_rows(self, track: Track) -> bool:
+        """Ask again for a kind without rows: an answer that lists nothing may be a fault."""
+        return bool(self._read_at(track, PassPosition()).page.rows)
 
     def _sweep_of(self, track: Track) -> Sweep | None:
         """Return a sweep if the whole pass is still to be read and the graph has nodes to delete.
@@ -231,7 +234,7 @@ class StudyExport:
             self._sizes[entity.name] = window.smaller_page_size(self._size(entity))
         failures = self._backoff.failures
         if failures > self._sink.config.max_retries:
-            self._settle(in_flight_max=0)  # so that a resumed export does not read it again
+            self._settle(all_parts=True)  # so that a resumed export does not read it again
             raise ExportError(f"reading {entity.plural} failed {failures} times: {error}") from None
         log.warning("retrying to read", kind=entity.plural, reason=str(error))
 
@@ -252,13 +255,13 @@ class StudyExport:
         futures = [pool.submit(write, first + index, each) for index, each in enumerate(batches)]
         if sweep is not None:
             futures.append(pool.submit(sweep.first_look, sweep.spans(pages)))
-        self._written.append(
-            _Part(futures, self._cursor, dict(progress.read), dict(progress.batches))
-        )
+        size_bytes = sum(read.page.size_bytes for read in pages)
+        counts = dict(progress.read), dict(progress.batches)
+        self._in_flight.add(Part(futures, size_bytes, self._cursor, *counts))
 
     def _write(
         self, entity: Entity, definitions: Definitions, number: int, batch: Sequence[ReadRows]
-    ) -> None:
+    ) -> Refusal | None:
         batch_id = f"{self._sink.study_key}/{entity.plural}/{number}"
         try:
             self._sink.write_kind(
@@ -268,20 +271,22 @@ class StudyExport:
                 definitions=definitions,
             )
         except RecordsRefusedError as error:
-            if len(self._progress.refused) < _REFUSED_MAX:  # the log has all of them
-                self._progress.refused[batch_id] = str(error)
+            return Refusal(batch_id, str(error))
+        return None
 
-    def _settle(self, in_flight_max: int) -> None:
-        """Wait until at most this many parts are in flight; store the position after each part."""
-        while len(self._written) > in_flight_max:
-            part = self._written.popleft()
-            for future in part.futures:
-                future.result()
+    def _settle(self, *, all_parts: bool = False) -> None:
+        """Wait until another part may be read, or all are written; store the position after each.
+
+        A refusal counts from then on, too: a resumed export writes the parts after it again.
+        """
+        for part, refusals in self._in_flight.ended(all_parts=all_parts):
+            for batch_id, text in refusals:
+                if len(self._progress.refused) < _REFUSED_MAX:  # the log has all of them
+                    self._progress.refused[batch_id] = text
             self._store(part.cursor, part.read, part.batches)
 
     def _store(self, cursor: Cursor, read: dict[str, int], batches: dict[str, int]) -> None:
-        refused = dict(self._progress.refused)  # a copy: writers add to it
-        counts = {"read": read, "batches": batches, "refused": refused}
+        counts = {"read": read, "batches": batches}
         progress = self._progress.model_copy(update=counts)
         text, now_ms = cursor.to_bytes().decode(), self._clock.now_ms()
         self._sink.store_position(StoredPosition(text, progress.model_dump_json(), now_ms))

@@ -43,6 +43,7 @@ _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+")
 _DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DATETIME = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2})?")
 _CACHED_MAX = 20_000
+_KNOWN_NAMES_MAX = 4096
 _EXACT_DIGITS_MAX = 15
 """A decimal with this many significant digits survives conversion to a 64-bit float and back."""
 _TYPED_LENGTH_MAX = 20
@@ -98,8 +99,9 @@ class Definitions:
             form_id: {name: kind for name, kind in names.items() if kind != TEXT}
             for form_id, names in found.items()
         }
-        # The records of a form have the same variables: their types are looked up once.
-        self._defined_names = lru_cache(maxsize=4096)(self._names_of)
+        # The records of a form have the same variables: their types are looked up once. No
+        # lru_cache of the method: it would refer to the instance, and that to it.
+        self._known_names: dict[tuple[int, tuple[str, ...]], list[tuple[str, str, Parser]]] = {}
 
     def types_of(self, row: Mapping[str, Any]) -> RowTypes:
         """Find the types of an API row's variables."""
@@ -110,7 +112,7 @@ class Definitions:
             return _NO_TYPES
         types: dict[str, str] = {}
         untyped = 0
-        for name, kind, parse in self._defined_names(form_id, tuple(variables)):
+        for name, kind, parse in self._names_of(form_id, tuple(variables)):
             text = variables[name]
             if type(text) is not str or not text:
                 continue
@@ -122,9 +124,15 @@ class Definitions:
 
     def _names_of(self, form_id: int, variables: tuple[str, ...]) -> list[tuple[str, str, Parser]]:
         """Names, types and parsers of those variables that do not stay text."""
-        defined = self._forms.get(form_id, {})
-        kinds = ((name, defined.get(name.lower())) for name in variables)
-        return [(name, kind, _PARSERS[kind]) for name, kind in kinds if kind is not None]
+        found = self._known_names.get((form_id, variables))
+        if found is None:
+            defined = self._forms.get(form_id, {})
+            kinds = ((name, defined.get(name.lower())) for name in variables)
+            found = [(name, kind, _PARSERS[kind]) for name, kind in kinds if kind is not None]
+            if len(self._known_names) >= _KNOWN_NAMES_MAX:
+                self._known_names.clear()
+            self._known_names[form_id, variables] = found
+        return found
 
 
 NO_DEFINITIONS = Definitions()

@@ -1,14 +1,17 @@
 """`write_batch` on a real Neo4j: subject keys, equal and old dates, redirected links."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from connector.errors import BatchTooLargeError
 from connector.export.rows import ReadRows, change_of
 from connector.export.supplied_records import BEHIND_MS
 from connector.model.entities import ENTITIES
+from connector.model.graph import NodeChange
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.writer import Neo4jGraphWriter
 from tests.exporting import Open, count, node, rows
@@ -183,6 +186,39 @@ def test_a_record_with_the_same_content_is_left_alone_beside_a_new_one_that_name
         sink.write_batch([parent, child], batch_id="b", read_at_ms=DATE_MS * 2)
     assert node(database, study, 1) == before
     assert parents(database, study, 2)
+
+
+def test_of_a_row_on_two_pages_the_newer_page_counts(
+    sink_to: Open, database: Neo4jDatabase, study: str
+) -> None:
+    """The page that the API's clock says is newer counts, however pages fall into batches."""
+    newer, older = rows(study, 1, recordStatus="newer"), rows(study, 1, recordStatus="older")
+    batch = [ReadRows(newer, DATE_MS + 5000), ReadRows(older, DATE_MS + 3000)]
+    with sink_to() as sink:
+        sink.write_kind(ENTITIES["record"], batch, batch_id="b")
+    assert node(database, study, 1)["record_status"] == "newer"
+
+
+def test_after_a_transaction_that_was_too_large_the_next_ones_are_smaller(
+    sink_to: Open, monkeypatch: pytest.MonkeyPatch, study: str
+) -> None:
+    """Otherwise each batch would be refused first, and sent again in halves."""
+    sizes: list[int] = []
+    create = Neo4jGraphWriter.create
+
+    def limited(writer: Neo4jGraphWriter, changes: Sequence[NodeChange]) -> bool:
+        sizes.append(len(changes))
+        if len(changes) > 10:
+            raise BatchTooLargeError("out of memory")
+        return create(writer, changes)
+
+    monkeypatch.setattr(Neo4jGraphWriter, "create", limited)
+    with sink_to(idempotent=False, batch_size=64) as sink:
+        for first in range(1, 321, 64):
+            found = rows(study, *range(first, first + 64))
+            sink.write_kind(ENTITIES["record"], [ReadRows(found, DATE_MS)], batch_id="b")
+    in_vain = 64 + 2 * 32 + 4 * 16  # of the first batch, whose limit is not yet known
+    assert sum(size for size in sizes if size > 10) < 2 * in_vain
 
 
 # ---------------------------------------------------------------------------------- iterables

@@ -462,6 +462,46 @@ def test_rows_that_the_api_counts_and_withholds_are_not_deleted(
     assert export_later(world) == world.records
 
 
+def test_a_first_export_that_lacks_rows_says_so(
+    world: World, database: Neo4jDatabase, study: str
+) -> None:
+    """An export that the API cuts short is no success, even if there is nothing to delete."""
+    read, hidden = world.api.read, world.study.table("records").ids[-30:]
+
+    def withheld(request: PageRequest) -> Page:
+        page = read(request)
+        return replace(page, rows=[row for row in page.rows if row.get("recordId") not in hidden])
+
+    world.api.read = withheld  # type: ignore[method-assign]
+    with pytest.raises(ExportIncompleteError) as caught:
+        world.export(max_retries=9)
+    assert "not all: the API listed fewer rows" in caught.value.failed["record"]
+    assert live(database, study) >= world.records - len(hidden)
+    world.api.read = read  # type: ignore[method-assign]
+    assert export_later(world) == world.records
+
+
+def test_an_answer_that_lists_no_rows_is_asked_for_again(
+    world: World, database: Neo4jDatabase, study: str
+) -> None:
+    """A kind without rows counts only if the API says so twice."""
+    read = world.api.read
+    emptied: list[str] = []
+
+    def empty_at_first(request: PageRequest) -> Page:
+        page = read(request)
+        if request.resource in {"sites", "visits"} and request.resource not in emptied:
+            emptied.append(request.resource)
+            return replace(page, rows=[], total_elements=0)
+        return page
+
+    world.api.read = empty_at_first  # type: ignore[method-assign]
+    assert world.export(max_retries=1) == world.records
+    assert emptied == ["sites", "visits"]
+    assert live(database, study, "Site") == len(world.study.table("sites").ids)
+    assert live(database, study, "Visit") == len(world.study.table("visits").ids)
+
+
 def test_what_a_second_look_finds_is_not_deleted(
     world: World, database: Neo4jDatabase, study: str
 ) -> None:

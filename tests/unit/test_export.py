@@ -1,6 +1,7 @@
 """The parts of the export's interface that need no server."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
@@ -21,11 +22,12 @@ from connector.export import (
     iter_batches,
 )
 from connector.export.attempts import Attempts
+from connector.export.in_flight import Part, PartsInFlight, Refusal
 from connector.export.neo4j_sink import redacted
 from connector.export.reading import batches_of
 from connector.export.rows import api_object, api_objects, changes_of, parent_changes
 from connector.interfaces import Page, UnreadableRow
-from connector.model.cursor import PassPosition
+from connector.model.cursor import Cursor, PassPosition
 from connector.model.entities import ENTITIES
 from connector.source.reading import ReadPage
 from connector.source.tracks import Mode, Track
@@ -56,7 +58,7 @@ def test_the_defaults_are_those_of_the_earlier_module() -> None:
     config = SinkConfig()
     assert (config.batch_size, config.max_retries, config.retry_backoff) == (500, 3, 1.0)
     assert (config.idempotent, config.extra) == (True, {})
-    assert Neo4jSinkConfig().database == "neo4j"
+    assert (Neo4jSinkConfig().database, Neo4jSinkConfig().batch_size) == ("neo4j", 2000)
     assert SinkConfig(batch_size=10, max_retries=5).batch_size == 10
 
 
@@ -216,3 +218,35 @@ def test_pages_are_combined_into_batches_and_each_row_keeps_its_pages_clock() ->
     assert batches_of(pages, 4) == [[([1, 2, 3], 10), ([4], 30)], [([5], 30), ([6], 40)]]
     assert batches_of(pages, 2) == [[([1, 2], 10)], [([3], 10), ([4], 30)], [([5], 30), ([6], 40)]]
     assert batches_of([], 2) == []
+
+
+def part(size_bytes: int, *results: Refusal | None) -> Part:
+    futures: list[Future[Refusal | None]] = []
+    for result in results:
+        futures.append(Future())
+        futures[-1].set_result(result)
+    return Part(futures, size_bytes, Cursor(study_key="S1"), {}, {})
+
+
+def test_four_parts_are_in_flight_or_fewer_if_they_are_large() -> None:
+    """Memory is bounded, whatever the size of a row."""
+    small, large = PartsInFlight(), PartsInFlight()
+    for _ in range(3):
+        small.add(part(1000))
+        assert list(small.ended()) == []
+    small.add(part(1000))
+    assert len(list(small.ended())) == 1
+    large.add(part(20_000_000))
+    assert list(large.ended()) == []
+    large.add(part(20_000_000))
+    assert len(list(large.ended())) == 1
+    assert len(list(small.ended(all_parts=True))) == 3
+
+
+def test_what_a_part_could_not_store_is_known_once_the_parts_before_it_are_written() -> None:
+    """A resumed export writes later parts again: a record may have been corrected by then."""
+    parts = PartsInFlight()
+    refusal = Refusal("S1/records/1", "record 7 cannot be stored")
+    parts.add(part(1, None))
+    parts.add(part(1, None, refusal))
+    assert [found for _, found in parts.ended(all_parts=True)] == [[], [refusal]]

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import random
+import weakref
 from typing import Any
 
 import pytest
@@ -269,3 +270,12 @@ def test_the_cache_keeps_definitions_and_forgets_deleted_ones() -> None:
     with store.update() as update:
         update.put("variable", deletions(VARIABLE, found.known, context()).known, 2)
     assert store.definitions() == []
+
+
+def test_definitions_are_freed_without_the_garbage_collector() -> None:
+    """An export has new ones for each part, and its collector hardly ever runs."""
+    definitions = Definitions([Definition(1, "age", "number")])
+    assert definitions.types_of({"formId": 1, "recordData": {"AGE": "7"}}).types
+    kept = weakref.ref(definitions)
+    del definitions
+    assert kept() is None
