@@ -41,8 +41,6 @@ _TRANSIENT = (
     "Neo.ClientError.General.ForbiddenOnReadOnlyDatabase",
     # Another client deleted a node between our read of it and our write.
     "Neo.ClientError.Statement.EntityNotFound",
-    # After three wrong passwords, from any client, the right one is refused for some seconds, too.
-    "Neo.ClientError.Security.AuthenticationRateLimit",
 )
 _DATA = (
     "Neo.ClientError.Schema.ConstraintValidationFailed",
@@ -60,6 +58,8 @@ _INDEX_SIZE = "too large to index"
 it (5.26.30)."""
 _ACCESS = {
     "Neo.ClientError.Security.Unauthorized": "Check NEO4J_USERNAME and NEO4J_PASSWORD",
+    "Neo.ClientError.Security.AuthenticationRateLimit": "Check NEO4J_USERNAME and NEO4J_PASSWORD."
+    " After wrong ones, from any client, the server refuses the right ones for some seconds, too",
     "Neo.ClientError.Security.Forbidden": "Grant this user read and write access to the database",
     "Neo.ClientError.Security.CredentialsExpired": "Change the password of this user first",
     "Neo.ClientError.Database.DatabaseNotFound": "Check NEO4J_DATABASE",

@@ -51,7 +51,7 @@ def server(code: str) -> Neo4jError:
         ("Neo.ClientError.Security.Forbidden", AccessDeniedError),
         ("Neo.ClientError.Database.DatabaseNotFound", AccessDeniedError),
         ("Neo.ClientError.Statement.EntityNotFound", RetryableError),
-        ("Neo.ClientError.Security.AuthenticationRateLimit", RetryableError),
+        ("Neo.ClientError.Security.AuthenticationRateLimit", AccessDeniedError),
         ("Neo.ClientError.Statement.SyntaxError", UnclassifiedError),
         ("Neo.ClientError.General.New", UnclassifiedError),
     ],
