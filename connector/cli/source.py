@@ -1,7 +1,7 @@
 """``imednet-connector source``: publish the changes of the configured studies."""
 
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any
 
@@ -18,12 +18,19 @@ from connector.cli.running import (
 from connector.cli.source_bars import source_bars
 from connector.clock import SystemClock
 from connector.config import Settings
-from connector.errors import FatalError
+from connector.errors import (
+    BatchTooLargeError,
+    FatalError,
+    ResourceDeniedError,
+    RetryableError,
+)
 from connector.imednet.reader import ImednetReader
 from connector.interfaces import ApiReader
 from connector.kafka.event_log import KafkaEventLog
 from connector.kafka.topics import Topics
+from connector.model.cursor import Cursor
 from connector.retry import Backoff
+from connector.source import tracks, window
 from connector.source.personal_data import WithoutPersonalData
 from connector.source.ports import SourceOptions, SourcePorts
 from connector.source.schedule import Pace
@@ -55,6 +62,7 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
     for topic in (kafka.events_topic, kafka.cursors_topic, kafka.dead_letter_topic):
         topics.partitions(topic)
     reader = ImednetReader(settings.imednet, SystemClock())
+    _check_keys(reader, settings.source.studies[0])
     registry = new_registry()
     requests = ApiRequests(registry, SystemClock())
     reader.on_request = requests.observe
@@ -80,6 +88,18 @@ def run(settings: Settings, *, sweep: bool = False) -> None:
         source_bars(tasks),
     ):
         studies.run(stop)
+
+
+def _check_keys(reader: ApiReader, study_key: str) -> None:
+    """Stop here if the API refuses the keys: a source takes its studies over from another one.
+
+    Anything else does not stop it: it waits for an API that does not answer.
+
+    Raises:
+        FatalError: the API refuses the keys.
+    """
+    with suppress(RetryableError, BatchTooLargeError, ResourceDeniedError):
+        reader.read(window.next_request(tracks.STUDY, Cursor(study_key=study_key), 1))
 
 
 def _task(settings: Settings, study: str, reader: ApiReader, cluster_id: str) -> SourceTask:

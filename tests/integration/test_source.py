@@ -12,7 +12,7 @@ from connector.lab.simulator.api import API_KEY, SECURITY_KEY, Simulation
 from connector.lab.simulator.server import serving
 from connector.lab.simulator.study import build_study
 from connector.source.tracks import TRACKS
-from tests.programs import passes, running, source_environment, wait_until
+from tests.programs import passes, run_program, running, source_environment, wait_until
 
 pytestmark = pytest.mark.servers
 TOLERANCE_SECONDS = 0.02
@@ -168,3 +168,20 @@ def test_a_study_that_fails_heals_itself_and_delays_no_other(
     text = source.log.read_text()
     assert text.count("may not read it") <= 3, "an outage is logged once a minute"
     assert '"recovered"' in text
+
+
+def test_a_source_whose_keys_are_refused_takes_nothing_over(
+    variables: dict[str, str], tmp_path: Path
+) -> None:
+    """It would stop the source that works, and then wait for other keys."""
+    variables = variables | {"SOURCE_POLL_INTERVAL_SECONDS": "0.2"}
+    wrong = variables | {"IMEDNET_API_KEY": "wrong", "SOURCE_STATE_DIR": str(tmp_path / "other")}
+    with running("source", variables, tmp_path / "source.log") as source:
+        done = passes(source.log)
+        wait_until(lambda: done() >= 1, 120, "every track once")
+        refused = run_program("source", wrong)
+        assert refused.returncode == 1
+        assert "IMEDNET_API_KEY" in refused.stderr
+        assert source.poll() is None
+        assert source.stop() == 0
+    assert "taken over" not in source.log.read_text()
