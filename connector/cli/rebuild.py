@@ -6,6 +6,7 @@ from connector.cli.replay import ReplayArguments
 from connector.cli.verify import VerifyArguments
 from connector.config import Settings
 from connector.errors import FatalError
+from connector.kafka.topic_log import bounds
 from connector.kafka.topics import Topics
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.node_reader import NodeReader
@@ -13,6 +14,8 @@ from connector.neo4j.node_reader import NodeReader
 
 def run(settings: Settings, study: str | None) -> None:
     """Create the schema, replay the whole topic, and verify; exit as `verify.run` does.
+
+    Events that come meanwhile do not count: a sink applies them once it is started on this graph.
 
     Raises:
         FatalError: a server is unreachable, the graph is not empty, or the replay was stopped.
@@ -22,11 +25,14 @@ def run(settings: Settings, study: str | None) -> None:
     with Neo4jDatabase(settings.neo4j) as database:
         _require_empty(NodeReader(database), study)
         database.create_schema(database.missing_schema())
-    whole_topic = ReplayArguments(
-        "beginning", "end", study, join=None, plan_only=False, rewind=False
+    found = bounds(settings.kafka, settings.kafka.events_topic)
+    ends = {partition: end for partition, (_, end) in found.items()}
+    end = ",".join(f"{partition}:{offset}" for partition, offset in ends.items())
+    replay.run(
+        settings,
+        ReplayArguments("beginning", end, study, join=None, plan_only=False, rewind=False),
     )
-    replay.run(settings, whole_topic)
-    verify.run(lambda: settings, VerifyArguments(study))
+    verify.run(lambda: settings, VerifyArguments(study, ends_max=ends))
 
 
 def _require_empty(reader: NodeReader, study: str | None) -> None:

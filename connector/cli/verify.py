@@ -51,6 +51,8 @@ class VerifyArguments:
     limit: int = 20
     repair: bool = False
     as_json: bool = False
+    ends_max: Mapping[int, int] | None = None
+    """The offset of each of the topic's partitions to stop at, if not at its end."""
 
 
 def run(load: Callable[[], Settings], arguments: VerifyArguments) -> None:
@@ -111,7 +113,7 @@ def _source(
 ) -> TopicStates | ApiStates:
     if arguments.against is Against.TOPIC:
         Topics(settings.kafka).check()
-        return TopicStates(settings, arguments.study, on_rows)
+        return TopicStates(settings, arguments.study, on_rows, arguments.ends_max)
     if arguments.study is None:
         raise FatalError("Give the study to compare with the API: --study KEY")
     return ApiStates(settings, arguments.study, on_rows)

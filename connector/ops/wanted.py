@@ -70,8 +70,16 @@ class TopicStates:
     looks_max = 20
     unreadable: AbstractSet[Identity] = frozenset()  # what is not an event is a dead letter
 
-    def __init__(self, settings: Settings, study_key: str | None, on_rows: OnRows) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        study_key: str | None,
+        on_rows: OnRows,
+        ends_max: Mapping[int, int] | None = None,
+    ) -> None:
+        """``ends_max``: the offset of each partition to stop at, if not at its end."""
         self._kafka: KafkaSettings = settings.kafka
+        self._ends_max = ends_max or {}
         self._group_id, self._study_key = settings.sink.group_id, study_key
         self._on_rows = on_rows
         self._ends: dict[int, int] = {}
@@ -87,7 +95,10 @@ class TopicStates:
 
     def _read(self, states: WantedStates) -> None:
         topic = self._kafka.events_topic
-        now = bounds(self._kafka, topic)
+        now = {
+            each: Range(start, min(end, self._ends_max.get(each, end)))
+            for each, (start, end) in bounds(self._kafka, topic).items()
+        }
         ranges = {
             each: Range(max(self._ends.get(each, start), start), end)
             for each, (start, end) in now.items()

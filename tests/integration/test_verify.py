@@ -4,13 +4,15 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from connector.config import KafkaSettings
+from connector.config import KafkaSettings, Settings, SinkSettings
+from connector.kafka.topic_log import bounds
 from connector.kafka.topics import Topics
 from connector.lab.simulator.api import Simulation
 from connector.lab.simulator.server import serving
@@ -18,6 +20,8 @@ from connector.lab.simulator.study import build_study
 from connector.model.entities import READ_KINDS
 from connector.neo4j.database import Neo4jDatabase
 from connector.neo4j.statement import Statement
+from connector.ops.wanted import TopicStates
+from connector.store.wanted_states import WantedStates
 from tests.brokers import kafka_with, topic_names
 from tests.programs import (
     FAST_EDITS,
@@ -196,6 +200,17 @@ def test_a_rebuild_of_an_emptied_study_reproduces_the_digest(world: World) -> No
     assert rebuilt.returncode == 0, rebuilt.stdout + rebuilt.stderr
     assert digest in rebuilt.stdout
     assert "equal: all" in rebuilt.stdout
+
+
+def test_a_rebuild_is_compared_with_the_events_that_were_there_when_it_began(world: World) -> None:
+    """Otherwise a live source would make each rebuild look different."""
+    settings = Settings.model_construct(kafka=world.kafka, sink=SinkSettings())
+    found = bounds(world.kafka, world.kafka.events_topic)
+    first = {partition: start for partition, (start, _) in found.items()}
+    for ends_max, studies in ((None, {world.study}), (first, set())):
+        with closing(WantedStates()) as states:
+            TopicStates(settings, world.study, lambda *_: None, ends_max).load(states)
+            assert states.studies() == studies
 
 
 def test_a_newer_node_is_repaired_if_the_api_has_the_topics_state(world: World) -> None:
