@@ -26,11 +26,14 @@ def simulate(
     """
     try:
         from connector.lab.simulator.api import API_KEY, SECURITY_KEY, Simulation
-        from connector.lab.simulator.faults import Faults
+        from connector.lab.simulator.faults import FAULTS, Faults
         from connector.lab.simulator.server import listen, serve
         from connector.lab.simulator.study import build_study
     except ImportError:
         raise FatalError(_EXTRA_MISSING) from None
+    if "help" in fault:
+        print("\n".join(f"{name}: {meaning}" for name, meaning in FAULTS.items()))
+        return
     studies, subjects, records = size
     faults = Faults.parse(fault)
     try:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from threading import Event
@@ -94,10 +94,7 @@ def show(settings: Settings, letter_id: str, *, show_data: bool) -> None:
         if letter.id == wanted:
             _print_letter(letter, mark, show_data=show_data)
             return
-    raise FatalError(
-        f"There is no letter {wanted} in {settings.kafka.dead_letter_topic}. To see all, run:"
-        " imednet-connector dlq list"
-    )
+    raise _no_letter(settings, [wanted])
 
 
 def redrive(settings: Settings, wanted: LetterFilter, *, dry_run: bool) -> None:
@@ -108,6 +105,7 @@ def redrive(settings: Settings, wanted: LetterFilter, *, dry_run: bool) -> None:
         typer.Exit: with code 1 if letters are left that should have been applied.
     """
     _connect(settings)
+    _require_letters(settings, wanted.ids)
     result, sink, clock = Redriven(), settings.sink, SystemClock()
     with Neo4jDatabase(settings.neo4j) as database:
         database.require_constraints()
@@ -143,6 +141,7 @@ def drop(settings: Settings, wanted: LetterFilter, why: str, *, dry_run: bool) -
         FatalError: a broker does not answer.
     """
     _connect(settings)
+    _require_letters(settings, wanted.ids)
     found: list[LetterId] = []
     of_others = 0
     for letter in _waiting(settings, wanted):
@@ -161,6 +160,23 @@ def drop(settings: Settings, wanted: LetterFilter, why: str, *, dry_run: bool) -
 def _connect(settings: Settings) -> None:
     logs.configure(settings.log)
     Topics(settings.kafka).check()
+
+
+def _require_letters(settings: Settings, ids: Collection[LetterId]) -> None:
+    """Check that letters with these ids exist, waiting or not.
+
+    Raises:
+        FatalError: one does not.
+    """
+    if ids and (missing := set(ids) - {letter.id for letter, _ in read_letters(settings.kafka)}):
+        raise _no_letter(settings, sorted(missing))
+
+
+def _no_letter(settings: Settings, ids: Sequence[LetterId]) -> FatalError:
+    return FatalError(
+        f"There is no letter {', '.join(map(str, ids))} in {settings.kafka.dead_letter_topic}. To"
+        " see all, run: imednet-connector dlq list"
+    )
 
 
 def _waiting(settings: Settings, wanted: LetterFilter) -> Iterator[Letter]:

@@ -16,7 +16,9 @@ def simulate(
     edits: Annotated[float, typer.Option(min=0, help="Live edits per second.")] = 0.0,
     fault: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=SHARE of responses, such as server_error=0.1; repeatable."),
+        typer.Option(
+            help="NAME=SHARE of responses, such as server_error=0.1; repeatable. help: list them."
+        ),
     ] = None,
 ) -> None:
     """Serve a simulated iMednet API."""

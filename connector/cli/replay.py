@@ -81,6 +81,8 @@ def _make_plan(settings: Settings, arguments: ReplayArguments) -> ReplayPlan:
         )
         for text in (arguments.start, arguments.end)
     )
+    if all(start[each] > end[each] for each in start.keys() & end.keys()):
+        raise FatalError(f"--to {arguments.end} is before --from {arguments.start}")
     return ReplayPlan.between(start, end, topic_bounds, arguments.study_key, force=arguments.force)
 
 
@@ -89,11 +91,13 @@ def _show_plan(settings: Settings, plan: ReplayPlan, console: Console) -> None:
     counts: Counter[int] = Counter()
     for message in read_ranges(kafka, kafka.events_topic, plan.ranges):
         counts[message.partition() or 0] += plan.holds(message.key())
-    table = Table("partition", "from", "to", "events", title=f"replay of {kafka.events_topic}")
+    table = Table("partition", title=f"replay of {kafka.events_topic}")
+    for column in ("from", "to", "events"):
+        table.add_column(column, justify="right")
     for partition, (start, end) in plan.ranges.items():
-        table.add_row(str(partition), f"{start}", f"{end}", f"{counts[partition]}")
+        table.add_row(str(partition), f"{start:,}", f"{end:,}", f"{counts[partition]:,}")
     console.print(table)
-    console.print(f"events: {counts.total()}")
+    console.print(f"events: {counts.total():,}")
 
 
 def _rewind(settings: Settings, plan: ReplayPlan, console: Console) -> None:

@@ -28,6 +28,7 @@ def run(settings: Settings, study: str, kind: str, entity_id: str, *, as_json: b
 
     Raises:
         FatalError: the kind or the id is not valid.
+        typer.Exit: with code 1 if the topic or the graph could not be read.
     """
     logs.configure(settings.log)
     identity = identity_of(study, kind, entity_id)
@@ -37,6 +38,8 @@ def run(settings: Settings, study: str, kind: str, entity_id: str, *, as_json: b
         typer.echo(json.dumps(_as_json(trace), indent=2))
     else:
         _print(trace)
+    if {"topic", "graph"} & trace.unknown.keys():
+        raise typer.Exit(1)
 
 
 def _as_json(trace: Trace) -> dict[str, Any]:

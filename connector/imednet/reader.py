@@ -37,8 +37,9 @@ _UNAUTHORIZED, _TOO_MANY_REQUESTS, _GATEWAY_TIMEOUT = 401, 429, 504
 _ADVICE = {
     400: "The API rejects the request's filter or sort",
     401: "Check IMEDNET_API_KEY and IMEDNET_SECURITY_KEY",
-    403: "The study is unknown, or the key may not read it. Check SOURCE_STUDIES",
-    404: "Check IMEDNET_BASE_URL and SOURCE_STUDIES",
+    403: "The study is unknown, or the API key may not read it. Check the study's key (a source's"
+    " are in SOURCE_STUDIES)",
+    404: "Check IMEDNET_BASE_URL and the study's key",
 }
 _NOT_THE_ENVELOPE = "the response is not the documented envelope"
 _RETRY_AFTER_SECONDS = 5.0
@@ -64,6 +65,7 @@ class ImednetReader:
             per_minute=settings.requests_per_minute_max,
             at_once=settings.requests_at_once_max,
         )
+        self._base_url = settings.base_url
         self._client = ApiClient(
             api_key="sent with each request",
             security_key="sent with each request",
@@ -88,7 +90,10 @@ class ImednetReader:
         except httpx.ReadTimeout:
             raise BatchTooLargeError(_failure(request, "no response in time")) from None
         except (ImednetError, httpx.HTTPError, httpx.InvalidURL) as error:
-            raise RetryableError(f"No response from the API: {type(error).__name__}") from None
+            raise RetryableError(
+                f"No response from the API at {self._base_url} ({type(error).__name__}). Check"
+                " IMEDNET_BASE_URL and the network"
+            ) from None
         self._has_authenticated = True
         return _page(response, request, started)
 

@@ -68,8 +68,8 @@ def _check_study(
 def unknown_study(study_key: str) -> FatalError:
     """Return the error of a study that the API does not list."""
     return FatalError(
-        f"Study {study_key} is not known to the API. Check SOURCE_STUDIES and the permissions of"
-        " the API key"
+        f"Study {study_key} is not known to the API. Check the study's key (a source's are in"
+        " SOURCE_STUDIES) and the permissions of the API key"
     )
 
 

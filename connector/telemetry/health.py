@@ -93,7 +93,7 @@ class DependencyCheck:
         except Exception as error:  # noqa: BLE001 - whatever it is, the server cannot be used
             self._reason = describe(error)
             if self._failures.failed(self._asked_ms):
-                log.info("server does not answer", what=self.name, reason=self._reason)
+                log.warning("server does not answer", what=self.name, reason=self._reason)
         else:
             if self._failures.succeeded():
                 log.info("server answers again", what=self.name)

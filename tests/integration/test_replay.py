@@ -26,9 +26,9 @@ def replay(options: str, environment: dict[str, str], code: int = 0) -> str:
 
 
 def number(name: str, output: str) -> int:
-    found = re.search(rf"{name}: (\d+)", output)
+    found = re.search(rf"{name}: ([\d,]+)", output)
     assert found, output
-    return int(found[1])
+    return int(found[1].replace(",", ""))
 
 
 @pytest.fixture

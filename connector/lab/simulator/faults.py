@@ -79,11 +79,12 @@ def checked_shares(shares: dict[str, Any]) -> dict[str, float]:
             checked[name] = float(share)
         except ValueError:
             checked[name] = -1.0
-        if name not in FAULTS or not 0 <= checked[name] <= 1:
+        if name not in FAULTS:
             raise FatalError(
-                f"Invalid fault {name!r}. Give NAME=SHARE, with a share from 0 to 1 and one of the"
-                f" names {', '.join(FAULTS)}"
+                f"Unknown fault {name!r}. Give NAME=SHARE, with one of: {', '.join(FAULTS)}"
             )
+        if not 0 <= checked[name] <= 1:
+            raise FatalError(f"{name}={share}: give a share of responses from 0 to 1")
     return checked
 
 
