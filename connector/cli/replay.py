@@ -20,7 +20,7 @@ from connector.kafka.group_offsets import CommittedOffset, GroupOffsets
 from connector.kafka.offset_metadata import OffsetMetadata
 from connector.kafka.topic_log import bounds, offsets_at, read_ranges
 from connector.kafka.topics import Topics
-from connector.replay.groups import replay_group, started_at
+from connector.model.groups import replay_group, started_at
 from connector.replay.replay import RangedConsumer, ReplayPlan, TopicPosition, resolve
 
 _OFFSET_RETENTION = timedelta(days=7)

@@ -25,7 +25,7 @@ from connector.kafka.reasons import made
 from connector.kafka.settings import dead_letter_producer
 from connector.kafka.topic_log import bounds, read_ranges, read_to_end
 from connector.model.events import Identity
-from connector.model.letters import Action, Letter, LetterId, Mark, Origin, Stage
+from connector.model.letters import Action, Letter, LetterId, Mark, Origin, QueueHistory, Stage
 from connector.model.serde import Headers
 
 _MARKS_AT_ONCE = 10_000
@@ -40,24 +40,22 @@ def read_letters(settings: KafkaSettings) -> Iterator[tuple[Letter, Mark | None]
     Raises:
         RetryableError: the brokers do not answer, or the topic is missing.
     """
-    marks = read_marks(settings)
+    history = _read_history(settings)
     for raw in read_to_end(settings, settings.dead_letter_topic):
-        letter = letter_of(raw)
-        if letter is not None:
-            yield letter, marks.get(letter.id)
+        found = entry_of(raw)
+        if isinstance(found, Letter):
+            yield found, history.mark_of(found)
 
 
-def read_marks(settings: KafkaSettings) -> dict[LetterId, Mark]:
-    """Return what was done with which letters; of several marks, the last.
-
-    Raises:
-        RetryableError: as `read_letters`.
-    """
-    found = {}
+def _read_history(settings: KafkaSettings) -> QueueHistory:
+    history = QueueHistory()
     for raw in read_to_end(settings, settings.dead_letter_topic):
-        if (mark := _mark_of(raw, _headers_of(raw))) is not None:
-            found[mark.letter] = mark
-    return found
+        found = entry_of(raw)
+        if isinstance(found, Letter):
+            history.add_letter(found)
+        else:
+            history.add_mark(found)
+    return history
 
 
 def _headers_of(raw: RawMessage) -> Headers:
@@ -84,11 +82,14 @@ def _mark_of(raw: RawMessage, headers: Headers) -> Mark | None:
         return None
 
 
-def letter_of(raw: RawMessage) -> Letter | None:
-    """Return the letter that this message of the queue is; None if it is a mark."""
+def entry_of(raw: RawMessage) -> Letter | Mark:
+    """Return the letter, or the mark on one, that this message of the queue is."""
     headers = _headers_of(raw)
-    if _mark_of(raw, headers) is not None:
-        return None
+    mark = _mark_of(raw, headers)
+    return _letter_of(raw, headers) if mark is None else mark
+
+
+def _letter_of(raw: RawMessage, headers: Headers) -> Letter:
     own, ours = _split(headers)
     text = {name: _text(value) for name, value in ours}
     stage = Stage.SOURCE if text.get(f"{CONNECT}stage") == Stage.SOURCE else Stage.SINK

@@ -1,11 +1,13 @@
 """Dead letters as they are in their queue: where from, why, and what was done with them. Pure."""
 
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple, Self
 
 from connector.errors import FatalError
+from connector.model.groups import live_group_of
 from connector.model.serde import Headers
 
 
@@ -81,6 +83,8 @@ class Action(StrEnum):
 
     REDRIVEN = "redriven"
     DROPPED = "dropped"
+    REPEATED = "repeated"
+    """Never in the queue: an earlier letter of the same message stands for this one, too."""
 
 
 class Mark(NamedTuple):
@@ -91,6 +95,46 @@ class Mark(NamedTuple):
     why: str
     """Why it was dropped, in the user's words; or what redriving it did."""
     time_ms: int = 0
+
+
+class QueueHistory:
+    """All letters and marks of a queue, and what they say of one letter.
+
+    A message may have several letters: each replay that meets it writes one, and so does a sink
+    that is killed before it has committed. They wait as one, and what is dropped stays dropped.
+    """
+
+    def __init__(self) -> None:
+        self._marks: dict[LetterId, Mark] = {}
+        self._of_message: dict[object, list[tuple[int, LetterId]]] = defaultdict(list)
+
+    def add_mark(self, mark: Mark) -> None:
+        """Note a mark; the last one of a letter counts."""
+        self._marks[mark.letter] = mark
+
+    def add_letter(self, letter: Letter) -> None:
+        """Note a letter."""
+        if (message := _message_of(letter)) is not None:
+            self._of_message[message].append((letter.time_ms, letter.id))
+
+    def mark_of(self, letter: Letter) -> Mark | None:
+        """Return what was done with the letter, or with its message; None if it waits."""
+        own, message = self._marks.get(letter.id), _message_of(letter)
+        if own is not None or message is None:
+            return own
+        letters = self._of_message.get(message, [])
+        marks = [found for _, each in letters if (found := self._marks.get(each)) is not None]
+        for mark in marks:
+            if mark.action is Action.DROPPED or mark.time_ms >= letter.time_ms:
+                return mark
+        redriven_ms = max((mark.time_ms for mark in marks), default=-1)
+        _, first = min((each for each in letters if each[0] > redriven_ms), default=(0, letter.id))
+        return None if first == letter.id else Mark(letter.id, Action.REPEATED, f"as {first}")
+
+
+def _message_of(letter: Letter) -> object:
+    """The message that a sink's letter is about, and whose graph lacks it; None for a source's."""
+    return letter.origin and (letter.origin, live_group_of(letter.connector))
 
 
 def state_of(mark: Mark | None) -> str:

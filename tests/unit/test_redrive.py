@@ -1,6 +1,7 @@
 """Redriving dead letters: each is applied once, never back in time, and marked."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from threading import Event
 from typing import Any
 
@@ -11,7 +12,7 @@ from connector.cli.dlq import parse_time
 from connector.config import KafkaSettings
 from connector.errors import FatalError, InvalidEventError, RetryableError
 from connector.interfaces import DeadLetter, InvalidRow, Message, ProbeResult, TopicPartition
-from connector.kafka.dead_letter_topic import _mark_of, letter_of
+from connector.kafka.dead_letter_topic import _mark_of, entry_of
 from connector.kafka.dead_letter_topic import message_in as message_in_topic
 from connector.kafka.dead_letters import (
     CONNECT,
@@ -21,7 +22,17 @@ from connector.kafka.dead_letters import (
 )
 from connector.model.events import Identity, RecordEvent
 from connector.model.graph import NodeChange
-from connector.model.letters import Action, Letter, LetterFilter, LetterId, Mark, Stage
+from connector.model.groups import replay_group
+from connector.model.letters import (
+    Action,
+    Letter,
+    LetterFilter,
+    LetterId,
+    Mark,
+    QueueHistory,
+    Stage,
+    state_of,
+)
 from connector.model.serde import Headers, encode
 from connector.ops import redrive
 from connector.ops.redrive import Redrive, Redriven, Refusals
@@ -64,6 +75,12 @@ class Raw:
         return 1, 1_700_000_000_000 + self._offset
 
 
+def letter_of(raw: Any) -> Letter:
+    found = entry_of(raw)
+    assert isinstance(found, Letter)
+    return found
+
+
 def letter(at: int, event: RecordEvent, reason: str = "index_size") -> Letter:
     """Return the letter of an event that a sink could not apply."""
     key, value, headers = encode(event)
@@ -72,9 +89,7 @@ def letter(at: int, event: RecordEvent, reason: str = "index_size") -> Letter:
 
 def parsed(at: int, poison: Message, reason: str = "index_size") -> Letter:
     headers = letter_headers(DeadLetter(poison, reason, "explained", 4), "imednet-sink")
-    found = letter_of(Raw(at, poison.key, poison.value, headers))  # type: ignore[arg-type]
-    assert found is not None
-    return found
+    return letter_of(Raw(at, poison.key, poison.value, headers))
 
 
 class World:
@@ -231,8 +246,7 @@ def test_a_dry_run_changes_nothing_and_counts_the_same() -> None:
 def test_rows_of_the_api_are_left_to_the_source() -> None:
     """The source tries them again by itself."""
     row = InvalidRow(STUDY, "record", b"{}", "unparsable")
-    found = letter_of(Raw(0, b"record", b"{}", invalid_row_headers(row)))  # type: ignore[arg-type]
-    assert found is not None
+    found = letter_of(Raw(0, b"record", b"{}", invalid_row_headers(row)))
     assert (found.stage, found.study, found.kind) == (Stage.SOURCE, STUDY, "record")
     assert World().redrive([found]) == Redriven(left_to_source=1)
 
@@ -273,7 +287,7 @@ def test_a_message_with_the_headers_of_a_mark_is_a_letter(action: bytes, names: 
 def test_a_mark_is_no_letter() -> None:
     """A mark has its three headers and nothing else."""
     raw = Raw(9, None, None, list(MARK))
-    assert letter_of(raw) is None  # type: ignore[arg-type]
+    assert isinstance(entry_of(raw), Mark)  # type: ignore[arg-type]
     mark = _mark_of(raw, list(MARK))  # type: ignore[arg-type]
     assert mark is not None
     assert mark.letter == LetterId(0, 7)
@@ -284,8 +298,7 @@ def test_an_event_too_large_for_the_topic_is_a_letter_of_the_source() -> None:
     event = upsert(record_row(1))
     key, _, _ = encode(event)
     headers: Headers = [*oversize_headers(event, "events"), ("imednet.value.bytes", b"9000000")]
-    found = letter_of(Raw(0, key, None, headers))  # type: ignore[arg-type]
-    assert found is not None
+    found = letter_of(Raw(0, key, None, headers))
     assert (found.stage, found.reason, found.value_bytes) == (Stage.SOURCE, "too_large", 9_000_000)
     assert World().redrive([found]) == Redriven(left_to_source=1)
 
@@ -345,8 +358,7 @@ def test_the_headers_of_a_message_are_read_once() -> None:
             assert self.calls == 1
             raise UnicodeError
 
-    found = letter_of(Foreign(0, b"k", b"v", []))  # type: ignore[arg-type]
-    assert found is not None
+    found = letter_of(Foreign(0, b"k", b"v", []))
     assert found.reason == "unknown"
 
 
@@ -397,3 +409,39 @@ def test_a_letter_that_is_none_is_refused(text: str) -> None:
     """The message says where to find the letters."""
     with pytest.raises(FatalError, match="dlq list"):
         LetterId.parse(text)
+
+
+def told(letters: Sequence[Letter], *marks: Mark) -> list[str]:
+    """Return what was done with each letter of a queue."""
+    history = QueueHistory()
+    for each in letters:
+        history.add_letter(each)
+    for mark in marks:
+        history.add_mark(mark)
+    return [state_of(history.mark_of(each)) for each in letters]
+
+
+def of_message(at: int, offset: int, group: str = "imednet-sink") -> Letter:
+    poison = message(TopicPartition("events", 3), offset, b"k", b"v")
+    headers = letter_headers(DeadLetter(poison, "value", "explained", 1), group)
+    return letter_of(Raw(at, b"k", b"v", headers))
+
+
+def test_letters_of_one_message_wait_as_one_and_a_drop_holds_for_all() -> None:
+    """Each replay that meets a message writes a letter of it, as does a sink that was killed."""
+    replay = replay_group("imednet-sink", datetime(2026, 3, 10, tzinfo=UTC))
+    letters = [of_message(1, 70), of_message(2, 70, replay), of_message(3, 71), of_message(4, 70)]
+    others = of_message(5, 70, "another-graph")
+    assert told([*letters, others]) == ["pending", "repeated", "pending", "repeated", "pending"]
+    for named in (letters[0], letters[1]):
+        dropped = Mark(named.id, Action.DROPPED, "test data", named.time_ms + 10)
+        assert told([*letters, others], dropped) == [
+            "dropped", "dropped", "pending", "dropped", "pending"
+        ]  # fmt: skip
+
+
+def test_a_message_that_failed_again_after_it_was_redriven_waits_again() -> None:
+    """What was redriven holds for the letters before it; a later one has a reason of its own."""
+    letters = [of_message(at, 70) for at in (1, 2, 5, 6)]
+    mark = Mark(letters[0].id, Action.REDRIVEN, "", letters[0].time_ms + 2)
+    assert told(letters, mark) == ["redriven", "redriven", "pending", "repeated"]

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from connector.cli.replay import has_finished
-from connector.replay.groups import is_same_or_replay, replay_group, started_at
+from connector.model.groups import live_group_of, replay_group, started_at
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 RECENT = "imednet-sink-replay-20260310T113000000000"
@@ -37,8 +37,8 @@ def test_a_group_is_the_live_one_or_a_replay_beside_it_or_another() -> None:
     live = "imednet-sink"
     assert replay_group(live, NOW) == "imednet-sink-replay-20260310T120000000000"
     assert started_at(replay_group(live, NOW)) == NOW
-    assert is_same_or_replay(live, live)
-    assert is_same_or_replay(RECENT, live)
+    assert live_group_of(live) == live
+    assert live_group_of(RECENT) == live
     for other in ("imednet-sink-staging", "imednet-sink2", "imednet-sink-2-replay-20260310T113000000000",
                   "imednet-sink-replay-today", ""):  # fmt: skip
-        assert not is_same_or_replay(other, live)
+        assert live_group_of(other) != live

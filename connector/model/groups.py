@@ -21,7 +21,7 @@ def started_at(group: str) -> datetime | None:
         return None
 
 
-def is_same_or_replay(group: str, live_group: str) -> bool:
-    """Whether the group is the live one or a replay's beside it, and so fills the same graph."""
+def live_group_of(group: str) -> str:
+    """The live group beside a replay's; any other group itself. Both fill the same graph."""
     found = _NAME.fullmatch(group)
-    return group == live_group or (found is not None and found["live"] == live_group)
+    return found["live"] if found else group
