@@ -44,6 +44,10 @@ class BackPressure:
         for lane in full + low:
             lane.is_paused = not lane.is_paused
 
+    def is_half_full(self, lanes: Collection[Lane]) -> bool:
+        """Whether the waiting messages use up half of the buffer."""
+        return 2 * sum(lane.waiting_bytes for lane in lanes) >= self._bytes_max
+
     def poll_messages_max(self, lanes: Collection[Lane]) -> int:
         """How many messages a poll may bring: as many as fit, if they are like those that wait."""
         waiting = sum(lane.waiting_messages for lane in lanes)

@@ -26,7 +26,7 @@ from connector.sink.checkpoints import Checkpoints, GraphCheck, OpenedPartition
 from connector.sink.commits import Commits
 from connector.sink.lane import Lane, LaneLimits
 from connector.sink.log_context import in_context
-from connector.sink.polling import Polling, need_messages
+from connector.sink.polling import Polling
 from connector.sink.ports import SinkPorts
 from connector.sink.progress import SinkProgress
 from connector.sink.states import Arrival, parse
@@ -66,7 +66,9 @@ class SinkTask:
         self.outages = (self.graph_outage, self.broker_outage)
         self._lanes: dict[TopicPartition, Lane] = {}
         self._back_pressure = BackPressure(ports.consumer, settings.buffer_bytes_max)
-        self._polling = Polling(ports.consumer, ports.clock, settings.linger_seconds)
+        self._polling = Polling(
+            ports.consumer, self._back_pressure, ports.clock, settings.linger_seconds
+        )
         self._commits = Commits(ports, settings.commit_interval_seconds, self.broker_outage)
         self.progress = SinkProgress()
         self.heartbeat = Heartbeat("sink", ports.clock)
@@ -83,7 +85,7 @@ class SinkTask:
                 self.heartbeat.beat()
                 lanes = self._lanes.values()
                 self._accept(self._poll(stop))
-                self._collect(0.0 if need_messages(lanes) else _STEP_SECONDS)
+                self._collect(0.0 if self._polling.need_messages(lanes) else _STEP_SECONDS)
                 self._start_check_if_due()
                 self._start_batches()
                 self._back_pressure.apply(lanes)
@@ -101,9 +103,7 @@ class SinkTask:
 
     def _poll(self, stop: threading.Event) -> PollResult:
         try:
-            lanes = self._lanes.values()
-            messages_max = self._back_pressure.poll_messages_max(lanes)
-            return self._polling.poll(lanes, messages_max, is_checking=self._is_checking)
+            return self._polling.poll(self._lanes.values(), is_checking=self._is_checking)
         except RetryableError as error:
             self.broker_outage.failed(error)
             self._ports.clock.wait(stop, _RETRY_SECONDS)

@@ -57,7 +57,8 @@ def test_messages_that_no_lane_needs_stay_in_the_client() -> None:
     has prefetched.
     """
     clock, consumer = FakeClock(), unsubscribed()
-    polling = Polling(consumer, clock, 0.0)
+    size = message_bytes(state())
+    polling = Polling(consumer, BackPressure(consumer, 100 * size), clock, 0.0)
     lanes = [lane(0), lane(1)]
     for each in lanes:
         add(each, 20)
@@ -66,7 +67,7 @@ def test_messages_that_no_lane_needs_stay_in_the_client() -> None:
     def polls(seconds: float) -> int:
         before = consumer.polls
         for _ in range(int(seconds * 50)):
-            polling.poll(lanes, 100, is_checking=False)
+            polling.poll(lanes, is_checking=False)
             clock.advance(0.02)
         return consumer.polls - before
 
@@ -78,8 +79,12 @@ def test_messages_that_no_lane_needs_stay_in_the_client() -> None:
     short = lane(2)
     lanes.append(short)  # it is idle
     assert polls(1.0) == 50
-    short.reached_end(Position(0, None))  # and will be while the others catch up
+    short.reached_end(Position(0, None))
+    assert polls(1.0) == 50  # its messages may be behind those of the others
+    add(waiting, 20)  # which fill half of the buffer now
     assert polls(1.0) <= 3
+    short.add([], 0.0)  # no longer at its end
+    assert polls(1.0) == 50
     add(short, 12)
     short.start_preparing(0.0)  # two more messages wait, fewer than a batch
     assert polls(1.0) == 50
