@@ -291,8 +291,8 @@ class Neo4jExportSink(ExportSink):
         return are_written
 
     def _write_newer(self, changes: Sequence[NodeChange]) -> None:
-        versions = {change.identity: change.version for change in changes}
-        self._write_probed(changes, self._writer.probe(versions))
+        wanted = {change.identity: change.version for change in changes}
+        self._write_probed(changes, self._writer.probe(wanted))
 
     def _write_probed(self, changes: Sequence[NodeChange], probed: ProbeResult) -> None:
         needed = probed.absent | probed.outdated

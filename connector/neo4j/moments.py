@@ -25,8 +25,8 @@ class Moment(NamedTuple):
 def moments_of(shape: Shape, changes: Sequence[NodeChange]) -> tuple[Moment, ...]:
     """The dates and datetimes that nodes of this shape have, these or any before.
 
-    Those before, too, because each combination of rare dates would make a statement of its own,
-    which the database has to plan.
+    Earlier nodes count, too. Otherwise each combination of rare dates would need its own statement,
+    and the database plans every new one.
     """
     known = _known_moments(shape)
     known |= {

@@ -6,6 +6,7 @@ from connector.interfaces import EventConsumer
 from connector.sink.lane import Lane
 
 _POLL_MESSAGES_MAX = 2000
+_HALF = 0.5
 _ALL_PAUSED_FROM, _RESUMED_BELOW = 2.0, 1.5
 """In buffers. They differ, so that a poll is not followed by a pause."""
 
@@ -14,8 +15,8 @@ class BackPressure:
     """Bounds the memory of waiting messages, without keeping the loop from polling.
 
     A pause is expensive: the client drops what it has prefetched. So a partition may use more than
-    its share of the buffer until all together have used it up. Those with less than their share may
-    go on, so that the partitions ahead do not starve them, until twice the buffer is in use.
+    its share of the buffer until all together have used it up. Partitions below their share
+    continue until twice the buffer is in use, so the partitions ahead do not starve them.
     """
 
     def __init__(self, consumer: EventConsumer, buffer_bytes_max: int) -> None:
@@ -24,7 +25,7 @@ class BackPressure:
     def apply(self, lanes: Collection[Lane]) -> None:
         """Pause full lanes, so that polling can continue during an outage; resume drained ones."""
         share = self._bytes_max // max(1, len(lanes))
-        used = sum(lane.waiting_bytes for lane in lanes) / self._bytes_max
+        used = self._used(lanes)
         open_lanes = [each for each in lanes if each.is_open]
         full = [
             each
@@ -46,13 +47,17 @@ class BackPressure:
 
     def is_half_full(self, lanes: Collection[Lane]) -> bool:
         """Whether the waiting messages use up half of the buffer."""
-        return 2 * sum(lane.waiting_bytes for lane in lanes) >= self._bytes_max
+        return self._used(lanes) >= _HALF
 
     def poll_messages_max(self, lanes: Collection[Lane]) -> int:
         """How many messages a poll may bring: as many as fit, if they are like those that wait."""
-        waiting = sum(lane.waiting_messages for lane in lanes)
-        used = sum(lane.waiting_bytes for lane in lanes)
-        if not waiting:
+        used = self._used(lanes)
+        if not used:
             return _POLL_MESSAGES_MAX
-        fitting = (_ALL_PAUSED_FROM * self._bytes_max - used) * waiting / used
+        waiting = sum(lane.waiting_messages for lane in lanes)
+        fitting = (_ALL_PAUSED_FROM - used) * waiting / used
         return max(1, min(_POLL_MESSAGES_MAX, int(fitting)))
+
+    def _used(self, lanes: Collection[Lane]) -> float:
+        """How much the waiting messages take, in buffers."""
+        return sum(lane.waiting_bytes for lane in lanes) / self._bytes_max

@@ -66,7 +66,8 @@ class Lane:
         """Target for the messages of the next batch."""
         self._end: Position | None = None
         """End of the partition, if the client has reported one that is not yet applied."""
-        self._is_at_end = False
+        self.is_at_end = False
+        """Whether no message has come since the client reported the end of the partition."""
         self._preparing: list[Arrival] = []
         self._ready: tuple[Batch, Position] | None = None
         """A prepared batch, and the position after it."""
@@ -94,24 +95,19 @@ class Lane:
         if not self._waiting:
             self._waiting_since = now
         self._waiting.extend(arrivals)
-        self._is_at_end = False
+        self.is_at_end = False
         self.waiting_bytes += sum(map(message_bytes, arrivals))
 
     def reached_end(self, end: Position) -> None:
         """Note that no event lies between the last message added and this position."""
         self._end = end
-        self._is_at_end = True
+        self.is_at_end = True
         self._apply_end()
 
     @property
     def waiting_messages(self) -> int:
         """The number of waiting messages."""
         return len(self._waiting)
-
-    @property
-    def is_at_end(self) -> bool:
-        """Whether no message has come since the client reported the end of the partition."""
-        return self._is_at_end
 
     def is_full(self, share_bytes: int) -> bool:
         """Whether the waiting messages take the lane's share of the buffer."""

@@ -108,7 +108,7 @@ def test_500_mixed_letters_are_applied_once_when_their_cause_is_fixed(
 
 
 def replayed_letters_do_not_wait(variables: dict[str, str], kafka: KafkaSettings) -> None:
-    """A replay writes a letter of its own for what was dropped."""
+    """A replay dead-letters a dropped message again, but the new letter does not wait."""
     written = sum(1 for _ in read_letters(kafka))
     assert run_program("replay --from beginning", variables).returncode == 0
     assert sum(1 for _ in read_letters(kafka)) > written

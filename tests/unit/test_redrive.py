@@ -441,7 +441,7 @@ def test_letters_of_one_message_wait_as_one_and_a_drop_holds_for_all() -> None:
 
 
 def test_a_message_that_failed_again_after_it_was_redriven_waits_again() -> None:
-    """What was redriven holds for the letters before it; a later one has a reason of its own."""
+    """Redriving covers the message's earlier letters; a later failure is a new one."""
     letters = [of_message(at, 70) for at in (1, 2, 5, 6)]
     mark = Mark(letters[0].id, Action.REDRIVEN, "", letters[0].time_ms + 2)
     assert told(letters, mark) == ["redriven", "redriven", "pending", "repeated"]
