@@ -171,7 +171,8 @@ class StudyExport:
                     self._backoff.reset()
             finally:
                 stream.close()
-        if not self._progress.read.get(entity.name) and self._lists_rows(track):
+        was_read_now = start.position(track.name).passes == 0
+        if was_read_now and not self._progress.read.get(entity.name) and self._lists_rows(track):
             self._cursor = start
             raise RetryableError("the API listed no rows at first")
 
